@@ -1,0 +1,1 @@
+"""Data sets, batching and augmentation."""

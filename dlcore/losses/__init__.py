@@ -1,0 +1,1 @@
+"""Losses, unreduced, and the objectives that reduce them (lecture 3, 10)."""

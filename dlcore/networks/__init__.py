@@ -1,0 +1,1 @@
+"""Networks as compositions of layers (lecture 8, 16)."""

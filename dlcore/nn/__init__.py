@@ -1,0 +1,1 @@
+"""Layers and combinators as pure functions (lecture 8, 10, 12–15)."""

@@ -1,0 +1,44 @@
+"""Counting what a computation does, from its jaxpr: floating-point operations of matrix products and convolutions."""
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+
+def equations(jaxpr: Any) -> Iterator[tuple[Any, int]]:
+    """Every equation of a (closed) jaxpr and of those inside it, with how often it runs.
+
+    Loops count as often as their static length says, a `while_loop` once, every branch of a `cond` once.
+    """
+    for equation in getattr(jaxpr, "jaxpr", jaxpr).eqns:
+        yield equation, 1
+        times = equation.params.get("length", 1) if equation.primitive.name == "scan" else 1
+        for value in equation.params.values():
+            for inner in value if isinstance(value, tuple | list) else (value,):
+                if hasattr(getattr(inner, "jaxpr", inner), "eqns"):
+                    yield from ((found, count * times) for found, count in equations(inner))
+
+
+def contains(jaxpr: Any, primitive: str) -> bool:
+    """Whether a primitive of this name occurs anywhere in the jaxpr."""
+    return any(equation.primitive.name == primitive for equation, _ in equations(jaxpr))
+
+
+def flops(jaxpr: Any) -> int:
+    """Floating-point operations of all matrix products and convolutions: two per multiply–add.
+
+    Element-wise work is left out, as is usual when networks are compared. Products with padding count.
+    """
+    return sum(count * _equation_flops(equation) for equation, count in equations(jaxpr))
+
+
+def _equation_flops(equation: Any) -> int:
+    size = math.prod(equation.outvars[0].aval.shape)
+    if equation.primitive.name == "dot_general":
+        shape = equation.invars[0].aval.shape
+        (contracted, _), _ = equation.params["dimension_numbers"]
+        return 2 * size * math.prod(shape[axis] for axis in contracted)
+    if equation.primitive.name == "conv_general_dilated":
+        kernel = equation.invars[1].aval.shape
+        return 2 * size * math.prod(kernel) // kernel[equation.params["dimension_numbers"].rhs_spec[0]]
+    return 0

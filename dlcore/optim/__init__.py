@@ -1,0 +1,1 @@
+"""Schedules and optimisers (lecture 5–7, 10.1)."""

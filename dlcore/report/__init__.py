@@ -1,0 +1,1 @@
+"""Figures and run reports, on the host."""

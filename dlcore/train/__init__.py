@@ -1,0 +1,1 @@
+"""Training state, updates, the compiled step, the loop and its checkpoints."""

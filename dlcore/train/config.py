@@ -1,0 +1,122 @@
+"""Frozen dataclass configs: typed overrides, JSON and back, and the loop's own settings."""
+
+import dataclasses
+import difflib
+import json
+import math
+import types
+import typing
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+C = TypeVar("C")
+
+
+@dataclass(frozen=True)
+class LoopConfig:
+    """How long to train, and how often to look. Cadences in epochs may be fractions."""
+
+    batch_size: int = 128
+    epochs: float = 10.0
+    steps: int = 0
+    """Number of steps; 0 means `epochs` epochs."""
+    log_every: int = 50
+    """Steps between two lines of metrics."""
+    eval_every: float = 1.0
+    """Epochs between two evaluations on the validation split; 0 only at the end."""
+    eval_batch_size: int = 500
+    checkpoint_seconds: float = 15.0
+    """Seconds between two checkpoints: at most so much work is lost. The best and the last are saved in any case."""
+    keep: int = 2
+    """How many of the newest checkpoints stay; the best stays as well."""
+    patience: int = 0
+    """Stop after so many evaluations without improvement and restore the best parameters; 0 never."""
+    steps_per_dispatch: int = 0
+    """Steps per call into the compiled program; 0 chooses."""
+    pipeline: str = "auto"
+    """"resident" (data on the device), "grain" (streamed) or "auto"."""
+    sharding: str = "replicate"
+    """"replicate" or "fsdp": where params and optimiser states live."""
+
+    def steps_per_epoch(self, examples: int) -> int:
+        """Full batches in an epoch of `examples`."""
+        if not 1 <= self.batch_size <= examples:
+            raise ValueError(f"train.batch_size={self.batch_size}, but the training split has {examples} examples; use 1 to {examples}")
+        return examples // self.batch_size
+
+    def total_steps(self, examples: int) -> int:
+        """Length of the run in steps."""
+        total = self.steps or round(self.epochs * self.steps_per_epoch(examples))
+        if total < 1:
+            raise ValueError(f"train.steps={self.steps} and train.epochs={self.epochs} make no step; raise one of them")
+        return total
+
+
+def override(config: C, path: str, text: str) -> C:
+    """`config` with the field at the dotted `path` set from `text`, read as the field's type.
+
+    Raises `ValueError` for an unknown field (naming the nearest) or a text of another type.
+    """
+    name, _, rest = path.partition(".")
+    hints = typing.get_type_hints(type(config))
+    if name not in hints:
+        near = difflib.get_close_matches(name, hints, n=1, cutoff=0.0)[0]
+        raise ValueError(f"unknown setting {name!r}; did you mean {near!r}? There are {', '.join(hints)}")
+    current = getattr(config, name)
+    if dataclasses.is_dataclass(current):
+        if not rest:
+            fields = ", ".join(f"{name}.{field.name}" for field in dataclasses.fields(current))
+            raise ValueError(f"{name!r} is a group of settings; set one of {fields}")
+        return dataclasses.replace(config, **{name: override(current, rest, text)})
+    if rest:
+        raise ValueError(f"{name!r} is a single setting; write --set={name}=VALUE")
+    return dataclasses.replace(config, **{name: _parse(text, hints[name], name)})
+
+
+def _parse(text: str, kind: Any, name: str) -> Any:
+    options = typing.get_args(kind)
+    if isinstance(kind, types.UnionType):
+        if text.lower() in ("none", "null"):
+            return None
+        return _parse(text, next(option for option in options if option is not type(None)), name)
+    if typing.get_origin(kind) is tuple:
+        return tuple(_parse(item.strip(), options[0], name) for item in text.split(",") if item.strip())
+    if kind is bool:
+        if text.lower() not in ("true", "false", "1", "0"):
+            raise ValueError(f"{name} must be true or false, got {text!r}")
+        return text.lower() in ("true", "1")
+    try:
+        value = kind(text)
+    except ValueError:
+        raise ValueError(f"{name} must be of type {kind.__name__}, got {text!r}") from None
+    if kind is float and not math.isfinite(value):
+        raise ValueError(f"{name} must be a finite number, got {text!r}")
+    return value
+
+
+def to_json(config: Any) -> dict[str, Any]:
+    """Plain JSON values of a config, nested like it."""
+    return json.loads(json.dumps(dataclasses.asdict(config)))
+
+
+def from_json(kind: type[C], values: dict[str, Any]) -> C:
+    """The config of type `kind` that `to_json` turned into `values`; raises `ValueError` if they don't fit."""
+    hints = typing.get_type_hints(kind)
+    if unknown := sorted(values.keys() - hints.keys()):
+        raise ValueError(f"{kind.__name__} has no setting {', '.join(unknown)}; the run was made by another version")
+
+    def read(name: str, value: Any) -> Any:
+        if dataclasses.is_dataclass(hints[name]):
+            return from_json(hints[name], value)
+        return tuple(value) if isinstance(value, list) else value
+
+    return kind(**{name: read(name, value) for name, value in values.items()})
+
+
+def differences(old: Any, new: Any, path: str = "") -> list[str]:
+    """Where two nested JSON values differ, one line each: `config.train.epochs: 10.0 in the folder, 20.0 asked for`."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        names = [*old, *(name for name in new if name not in old)]
+        inner = [differences(old.get(n), new.get(n), f"{path}.{n}" if path else n) for n in names]
+        return [line for lines in inner for line in lines]
+    return [] if old == new else [f"{path}: {old} in the folder, {new} asked for"]

@@ -1,0 +1,49 @@
+"""Evaluation of a split: every example once, sums added up exactly."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+
+from dlcore.data.pipeline import evaluation_batches
+from dlcore.data.source import Split
+from dlcore.parallel.mesh import batch_sharding, global_batch
+from dlcore.train.experiment import Experiment
+from dlcore.types import TrainState
+
+
+def evaluated(state: TrainState) -> tuple[Any, Any]:
+    """The params and model state that count: the moving average where one is kept."""
+    return (state.ema["params"], state.ema["state"]) if state.ema else (state.params, state.state)
+
+
+def make_evaluate(
+    experiment: Experiment, mesh: Mesh, batch_size: int
+) -> Callable[[TrainState, Split, jax.Array], dict[str, float]]:
+    """A function `(state, split, key) -> metrics` for this mesh.
+
+    The batch size is rounded up to a multiple of the devices; the last batch is padded with rows that
+    `where` leaves out, so that shapes stay the same and every example has equal weight.
+    """
+    count = mesh.devices.size
+    size = -(-batch_size // count) * count
+
+    def one(state: TrainState, batch: Mapping[str, Any], key: jax.Array) -> Mapping[str, Any]:
+        params, model_state = evaluated(state)
+        return experiment.evaluate(params, model_state, experiment.prepare(batch, key=None, train=False), key)
+
+    step = jax.jit(one, in_shardings=(None, batch_sharding(mesh), None))
+    add = jax.jit(lambda a, b: jax.tree.map(jnp.add, a, b))
+
+    def evaluate(state: TrainState, split: Split, key: jax.Array) -> dict[str, float]:
+        sums = None
+        process = (jax.process_index(), jax.process_count())
+        for i, batch in enumerate(evaluation_batches(split, batch_size=size, process=process)):
+            new = step(state, global_batch(mesh, batch), jax.random.fold_in(key, i))
+            sums = new if sums is None else add(sums, new)
+        return experiment.summarize(jax.tree.map(np.asarray, sums))
+
+    return evaluate

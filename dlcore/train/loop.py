@@ -1,0 +1,327 @@
+"""The one training loop: dispatch, log, evaluate and checkpoint by cadence."""
+
+import math
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from dlcore.data.pipeline import Pipeline
+from dlcore.parallel.mesh import check_batch, global_batch, on_every_device
+from dlcore.parallel.processes import any_process
+from dlcore.parallel.sharding import Rule, shardings
+from dlcore.train.checkpoint import Checkpoints
+from dlcore.train.config import LoopConfig
+from dlcore.train.experiment import Experiment
+from dlcore.train.record import Recorder
+from dlcore.train.state import create
+from dlcore.nn.count import contains
+from dlcore.train.step import compile_step, make_train_step, repeat
+from dlcore.types import Key, Mean, TrainState
+
+STEPS_PER_DISPATCH = 10
+"""Steps per dispatch where a loop on the device is as fast as one step after another."""
+
+IN_FLIGHT = 2
+"""Dispatches that may be under way at once: enough to hide the host, few enough to stop soon."""
+
+
+class Cadence(NamedTuple):
+    """When things happen, in steps; 0 means only at the end. All are multiples of `dispatch`."""
+
+    total: int
+    dispatch: int
+    log: int
+    evaluate: int
+
+    def due(self, every: int, step: int) -> bool:
+        """Whether something that happens `every` steps, and at the end, happens at `step`."""
+        return step == self.total or (every > 0 and step % every == 0)
+
+
+def cadence(config: LoopConfig, examples: int, dispatch: int) -> Cadence:
+    """The cadences of a run on `examples` training examples, rounded up to whole dispatches."""
+    for name in ("log_every", "eval_batch_size", "keep"):
+        if getattr(config, name) < 1:
+            raise ValueError(f"train.{name} must be at least 1, got {getattr(config, name)}")
+    for name in ("epochs", "steps", "eval_every", "checkpoint_seconds", "patience", "steps_per_dispatch"):
+        if getattr(config, name) < 0:
+            raise ValueError(f"train.{name} must not be negative, got {getattr(config, name)}")
+    epoch = config.steps_per_epoch(examples)
+
+    def whole(steps: float) -> int:
+        return math.ceil(max(steps, 1) / dispatch) * dispatch if steps else 0
+
+    return Cadence(
+        config.total_steps(examples),
+        dispatch,
+        whole(config.log_every),
+        whole(round(config.eval_every * epoch)),
+    )
+
+
+@dataclass
+class Progress:
+    """What a restart must know beside the training state: JSON-able, saved with every checkpoint."""
+
+    position: Mapping[str, Any]
+    totals: Mapping[str, tuple[float, float]]
+    best_value: float | None = None
+    best_step: int | None = None
+    bad_evaluations: int = 0
+    stopped_early: bool = False
+    train_seconds: float = 0.0
+    compile_seconds: float = 0.0
+
+    def judge(self, value: float, step: int, mode: str, patience: int) -> None:
+        """Early stopping (lecture 11.1): count evaluations since the best; stop after `patience` of them."""
+        better = self.best_value is None or (value < self.best_value if mode == "min" else value > self.best_value)
+        if better:
+            self.best_value, self.best_step, self.bad_evaluations = value, step, 0
+        else:
+            self.bad_evaluations += 1
+            self.stopped_early = patience > 0 and self.bad_evaluations >= patience
+
+
+class Fitted(NamedTuple):
+    """How a call of `fit` ended: the state, and whether the run is finished or was asked to stop."""
+
+    state: TrainState
+    step: int
+    progress: Progress
+    finished: bool
+
+
+class Engine(NamedTuple):
+    """A compiled experiment on its data: what one dispatch needs."""
+
+    like: TrainState
+    """Shapes and shardings of the state."""
+    make: Callable[[], TrainState]
+    program: Callable[..., Any]
+    """`(state, totals, resident, feeds) -> (state, totals)`, jitted."""
+    resident: Any
+    zeros: Mapping[str, Mean]
+    dispatch: int
+    """Steps per dispatch."""
+
+
+def state_like(
+    experiment: Experiment, key: Key, mesh: Mesh, rule: Rule
+) -> tuple[TrainState, Callable[[], TrainState]]:
+    """Shapes and shardings of the training state, and the function that makes it in place on its devices."""
+
+    def make() -> TrainState:
+        return create(key, experiment.init, experiment.optimizers, ema=experiment.ema)
+
+    shapes = jax.eval_shape(make)
+    where = shardings(shapes, mesh, rule)
+    like = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, where)
+    return like, jax.jit(make, out_shardings=where)
+
+
+def make_engine(
+    experiment: Experiment, pipeline: Pipeline, config: LoopConfig, *, key: Key, mesh: Mesh, rule: Rule
+) -> Engine:
+    """Compose the training step of `experiment`, lay out its state on the mesh and place resident data."""
+    check_batch(config.batch_size, mesh, "train.batch_size")
+    like, make = state_like(experiment, key, mesh, rule)
+    step = make_train_step(*experiment.updates, prepare=experiment.prepare)
+    traced = jax.make_jaxpr(lambda s, r, f: step(s, pipeline.fetch(r, f))[1], return_shape=True)
+    jaxpr, metrics = traced(like, dict(pipeline.resident), pipeline.example())
+    dispatch = config.steps_per_dispatch or paying_dispatch(jaxpr, mesh.devices.flat[0].platform)
+    return Engine(
+        like=like,
+        make=make,
+        program=compile_step(repeat(step, pipeline.fetch), mesh, rule, like),
+        resident=on_every_device(mesh, dict(pipeline.resident)),
+        zeros=jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), metrics),
+        dispatch=dispatch,
+    )
+
+
+def paying_dispatch(jaxpr: Any, platform: str) -> int:
+    """How many steps per dispatch pay: several, unless a convolution would run inside a loop on CPU."""
+    return 1 if platform == "cpu" and contains(jaxpr, "conv_general_dilated") else STEPS_PER_DISPATCH
+
+
+def fit(
+    experiment: Experiment,
+    pipeline: Pipeline,
+    config: LoopConfig,
+    engine: Engine,
+    when: Cadence,
+    *,
+    mesh: Mesh,
+    checkpoints: Checkpoints,
+    open_recorder: Callable[[int], Recorder],
+    validate: Callable[[TrainState], dict[str, float]] | None = None,
+    stop: Callable[[], bool] = lambda: False,
+) -> Fitted:
+    """Train to the end that `when` says, or until `stop()` says so, starting from the newest checkpoint.
+
+    Everything that the result depends on is in the checkpoint, and dispatches begin at the same
+    steps however often the run is interrupted: the final state is the same to the bit.
+    `open_recorder(step)` opens the log. With `patience`, the best parameters by the
+    experiment's monitor are restored at the end. Raises `FloatingPointError` when a metric is not finite.
+    """
+    loop = _Loop(experiment, pipeline, config, mesh, checkpoints, engine, when)
+    loop.start(open_recorder)
+    try:
+        while loop.step < when.total and not loop.progress.stopped_early:
+            loop.advance()
+            at_log = when.due(when.log, loop.step)
+            if at_log:
+                loop.report()
+            improved = validate is not None and when.due(when.evaluate, loop.step) and loop.validate(validate)
+            # Processes agree at log steps only: agreeing costs a round trip.
+            may_agree = jax.process_count() == 1 or at_log
+            asked = may_agree and any_process(stop())
+            overdue = may_agree and any_process(loop.unsaved_seconds() > config.checkpoint_seconds)
+            if improved or asked or overdue or loop.step == when.total or loop.progress.stopped_early:
+                loop.save()
+            if asked and loop.step < when.total:
+                return loop.result(finished=False)
+        return loop.result(finished=True)
+    finally:
+        loop.log.close()
+
+
+class _Loop:
+    """The host side of a run: counters, clocks and files around the compiled step."""
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        pipeline: Pipeline,
+        config: LoopConfig,
+        mesh: Mesh,
+        checkpoints: Checkpoints,
+        engine: Engine,
+        when: Cadence,
+    ):
+        self.experiment, self.pipeline, self.config, self.mesh = experiment, pipeline, config, mesh
+        self.checkpoints, self.engine, self.when = checkpoints, engine, when
+        self.programs: dict[int, Any] = {}
+        self.in_flight: deque[Any] = deque()
+
+    def start(self, open_recorder: Callable[[int], Recorder]) -> None:
+        """Take up the newest checkpoint, or begin."""
+        notes: list[str] = []
+        found = self.checkpoints.restore_newest(self.engine.like, notes.append)
+        if found is None:
+            self.state, self.step, self.progress = self.engine.make(), 0, Progress(self.pipeline.position(), {})
+        else:
+            self.state, saved, self.step = found
+            self.progress = Progress(**saved)
+            self.pipeline.seek(self.progress.position)
+            notes.append(f"resuming at step {self.step}")
+        saved_totals = {name: Mean(*map(np.float32, pair)) for name, pair in self.progress.totals.items()}
+        self.totals = on_every_device(self.mesh, {**self.engine.zeros, **saved_totals})
+        self.clock = Stopwatch(self.progress.train_seconds)
+        self.logged = (self.step, self.clock.seconds())
+        self.saved_at = time.monotonic()
+        self.log = open_recorder(self.step)
+        for note in notes:
+            self.log.say(note)
+
+    def advance(self) -> None:
+        """One dispatch."""
+        count = min(self.engine.dispatch, self.when.total - self.step)
+        feeds = global_batch(self.mesh, self.pipeline.next(count), axis=1)
+        args = (self.state, self.totals, self.engine.resident, feeds)
+        if count not in self.programs:
+            self.programs[count] = self.compile(count, args)
+        self.clock.run()
+        self.state, self.totals = self.programs[count](*args)
+        self.step += count
+        self.in_flight.append(self.totals)
+        if len(self.in_flight) > IN_FLIGHT:
+            jax.block_until_ready(self.in_flight.popleft())
+
+    def compile(self, count: int, args: tuple[Any, ...]) -> Any:
+        """The program for `count` steps, its compile time told apart."""
+        self.pause()
+        began = time.monotonic()
+        program = self.engine.program.lower(*args).compile()
+        seconds = time.monotonic() - began
+        self.progress.compile_seconds += seconds
+        self.log.say(f"compiled the training step ({count} per dispatch) in {seconds:.1f} s")
+        return program
+
+    def pause(self) -> None:
+        """Wait for the device and stop the training clock."""
+        jax.block_until_ready(self.totals)
+        self.in_flight.clear()
+        self.clock.pause()
+
+    def report(self) -> None:
+        """Log the means over the steps since the last report."""
+        metrics = {name: float(mean.value()) for name, mean in jax.device_get(self.totals).items()}
+        metrics |= {name: float(rate(self.step - 1)) for name, rate in self.experiment.learning_rates.items()}
+        last_step, last_seconds = self.logged
+        self.logged = (self.step, self.clock.seconds())
+        images = (self.step - last_step) * self.config.batch_size
+        self.log.write(self.step, "train", metrics)
+        self.log.progress(self.step, metrics, images / max(self.logged[1] - last_seconds, 1e-9))
+        if not all(map(math.isfinite, metrics.values())):
+            raise FloatingPointError(f"training became non-finite near step {self.step}: {metrics}; lower the learning rate")
+        self.totals = on_every_device(self.mesh, self.engine.zeros)
+
+    def validate(self, evaluate: Callable[[TrainState], dict[str, float]]) -> bool:
+        """Evaluate on the validation split; whether it is the best so far."""
+        self.pause()
+        metrics = evaluate(self.state)
+        self.log.write(self.step, "validation", metrics)
+        self.log.say(f"step {self.step}  " + "  ".join(f"validation/{n} {v:.4f}" for n, v in metrics.items()))
+        name, mode = self.experiment.monitor
+        self.progress.judge(metrics[name], self.step, mode, self.config.patience)
+        return self.progress.best_step == self.step
+
+    def unsaved_seconds(self) -> float:
+        """Time since the last checkpoint."""
+        return time.monotonic() - self.saved_at
+
+    def save(self) -> None:
+        """Checkpoint state and progress."""
+        self.pause()
+        self.progress.position = self.pipeline.position()
+        self.progress.totals = {n: (float(m.total), float(m.count)) for n, m in jax.device_get(self.totals).items()}
+        self.progress.train_seconds = self.clock.seconds()
+        self.checkpoints.save(self.state, asdict(self.progress), step=self.step, best=self.progress.best_step)
+        self.saved_at = time.monotonic()
+
+    def result(self, finished: bool) -> Fitted:
+        """Wait for the files; restore the best parameters if early stopping is on."""
+        self.pause()
+        self.checkpoints.wait()
+        best = self.progress.best_step
+        if finished and self.config.patience and best not in (None, self.step):
+            self.log.say(f"restoring the best parameters, of step {best}")
+            self.state, _ = self.checkpoints.restore(self.engine.like, best)
+        return Fitted(self.state, self.step, self.progress, finished)
+
+
+class Stopwatch:
+    """Seconds that run and pause."""
+
+    def __init__(self, seconds: float = 0.0):
+        self._seconds, self._since = seconds, None
+
+    def run(self) -> None:
+        """Go on, if paused."""
+        if self._since is None:
+            self._since = time.monotonic()
+
+    def pause(self) -> None:
+        """Stop, if running."""
+        self._seconds, self._since = self.seconds(), None
+
+    def seconds(self) -> float:
+        """The total so far."""
+        return self._seconds + (0.0 if self._since is None else time.monotonic() - self._since)

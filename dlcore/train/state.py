@@ -1,0 +1,90 @@
+"""The training state: making it, naming its leaves, and telling two states apart."""
+
+import hashlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from dlcore.types import Key, Params, State, TrainState
+
+WHOLE = "params"
+"""Name of the optimiser that serves all params; another name is the branch of `params` that it serves."""
+
+
+def create(
+    key: Key,
+    init: Callable[[Key], tuple[Params, State]],
+    optimizers: Mapping[str, optax.GradientTransformation],
+    *,
+    ema: bool = False,
+) -> TrainState:
+    """A state at step 0: params from `init`, one optimiser state per name, and averages if `ema`.
+
+    An optimiser called `"params"` serves the whole tree, any other name the branch `params[name]`.
+    Raises `ValueError` for a name that is neither.
+    """
+    init_key, train_key = jax.random.split(key)
+    params, state = init(init_key)
+    opt = {name: tx.init(select(params, name)) for name, tx in optimizers.items()}
+    average = {"params": params, "state": state} if ema else {}
+    return TrainState(jnp.int32(0), jax.random.key_data(train_key), params, state, opt, jax.tree.map(jnp.copy, average))
+
+
+def select(params: Params, name: str) -> Params:
+    """The params that the optimiser `name` serves."""
+    if name == WHOLE:
+        return params
+    if name not in params:
+        raise ValueError(f"optimizer {name!r} names no branch of params; use {WHOLE!r} for all, or one of {sorted(params)}")
+    return params[name]
+
+
+def replace(params: Params, name: str, branch: Params) -> Params:
+    """`params` with the part that the optimiser `name` serves exchanged for `branch`."""
+    return branch if name == WHOLE else {**params, name: branch}
+
+
+def named_leaves(tree: Any) -> list[tuple[str, Any]]:
+    """Every leaf with its path, joined by "/", in a fixed order."""
+    leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
+    return [(jax.tree_util.keystr(path, simple=True, separator="/"), leaf) for path, leaf in leaves]
+
+
+def count_params(params: Params) -> int:
+    """How many numbers are learned."""
+    return sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(params))
+
+
+def sha256(tree: Any) -> str:
+    """Digest over path, dtype, shape and bytes of every leaf: equal exactly when the trees are bit-equal.
+
+    Leaves must be readable from this process (replicated, or on its own devices).
+    """
+    digest = hashlib.sha256()
+    for path, leaf in named_leaves(tree):
+        array = np.asarray(leaf)
+        digest.update(f"{path}|{array.dtype}|{array.shape}|".encode())
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
+
+
+def checksums(tree: Any) -> jax.Array:
+    """One uint32 per leaf, computed where the leaf lives: Σ_i bits_i · (2i + 1) mod 2³².
+
+    Integer arithmetic makes it independent of how the leaf is sharded; every single changed bit
+    changes it, because the weights are odd.
+    """
+    return jnp.stack([_checksum(leaf) for leaf in jax.tree.leaves(tree)])
+
+
+def _checksum(leaf: jax.Array) -> jax.Array:
+    bits = leaf.reshape(-1)
+    if bits.dtype == jnp.bool_:
+        bits = bits.astype(jnp.uint8)
+    unsigned = {1: jnp.uint8, 2: jnp.uint16}.get(bits.dtype.itemsize, jnp.uint32)
+    bits = jax.lax.bitcast_convert_type(bits, unsigned).reshape(-1).astype(jnp.uint32)
+    return jnp.sum(bits * (2 * jnp.arange(bits.size, dtype=jnp.uint32) + 1), dtype=jnp.uint32)

@@ -1,0 +1,96 @@
+"""The parts that a training step is composed of (lecture 6, 11.2)."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float
+
+from dlcore.train.state import WHOLE, replace, select
+from dlcore.types import Aux, Batch, Key, Mean, Objective, Params, TrainState, Update
+
+
+def gradient_update(
+    objective: Objective, tx: optax.GradientTransformation, *, name: str = WHOLE, microbatches: int = 1
+) -> Update:
+    """θ ← θ + tx(∇_θ L): one optimiser step on the params that `name` selects.
+
+    `name="params"` differentiates with respect to all params; any other name is a branch of them,
+    the rest being held constant, and names the optimiser state as well. With `microbatches` = m the
+    batch is cut into m equal parts whose gradients are averaged (the model state passing through them
+    in turn), which needs 1/m of the activation memory. Adds the metric `gradient_norm`.
+    Raises `ValueError` when m does not divide the batch.
+    """
+    if microbatches < 1:
+        raise ValueError(f"microbatches must be at least 1, got {microbatches}")
+
+    def update(state: TrainState, batch: Batch, key: Key) -> tuple[TrainState, dict[str, Mean]]:
+        def loss(branch: Params, model_state: Any, batch: Batch, key: Key) -> tuple[Float[Array, ""], Aux]:
+            params = replace(state.params, name, branch)
+            return objective(params, model_state, batch, key=key, train=True)
+
+        branch = select(state.params, name)
+        gradient = _accumulated(jax.grad(loss, has_aux=True), microbatches)
+        grads, aux = gradient(branch, state.state, batch, key)
+        updates, opt = tx.update(grads, state.opt[name], branch)
+        params = replace(state.params, name, optax.apply_updates(branch, updates))
+        metrics = {**aux.metrics, "gradient_norm": Mean(optax.tree.norm(grads), jnp.float32(1))}
+        return state._replace(params=params, state=aux.state, opt={**state.opt, name: opt}), metrics
+
+    return update
+
+
+def _accumulated(gradient: Callable[..., Any], count: int) -> Callable[..., Any]:
+    """The mean of `gradient` over `count` equal parts of the batch, metrics summed exactly."""
+    if count == 1:
+        return gradient
+
+    def accumulate(branch: Params, model_state: Any, batch: Batch, key: Key) -> tuple[Any, Aux]:
+        size = jax.tree.leaves(batch)[0].shape[0]
+        if size % count:
+            raise ValueError(f"batch {size} cannot be cut into {count} equal microbatches; use a multiple of {count}")
+        # Row i goes to part i mod count, so that a batch split over devices stays evenly split.
+        parts = jax.tree.map(lambda x: x.reshape(size // count, count, *x.shape[1:]).swapaxes(0, 1), batch)
+        grads, metrics = None, None
+        for i in range(count):
+            part = jax.tree.map(lambda x: x[i], parts)  # noqa: B023
+            new, aux = gradient(branch, model_state, part, jax.random.fold_in(key, i))
+            model_state = aux.state
+            grads = new if grads is None else jax.tree.map(jnp.add, grads, new)
+            metrics = aux.metrics if metrics is None else jax.tree.map(jnp.add, metrics, aux.metrics)
+        return jax.tree.map(lambda g: g / count, grads), Aux(model_state, metrics)
+
+    return accumulate
+
+
+def ema(average: Any, new: Any, decay: Float[Array, ""] | float) -> Any:
+    """Exponential moving average θ̄ ← decay·θ̄ + (1 − decay)·θ, leaf by leaf (lecture 11.2 with λ = 1 − decay).
+
+    decay 0 copies `new`, decay 1 freezes the average. Integer leaves are copied.
+    """
+
+    def leaf(a: Array, b: Array) -> Array:
+        return (decay * a + (1 - decay) * b).astype(b.dtype) if jnp.issubdtype(b.dtype, jnp.inexact) else b
+
+    return jax.tree.map(leaf, average, new)
+
+
+def ema_update(decay: float) -> Update:
+    """Average params and model state with decay min(decay, (1 + t)/(10 + t)) at step t.
+
+    The warm-up lets the average forget the random start quickly; it goes last in a step.
+    Raises `ValueError` unless 0 ≤ decay ≤ 1.
+    """
+    if not 0 <= decay <= 1:
+        raise ValueError(f"decay must lie in [0, 1], got {decay}")
+
+    def update(state: TrainState, batch: Batch, key: Key) -> tuple[TrainState, dict[str, Mean]]:
+        if not state.ema:
+            raise ValueError("the training state keeps no average; create it with ema=True")
+        step = state.step.astype(jnp.float32)
+        warm = jnp.minimum(decay, (1 + step) / (10 + step))
+        return state._replace(ema=ema(state.ema, {"params": state.params, "state": state.state}, warm)), {}
+
+    return update

@@ -1,0 +1,164 @@
+"""Image classification: a multi-layer perceptron or a small CNN (lecture 1, 8–15).
+
+    ./launch/local.sh train --experiment=classify --data=digits
+    ./launch/local.sh train --experiment=classify --data=fashion_mnist
+    ./launch/local.sh train --experiment=classify --data=fashion_mnist --set=model=mlp
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from dlcore.data.augment import random_flip, random_shift
+from dlcore.data.prepare import scale, standardize
+from dlcore.data.source import Data, DataSpec
+from dlcore.losses.classification import softmax_cross_entropy
+from dlcore.losses.supervised import supervised
+from dlcore.networks.cnn import CNN
+from dlcore.networks.mlp import MLP
+from dlcore.nn.combine import compute_in
+from dlcore.nn.summary import summarize, table
+from dlcore.optim.build import OptimizerConfig, build as build_optimizer, learning_rate
+from dlcore.report import figures
+from dlcore.train import metrics
+from dlcore.train.config import LoopConfig
+from dlcore.train.experiment import Experiment
+from dlcore.train.updates import ema_update, gradient_update
+from dlcore.types import Batch, Key, Mean, Model, Params, State
+
+PRESETS = ("smoke", "default", "full")
+
+
+@dataclass(frozen=True)
+class Config:
+    """All that defines a run, beside data and seed."""
+
+    model: str = "cnn"
+    """"mlp" or "cnn"."""
+    widths: tuple[int, ...] = ()
+    """Hidden widths of the MLP, or channels of the CNN's stages; empty for the model's own."""
+    hidden: int = 0
+    """Width of the CNN's hidden dense layer; 0 pools globally."""
+    dropout: float = 0.0
+    label_smoothing: float = 0.0
+    shift: int = 0
+    """Augmentation: random translations by up to so many pixels."""
+    flip: bool = False
+    """Augmentation: random horizontal flips."""
+    ema: float = 0.0
+    """Decay of the moving average that is evaluated; 0 keeps none."""
+    dtype: str = "float32"
+    """Compute precision: "float32" or "bfloat16"; params are float32 in any case."""
+    microbatches: int = 1
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    train: LoopConfig = field(default_factory=LoopConfig)
+
+
+def preset(name: str, spec: DataSpec) -> Config:
+    """The configuration of a preset for data like `spec`."""
+    small = max(spec.shape[:2]) <= 16
+    optimizer = OptimizerConfig(name="adamw", learning_rate=3e-3, schedule="cosine", weight_decay=0.01)
+    train = LoopConfig(batch_size=64 if small else 128, epochs=80.0 if small else 8.0, eval_every=10.0 if small else 1.0)
+    base = Config(shift=1, optimizer=optimizer, train=train)
+    if name == "smoke":
+        return replace(base, train=replace(train, epochs=5.0 if small else 0.2, eval_every=2.0 if small else 0.1))
+    if name == "full":
+        return replace(base, flip=not small, ema=0.999, train=replace(train, epochs=train.epochs * 2))
+    return base
+
+
+def make_model(config: Config, spec: DataSpec) -> Model:
+    """The network that `config` names, for images and classes like `spec`."""
+    if not spec.classes:
+        raise ValueError(f"classify needs labelled data, and {spec.name} has no classes")
+    if config.model == "mlp":
+        model = MLP(config.widths or (512, 256), spec.classes, dropout=config.dropout)
+    elif config.model == "cnn":
+        small = max(spec.shape[:2]) <= 16
+        model = CNN(config.widths or ((32, 64, 64) if small else (32, 64, 128)), spec.classes, hidden=config.hidden, dropout=config.dropout)
+    else:
+        raise ValueError(f"model must be mlp or cnn, got {config.model!r}")
+    if config.dtype not in ("float32", "bfloat16"):
+        raise ValueError(f"dtype must be float32 or bfloat16, got {config.dtype!r}")
+    return compute_in(model, jnp.bfloat16) if config.dtype == "bfloat16" else model
+
+
+def make_prepare(config: Config, spec: DataSpec) -> Any:
+    """Pixels to standardised floats, with the augmentations of `config` in training."""
+
+    def prepare(batch: Batch, *, key: Key | None, train: bool) -> Batch:
+        images = standardize(scale(batch["image"], spec.levels), spec.mean, spec.std)
+        if train and config.shift:
+            images = random_shift(jax.random.fold_in(key, 0), images, config.shift)
+        if train and config.flip:
+            images = random_flip(jax.random.fold_in(key, 1), images)
+        return {**batch, "image": images}
+
+    return prepare
+
+
+def build(config: Config, spec: DataSpec) -> Experiment:
+    """Compose model, loss, optimiser, metrics and figures."""
+    model, prepare = make_model(config, spec), make_prepare(config, spec)
+    total = config.train.total_steps(spec.sizes[0])
+    tx = build_optimizer(config.optimizer, total)
+
+    def loss(logits: Any, labels: Any) -> Any:
+        return softmax_cross_entropy(logits, labels, label_smoothing=config.label_smoothing)
+
+    objective = supervised(model, loss, {"accuracy": metrics.correct})
+    image = jax.ShapeDtypeStruct((1, *spec.shape), jnp.float32)
+
+    def evaluate(params: Params, state: State, batch: Batch, key: Key) -> Mapping[str, Any]:
+        logits, labels, where = model.apply(params, state, batch["image"])[0], batch["label"], batch["where"]
+        return {
+            "nll_nats": Mean.of(softmax_cross_entropy(logits, labels), where),
+            "accuracy": Mean.of(metrics.correct(logits, labels), where),
+            "calibration": metrics.calibration(jax.nn.softmax(logits), labels, where=where),
+        }
+
+    def summary(sums: Mapping[str, Any]) -> dict[str, float]:
+        accuracy = float(sums["accuracy"].value())
+        ece = float(metrics.expected_calibration_error(sums["calibration"]))
+        return {"accuracy": accuracy, "error": 1 - accuracy, "nll_nats": float(sums["nll_nats"].value()), "ece": ece}
+
+    return Experiment(
+        init=lambda key: model.init(key, image),
+        updates=(
+            gradient_update(objective, tx, microbatches=config.microbatches),
+            *((ema_update(config.ema),) if config.ema else ()),
+        ),
+        optimizers={"params": tx},
+        prepare=prepare,
+        evaluate=evaluate,
+        summarize=summary,
+        monitor=("nll_nats", "min"),
+        learning_rates={"learning_rate": learning_rate(config.optimizer, total)},
+        describe=lambda: table(summarize(model, image)),
+        figures=lambda params, state, data: draw(model, prepare, params, state, data),
+        ema=config.ema > 0,
+    )
+
+
+def draw(model: Model, prepare: Any, params: Params, state: State, data: Data) -> dict[str, Any]:
+    """Figures on the test split: confusion matrix, the most confident mistakes, calibration."""
+    predict = jax.jit(lambda batch: jax.nn.softmax(model.apply(params, state, prepare(batch, key=None, train=False)["image"])[0]))
+    rows = np.arange(data.test.size)
+    chunks = [data.test.read(chunk) for chunk in np.array_split(rows, -(-data.test.size // 500))]
+    probabilities = np.concatenate([np.asarray(predict({"image": chunk["image"]})) for chunk in chunks])
+    labels = np.concatenate([chunk["label"] for chunk in chunks])
+    predicted, confidence = probabilities.argmax(-1), probabilities.max(-1)
+    wrong = np.flatnonzero(predicted != labels)
+    worst = wrong[np.argsort(-confidence[wrong])][:24]
+    images = data.test.read(worst)["image"] / (data.spec.levels - 1)
+    names, bins = data.spec.class_names, metrics.calibration(jnp.asarray(probabilities), jnp.asarray(labels))
+    confusion = metrics.confusion_matrix(jnp.asarray(predicted), jnp.asarray(labels), data.spec.classes)
+    return {
+        "confusion": figures.confusion(np.asarray(confusion), names),
+        "mistakes": figures.mistakes(images, labels[worst], predicted[worst], confidence[worst], names),
+        "calibration": figures.calibration(*map(np.asarray, bins)),
+    }

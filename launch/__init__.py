@@ -1,0 +1,1 @@
+"""Command-line programs: train, eval, sample, report, bench and doctor."""

@@ -1,0 +1,35 @@
+"""Evaluate a finished run on its test split again, from its folder alone.
+
+    python -m launch.eval --workdir=runs/classify-digits-default
+"""
+
+import jax
+from absl import flags
+
+from dlcore.parallel import processes
+from dlcore.parallel.mesh import make_mesh
+from dlcore.train.evaluate import make_evaluate
+from dlcore.train.run_folder import write_json
+from launch import request, runtime
+from launch.train import say, show
+
+flags.DEFINE_enum("split", "test", ["train", "validation", "test"], "Which examples to evaluate on.")
+
+
+def main() -> None:
+    """Restore the parameters that the run ended with and print their metrics."""
+    runtime.start()
+    run = request.from_folder(flags.FLAGS.workdir)
+    experiment, mesh, split = run.build(), make_mesh(), flags.FLAGS.split
+    state = request.restore(run, experiment, mesh)
+    evaluate = make_evaluate(experiment, mesh, run.config.train.eval_batch_size)
+    key = jax.random.fold_in(jax.random.key(run.seed), 1)
+    found = evaluate(state, getattr(run.source, split), key)
+    metrics = {f"{split}/{name}": value for name, value in found.items()}
+    if processes.is_main():
+        write_json(run.workdir / f"eval_{split}.json", {"step": int(state.step), "metrics": metrics})
+    say(show(metrics))
+
+
+if __name__ == "__main__":
+    runtime.run(main)

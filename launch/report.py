@@ -1,0 +1,24 @@
+"""Draw the figures of a run again and write its report, from its folder alone.
+
+    python -m launch.report --workdir=runs/classify-digits-default
+"""
+
+from absl import flags
+
+from dlcore.parallel.mesh import make_mesh, to_host
+from dlcore.report.html import write_report
+from launch import request, runtime
+from launch.train import draw, say
+
+
+def main() -> None:
+    """Also works for a run that is not finished: its newest checkpoint counts."""
+    runtime.start()
+    run = request.from_folder(flags.FLAGS.workdir)
+    experiment, mesh = run.build(), make_mesh()
+    draw(run, experiment, to_host(mesh, request.restore(run, experiment, mesh)))
+    say(f"wrote {write_report(run.workdir)}")
+
+
+if __name__ == "__main__":
+    runtime.run(main)

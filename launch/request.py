@@ -1,0 +1,159 @@
+"""Which run is meant: from the flags, or from the run folder alone."""
+
+import difflib
+import importlib
+import pkgutil
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import jax
+from absl import flags
+from jax.sharding import Mesh
+
+import experiments
+from dlcore.data.source import Data, load
+from dlcore.parallel.sharding import named_rule
+from dlcore.train.checkpoint import Checkpoints
+from dlcore.train.config import from_json, override, to_json
+from dlcore.train.experiment import Experiment
+from dlcore.train.loop import state_like
+from dlcore.train.run_folder import read_json
+from dlcore.types import TrainState
+
+flags.DEFINE_string("experiment", None, "Name of the system, e.g. classify.")
+flags.DEFINE_string("preset", None, "smoke (under a minute), default, full, or one of the experiment's own.")
+flags.DEFINE_string("data", None, "digits, fashion_mnist, idx:DIR, folder:DIR, npz:FILE, tfds:NAME or a synthetic set.")
+flags.DEFINE_string("data_dir", None, "Folder that holds data sets.")
+flags.DEFINE_string("workdir", None, "Run folder; default runs/<experiment>-<data>-<preset>.")
+flags.DEFINE_integer("seed", None, "Seed of params, order of the data and all randomness.")
+flags.DEFINE_multi_string("set", [], "Override one setting: --set=train.epochs=20; may be repeated.")
+
+
+class Request(NamedTuple):
+    """A run, fully resolved."""
+
+    workdir: Path
+    experiment: str
+    preset: str
+    data: str
+    seed: int
+    config: Any
+    source: Data
+    data_dir: str | None
+
+    def identity(self) -> dict[str, Any]:
+        """What makes the run what it is."""
+        names = {"experiment": self.experiment, "preset": self.preset, "data": self.data, "seed": self.seed}
+        return {**names, "config": to_json(self.config)}
+
+    def notes(self) -> dict[str, Any]:
+        """What may change between two starts of the same run."""
+        return {"data_dir": self.data_dir}
+
+    def build(self) -> Experiment:
+        """The experiment."""
+        return experiment_module(self.experiment).build(self.config, self.source.spec)
+
+
+def experiment_names() -> list[str]:
+    """The experiments there are: the modules of `experiments/`."""
+    return sorted(module.name for module in pkgutil.iter_modules(experiments.__path__))
+
+
+def experiment_module(name: str) -> ModuleType:
+    """The module of an experiment; raises `ValueError`, naming the nearest, for an unknown one."""
+    _known("experiment", name, experiment_names())
+    return importlib.import_module(f"experiments.{name}")
+
+
+def from_flags() -> Request:
+    """The run that the flags ask for; what they leave out comes from the run folder, if it exists."""
+    values = flags.FLAGS
+    if values.workdir is None and values.experiment is None:
+        raise ValueError(f"pass --experiment (one of {', '.join(experiment_names())}), or --workdir of a run to go on with")
+    folder = None if values.workdir is None else Path(values.workdir)
+    if folder is not None and (folder / "config.json").exists():
+        return _continued(folder)
+    if values.experiment is None:
+        raise ValueError(f"{folder} is not a run folder: it has no config.json; pass --experiment to start a run there")
+    module = experiment_module(values.experiment)
+    preset, data, seed = values.preset or "default", values.data or "digits", values.seed or 0
+    _known("preset", preset, module.PRESETS)
+    source = load(data, data_dir=values.data_dir)
+    config = module.preset(preset, source.spec)
+    name = data.replace("/", "_").replace(":", "-")
+    workdir = folder or Path("runs") / f"{values.experiment}-{name}-{preset}"
+    return Request(workdir, values.experiment, preset, data, seed, _overridden(config), source, values.data_dir)
+
+
+def from_folder(workdir: str | None) -> Request:
+    """The run that a folder holds."""
+    if workdir is None:
+        raise ValueError("pass --workdir, the folder of a run")
+    return _read(Path(workdir))
+
+
+def _continued(folder: Path) -> Request:
+    """The run in the folder, with what the flags say put over it, so that a difference is noticed."""
+    values, old = flags.FLAGS, read_json(folder / "config.json")
+    given = {name: getattr(values, name) for name in ("experiment", "preset", "data", "seed")}
+    given = {name: value for name, value in given.items() if value is not None}
+    request = _read(folder)
+    if not given and not values.set:
+        return request
+    names = {name: given.get(name, old[name]) for name in ("experiment", "preset", "data", "seed")}
+    module = experiment_module(names["experiment"])
+    _known("preset", names["preset"], module.PRESETS)
+    source = request.source if names["data"] == old["data"] else load(names["data"], data_dir=values.data_dir)
+    # A full command line is compared as a whole; a partial one only where it speaks.
+    whole = {"experiment", "data"} <= given.keys()
+    start = module.preset(names["preset"], source.spec) if whole or names["experiment"] != old["experiment"] else request.config
+    return Request(folder, **names, config=_overridden(start), source=source, data_dir=request.data_dir)
+
+
+def _read(folder: Path) -> Request:
+    old = read_json(folder / "config.json")
+    try:
+        names = {name: old[name] for name in ("experiment", "preset", "data", "seed")}
+        module = experiment_module(names["experiment"])
+        data_dir = flags.FLAGS.data_dir or old.get("data_dir")
+        config = from_json(module.Config, old["config"])
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{folder / 'config.json'} does not describe a run ({error}); choose another --workdir") from None
+    return Request(folder, **names, config=config, source=load(names["data"], data_dir=data_dir), data_dir=data_dir)
+
+
+def _overridden(config: Any) -> Any:
+    for assignment in flags.FLAGS.set:
+        path, equals, text = assignment.partition("=")
+        if not equals:
+            raise ValueError(f"--set={assignment} has no value; write --set=name=value")
+        config = override(config, path, text)
+    return config
+
+
+def _known(what: str, name: str, names: Any) -> None:
+    if name not in names:
+        near = difflib.get_close_matches(name, list(names), n=1, cutoff=0.0)[0]
+        raise ValueError(f"unknown {what} {name!r}; did you mean {near!r}? There are {', '.join(names)}")
+
+
+def restore(run: Request, experiment: Experiment, mesh: Mesh) -> TrainState:
+    """The state that the run ended with, or its newest checkpoint while it is not finished."""
+    like, _ = state_like(experiment, jax.random.key(run.seed), mesh, named_rule(run.config.train.sharding))
+    folder = run.workdir / "checkpoints"
+    if not folder.is_dir():
+        raise ValueError(f"{run.workdir} has no checkpoints; train it first")
+    checkpoints = Checkpoints(folder, keep=run.config.train.keep, read_only=True)
+    try:
+        summary = run.workdir / "summary.json"
+        if summary.exists():
+            return checkpoints.restore(like, read_json(summary)["evaluated_step"])[0]
+        found = checkpoints.restore_newest(like, lambda note: print(note, file=sys.stderr))
+    finally:
+        checkpoints.close()
+    if found is None:
+        raise ValueError(f"{run.workdir} has no checkpoint yet; train it first")
+    return found[0]

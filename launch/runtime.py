@@ -1,0 +1,87 @@
+"""What every program does before JAX starts, and how it ends on a user's mistake."""
+
+import os
+import select
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+from absl import app, flags
+
+from dlcore.parallel import processes
+
+flags.DEFINE_integer("cpu_devices", 0, "Simulate this many devices on CPU; 0 uses what is there.")
+flags.DEFINE_string("coordinator", "", "HOST:PORT of process 0, for a computation of several processes.")
+flags.DEFINE_integer("num_processes", 0, "How many processes take part.")
+flags.DEFINE_integer("process_id", -1, "Which of them this is.")
+
+
+def compile_cache() -> Path:
+    """Where compiled programs are kept between runs: $JAX_COMPILATION_CACHE_DIR, or in the user's cache folder."""
+    base = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
+    return Path(os.environ.get("JAX_COMPILATION_CACHE_DIR", base / "dlcore" / f"jax-{jax.__version__}"))
+
+
+def start() -> None:
+    """Set devices, compile cache and processes from the flags, before a backend starts."""
+    if flags.FLAGS.cpu_devices < 0:
+        raise ValueError(f"--cpu_devices must not be negative, got {flags.FLAGS.cpu_devices}")
+    if flags.FLAGS.cpu_devices:
+        jax.config.update("jax_platforms", "cpu")
+        jax.config.update("jax_num_cpu_devices", flags.FLAGS.cpu_devices)
+    jax.config.update("jax_compilation_cache_dir", str(compile_cache()))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+    processes.start(flags.FLAGS.coordinator, flags.FLAGS.num_processes, flags.FLAGS.process_id)
+
+
+def run(main: Callable[[], None]) -> None:
+    """Run a program: a mistake of the user is one line on stderr and exit code 1, not a traceback."""
+
+    def guarded(argv: list[str]) -> None:
+        try:
+            if argv[1:]:
+                raise ValueError(f"unexpected argument {argv[1]!r}; flags are written --name=value")
+            main()
+        except (ValueError, FloatingPointError, OSError) as error:
+            if os.environ.get("DLCORE_TRACEBACK"):
+                raise
+            print(f"error: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
+            sys.exit(1)
+
+    app.run(guarded)
+
+
+SECONDS_TO_STOP = 8.0
+
+
+class StopRequest:
+    """Becomes true on SIGTERM or SIGINT, so that a run can save and exit 0.
+
+    When the main thread does not come round in time (it may be compiling), or on a second signal, the
+    process exits 0 all the same: the newest checkpoint stands, and the next start replays the rest
+    to the bit. Create it after `start`, which lets JAX install handlers of its own.
+    """
+
+    def __init__(self) -> None:
+        self._asked = threading.Event()
+        self._read, write = os.pipe()
+        os.set_blocking(write, False)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: None)
+        # The wake-up byte is written by the C handler at once, even while Python waits for the compiler.
+        signal.set_wakeup_fd(write)
+        threading.Thread(target=self._watch, daemon=True).start()
+
+    def __call__(self) -> bool:
+        return self._asked.is_set()
+
+    def _watch(self) -> None:
+        os.read(self._read, 1)
+        self._asked.set()
+        select.select([self._read], [], [], SECONDS_TO_STOP)
+        print("stopped at the newest checkpoint; run the same command to go on", file=sys.stderr, flush=True)
+        os._exit(0)

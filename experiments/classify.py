@@ -1,8 +1,8 @@
 """Image classification: a multi-layer perceptron or a small CNN (lecture 1, 8–15).
 
-    ./launch/local.sh train --experiment=classify --data=digits
-    ./launch/local.sh train --experiment=classify --data=fashion_mnist
-    ./launch/local.sh train --experiment=classify --data=fashion_mnist --set=model=mlp
+./launch/local.sh train --experiment=classify --data=digits
+./launch/local.sh train --experiment=classify --data=fashion_mnist
+./launch/local.sh train --experiment=classify --data=fashion_mnist --set=model=mlp
 """
 
 from collections.abc import Mapping
@@ -22,7 +22,8 @@ from dlcore.networks.cnn import CNN
 from dlcore.networks.mlp import MLP
 from dlcore.nn.combine import compute_in
 from dlcore.nn.summary import summarize, table
-from dlcore.optim.build import OptimizerConfig, build as build_optimizer, learning_rate
+from dlcore.optim.build import OptimizerConfig, learning_rate
+from dlcore.optim.build import build as build_optimizer
 from dlcore.report import figures
 from dlcore.train import metrics
 from dlcore.train.config import LoopConfig
@@ -62,7 +63,9 @@ def preset(name: str, spec: DataSpec) -> Config:
     """The configuration of a preset for data like `spec`."""
     small = max(spec.shape[:2]) <= 16
     optimizer = OptimizerConfig(name="adamw", learning_rate=3e-3, schedule="cosine", weight_decay=0.01)
-    train = LoopConfig(batch_size=64 if small else 128, epochs=80.0 if small else 8.0, eval_every=10.0 if small else 1.0)
+    train = LoopConfig(
+        batch_size=64 if small else 128, epochs=80.0 if small else 8.0, eval_every=10.0 if small else 1.0
+    )
     base = Config(shift=1, optimizer=optimizer, train=train)
     if name == "smoke":
         return replace(base, train=replace(train, epochs=5.0 if small else 0.2, eval_every=2.0 if small else 0.1))
@@ -79,7 +82,12 @@ def make_model(config: Config, spec: DataSpec) -> Model:
         model = MLP(config.widths or (512, 256), spec.classes, dropout=config.dropout)
     elif config.model == "cnn":
         small = max(spec.shape[:2]) <= 16
-        model = CNN(config.widths or ((32, 64, 64) if small else (32, 64, 128)), spec.classes, hidden=config.hidden, dropout=config.dropout)
+        model = CNN(
+            config.widths or ((32, 64, 64) if small else (32, 64, 128)),
+            spec.classes,
+            hidden=config.hidden,
+            dropout=config.dropout,
+        )
     else:
         raise ValueError(f"model must be mlp or cnn, got {config.model!r}")
     if config.dtype not in ("float32", "bfloat16"):
@@ -146,7 +154,9 @@ def build(config: Config, spec: DataSpec) -> Experiment:
 
 def draw(model: Model, prepare: Any, params: Params, state: State, data: Data) -> dict[str, Any]:
     """Figures on the test split: confusion matrix, the most confident mistakes, calibration."""
-    predict = jax.jit(lambda batch: jax.nn.softmax(model.apply(params, state, prepare(batch, key=None, train=False)["image"])[0]))
+    predict = jax.jit(
+        lambda batch: jax.nn.softmax(model.apply(params, state, prepare(batch, key=None, train=False)["image"])[0])
+    )
     rows = np.arange(data.test.size)
     chunks = [data.test.read(chunk) for chunk in np.array_split(rows, -(-data.test.size // 500))]
     probabilities = np.concatenate([np.asarray(predict({"image": chunk["image"]})) for chunk in chunks])

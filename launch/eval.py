@@ -1,6 +1,6 @@
 """Evaluate a finished run on its test split again, from its folder alone.
 
-    python -m launch.eval --workdir=runs/classify-digits-default
+python -m launch.eval --workdir=runs/classify-digits-default
 """
 
 import jax

@@ -1,6 +1,6 @@
 """Draw the figures of a run again and write its report, from its folder alone.
 
-    python -m launch.report --workdir=runs/classify-digits-default
+python -m launch.report --workdir=runs/classify-digits-default
 """
 
 from absl import flags

@@ -72,7 +72,9 @@ def from_flags() -> Request:
     """The run that the flags ask for; what they leave out comes from the run folder, if it exists."""
     values = flags.FLAGS
     if values.workdir is None and values.experiment is None:
-        raise ValueError(f"pass --experiment (one of {', '.join(experiment_names())}), or --workdir of a run to go on with")
+        raise ValueError(
+            f"pass --experiment (one of {', '.join(experiment_names())}), or --workdir of a run to go on with"
+        )
     folder = None if values.workdir is None else Path(values.workdir)
     if folder is not None and (folder / "config.json").exists():
         return _continued(folder)
@@ -109,7 +111,11 @@ def _continued(folder: Path) -> Request:
     source = request.source if names["data"] == old["data"] else load(names["data"], data_dir=values.data_dir)
     # A full command line is compared as a whole; a partial one only where it speaks.
     whole = {"experiment", "data"} <= given.keys()
-    start = module.preset(names["preset"], source.spec) if whole or names["experiment"] != old["experiment"] else request.config
+    start = (
+        module.preset(names["preset"], source.spec)
+        if whole or names["experiment"] != old["experiment"]
+        else request.config
+    )
     return Request(folder, **names, config=_overridden(start), source=source, data_dir=request.data_dir)
 
 
@@ -121,7 +127,9 @@ def _read(folder: Path) -> Request:
         data_dir = flags.FLAGS.data_dir or old.get("data_dir")
         config = from_json(module.Config, old["config"])
     except (KeyError, TypeError) as error:
-        raise ValueError(f"{folder / 'config.json'} does not describe a run ({error}); choose another --workdir") from None
+        raise ValueError(
+            f"{folder / 'config.json'} does not describe a run ({error}); choose another --workdir"
+        ) from None
     return Request(folder, **names, config=config, source=load(names["data"], data_dir=data_dir), data_dir=data_dir)
 
 

@@ -1,6 +1,6 @@
 """Draw samples from a trained model, from its run folder alone.
 
-    python -m launch.sample --workdir=runs/vae-digits-default --num=64 --seed=0 --out=samples.png
+python -m launch.sample --workdir=runs/vae-digits-default --num=64 --seed=0 --out=samples.png
 """
 
 from pathlib import Path
@@ -16,7 +16,9 @@ from launch import request, runtime
 from launch.train import say
 
 flags.DEFINE_integer("num", 64, "How many samples.")
-flags.DEFINE_string("out", None, "FILE.png for a grid or FILE.npz for the array; default samples/seed<seed>.png in the run folder.")
+flags.DEFINE_string(
+    "out", None, "FILE.png for a grid or FILE.npz for the array; default samples/seed<seed>.png in the run folder."
+)
 
 
 def main() -> None:

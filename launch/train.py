@@ -1,13 +1,12 @@
 """Train an experiment, or go on with the run in a folder.
 
-    python -m launch.train --experiment=classify --data=digits --preset=default
-    python -m launch.train --workdir=runs/classify-digits-default
+python -m launch.train --experiment=classify --data=digits --preset=default
+python -m launch.train --workdir=runs/classify-digits-default
 """
 
 import resource
 import sys
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Any
 
 import jax

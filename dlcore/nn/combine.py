@@ -139,8 +139,8 @@ def serial(*models: Model, **named: Model) -> Model:
 def kind(model: Model) -> str:
     """The factory's name in lower case: `dense` for a model made by `Dense`."""
     if isinstance(model.apply, Graph):
-        return getattr(model.apply.forward, "__qualname__", "block").split(".")[0].lower()
-    return getattr(model.apply, "__qualname__", "layer").split(".")[0].lower()
+        return getattr(model.apply.forward, "__qualname__", "block").split(".")[0].lstrip("_").lower()
+    return getattr(model.apply, "__qualname__", "layer").split(".")[0].lstrip("_").lower()
 
 
 def _numbered(models: tuple[Model, ...]) -> dict[str, Model]:
@@ -154,7 +154,9 @@ def _numbered(models: tuple[Model, ...]) -> dict[str, Model]:
 def identity() -> Model:
     """The model that returns its input."""
 
-    def apply(params: Params, state: State, x: Any, *, train: bool = False, key: Key | None = None) -> tuple[Any, State]:
+    def apply(
+        params: Params, state: State, x: Any, *, train: bool = False, key: Key | None = None
+    ) -> tuple[Any, State]:
         return x, state
 
     return Model(lambda key, x: ({}, {}), apply)
@@ -167,7 +169,9 @@ def residual(body: Model, shortcut: Model | None = None) -> Model:
         side = x if shortcut is None else call("shortcut", x)
         out = call("body", x)
         if side.shape != out.shape:
-            raise ValueError(f"residual: body gives shape {out.shape}, shortcut {side.shape}; pass a shortcut= that matches")
+            raise ValueError(
+                f"residual: body gives shape {out.shape}, shortcut {side.shape}; pass a shortcut= that matches"
+            )
         return side + out
 
     return compose(forward, body=body, **({} if shortcut is None else {"shortcut": shortcut}))
@@ -198,7 +202,9 @@ def scan(block: Model, length: int, *, unroll: bool | None = None) -> Model:
         for name in names:
             out = call(name, x)
             if jax.typeof(out).shape != jax.typeof(x).shape:
-                raise ValueError(f"scan: the block turned shape {x.shape} into {out.shape}; it must keep its input's shape")
+                raise ValueError(
+                    f"scan: the block turned shape {x.shape} into {out.shape}; it must keep its input's shape"
+                )
             x = out
         return x
 

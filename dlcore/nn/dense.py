@@ -14,7 +14,9 @@ def dense(
     return y if bias is None else y + bias
 
 
-def Dense(features: int, *, bias: bool = True, kernel_init: Initializer = lecun_normal, bias_init: Initializer = zeros) -> Model:
+def Dense(
+    features: int, *, bias: bool = True, kernel_init: Initializer = lecun_normal, bias_init: Initializer = zeros
+) -> Model:
     """Layer y = x W + b with `features` outputs; any leading axes. Params `kernel` [n, features], `bias` [features].
 
     Raises `ValueError` for fewer than one feature.

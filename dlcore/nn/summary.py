@@ -47,7 +47,11 @@ def _rows(model: Model, args: tuple[Any, ...], path: str) -> list[Row]:
     if isinstance(model.apply, Graph):
         for name, part_args in _calls(model.apply, args).items():
             below = f"{path}/{name}" if path and name else path or name
-            rows += _rows(model.apply.parts[name], part_args, below) if name else _rows(model.apply.parts[name], part_args, path)[1:]
+            rows += (
+                _rows(model.apply.parts[name], part_args, below)
+                if name
+                else _rows(model.apply.parts[name], part_args, path)[1:]
+            )
     return rows
 
 

@@ -17,7 +17,9 @@ def make_mesh(devices: int | None = None) -> Mesh:
     available = jax.devices()
     devices = len(available) if devices is None else devices
     if not 1 <= devices <= len(available):
-        raise ValueError(f"devices={devices}, but {len(available)} are available; pass a number from 1 to {len(available)}")
+        raise ValueError(
+            f"devices={devices}, but {len(available)} are available; pass a number from 1 to {len(available)}"
+        )
     return jax.make_mesh((devices,), (DATA,), axis_types=(AxisType.Auto,), devices=available[:devices])
 
 

@@ -35,7 +35,9 @@ def start(coordinator: str = "", num_processes: int = 0, process_id: int = -1) -
         if not all(explicit):
             raise ValueError("pass --coordinator=HOST:PORT, --num_processes and --process_id together, or none of them")
         if process_id >= num_processes:
-            raise ValueError(f"process_id {process_id} is out of range for {num_processes} processes; use 0 to {num_processes - 1}")
+            raise ValueError(
+                f"process_id {process_id} is out of range for {num_processes} processes; use 0 to {num_processes - 1}"
+            )
         if num_processes > 1:
             jax.distributed.initialize(coordinator, num_processes, process_id)
     elif cluster(os.environ):

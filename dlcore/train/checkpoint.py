@@ -52,7 +52,9 @@ class Checkpoints:
             return
         self.best = best
         items = {"state": state, "checksums": self._checksums(state)}
-        self._manager.save(step, args=ocp.args.Composite(items=ocp.args.StandardSave(items), progress=ocp.args.JsonSave(progress)))
+        self._manager.save(
+            step, args=ocp.args.Composite(items=ocp.args.StandardSave(items), progress=ocp.args.JsonSave(progress))
+        )
 
     def restore(self, like: TrainState, step: int) -> tuple[TrainState, dict[str, Any]]:
         """The checkpoint of `step`, laid out like the shapes and shardings of `like`.
@@ -97,7 +99,9 @@ class Checkpoints:
             self.best = progress.get("best_step")
             return state, progress, step
         if steps:
-            raise ValueError(f"none of the checkpoints {sorted(steps)} can be read; choose another --workdir to start afresh")
+            raise ValueError(
+                f"none of the checkpoints {sorted(steps)} can be read; choose another --workdir to start afresh"
+            )
         return None
 
     def wait(self) -> None:

@@ -41,7 +41,9 @@ class LoopConfig:
     def steps_per_epoch(self, examples: int) -> int:
         """Full batches in an epoch of `examples`."""
         if not 1 <= self.batch_size <= examples:
-            raise ValueError(f"train.batch_size={self.batch_size}, but the training split has {examples} examples; use 1 to {examples}")
+            raise ValueError(
+                f"train.batch_size={self.batch_size}, but the training split has {examples} examples; use 1 to {examples}"
+            )
         return examples // self.batch_size
 
     def total_steps(self, examples: int) -> int:

@@ -12,6 +12,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from dlcore.data.pipeline import Pipeline
+from dlcore.nn.count import contains
 from dlcore.parallel.mesh import check_batch, global_batch, on_every_device
 from dlcore.parallel.processes import any_process
 from dlcore.parallel.sharding import Rule, shardings
@@ -20,7 +21,6 @@ from dlcore.train.config import LoopConfig
 from dlcore.train.experiment import Experiment
 from dlcore.train.record import Recorder
 from dlcore.train.state import create
-from dlcore.nn.count import contains
 from dlcore.train.step import compile_step, make_train_step, repeat
 from dlcore.types import Key, Mean, TrainState
 
@@ -111,9 +111,7 @@ class Engine(NamedTuple):
     """Steps per dispatch."""
 
 
-def state_like(
-    experiment: Experiment, key: Key, mesh: Mesh, rule: Rule
-) -> tuple[TrainState, Callable[[], TrainState]]:
+def state_like(experiment: Experiment, key: Key, mesh: Mesh, rule: Rule) -> tuple[TrainState, Callable[[], TrainState]]:
     """Shapes and shardings of the training state, and the function that makes it in place on its devices."""
 
     def make() -> TrainState:
@@ -270,7 +268,9 @@ class _Loop:
         self.log.write(self.step, "train", metrics)
         self.log.progress(self.step, metrics, images / max(self.logged[1] - last_seconds, 1e-9))
         if not all(map(math.isfinite, metrics.values())):
-            raise FloatingPointError(f"training became non-finite near step {self.step}: {metrics}; lower the learning rate")
+            raise FloatingPointError(
+                f"training became non-finite near step {self.step}: {metrics}; lower the learning rate"
+            )
         self.totals = on_every_device(self.mesh, self.engine.zeros)
 
     def validate(self, evaluate: Callable[[TrainState], dict[str, float]]) -> bool:

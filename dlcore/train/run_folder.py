@@ -43,7 +43,9 @@ def locked(folder: Path) -> Iterator[None]:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            raise ValueError(f"another process is writing to {folder}; wait for it or choose another --workdir") from None
+            raise ValueError(
+                f"another process is writing to {folder}; wait for it or choose another --workdir"
+            ) from None
         yield
 
 
@@ -53,7 +55,9 @@ def check_identity(folder: Path, identity: Mapping[str, Any]) -> None:
     if path.exists():
         held = read_json(path)
         if lines := differences({name: held.get(name) for name in identity}, dict(identity)):
-            raise ValueError(f"{folder} holds another run ({'; '.join(lines)}); choose another --workdir or drop the flags")
+            raise ValueError(
+                f"{folder} holds another run ({'; '.join(lines)}); choose another --workdir or drop the flags"
+            )
 
 
 def claim(folder: Path, identity: Mapping[str, Any], notes: Mapping[str, Any]) -> None:

@@ -39,7 +39,9 @@ def select(params: Params, name: str) -> Params:
     if name == WHOLE:
         return params
     if name not in params:
-        raise ValueError(f"optimizer {name!r} names no branch of params; use {WHOLE!r} for all, or one of {sorted(params)}")
+        raise ValueError(
+            f"optimizer {name!r} names no branch of params; use {WHOLE!r} for all, or one of {sorted(params)}"
+        )
     return params[name]
 
 

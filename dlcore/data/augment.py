@@ -1,0 +1,57 @@
+"""Random changes of images that keep their label (lecture 11.4): jitted, one draw per image."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from dlcore.types import Key
+
+Augmentation = Callable[[Key, Array], Array]
+"""`(key, images [b, h, w, c]) -> images`."""
+
+
+def chain(*augmentations: Augmentation) -> Augmentation:
+    """One after the other, each with a key of its own."""
+
+    def augment(key: Key, images: Array) -> Array:
+        for i, augmentation in enumerate(augmentations):
+            images = augmentation(jax.random.fold_in(key, i), images)
+        return images
+
+    return augment
+
+
+def random_shift(key: Key, images: Float[Array, "b h w c"], pixels: int) -> Float[Array, "b h w c"]:
+    """Translate by up to `pixels` in each direction, uniformly; the border repeats its edge. 0 is the identity."""
+    if pixels < 0:
+        raise ValueError(f"random_shift: pixels must not be negative, got {pixels}")
+    if pixels == 0:
+        return images
+    for axis in (1, 2):
+        size = images.shape[axis]
+        offsets = jax.random.randint(jax.random.fold_in(key, axis), (images.shape[0], 1), -pixels, pixels + 1)
+        index = jnp.clip(jnp.arange(size) + offsets, 0, size - 1)
+        index = index[:, :, None, None] if axis == 1 else index[:, None, :, None]
+        images = jnp.take_along_axis(images, index, axis=axis)
+    return images
+
+
+def random_flip(key: Key, images: Float[Array, "b h w c"], probability: float = 0.5) -> Float[Array, "b h w c"]:
+    """Mirror left and right with the given probability. 0 is the identity."""
+    flipped = jax.random.bernoulli(key, probability, (images.shape[0], 1, 1, 1))
+    return jnp.where(flipped, images[:, :, ::-1], images)
+
+
+def cutout(key: Key, images: Float[Array, "b h w c"], size: int, fill: float = 0.0) -> Float[Array, "b h w c"]:
+    """Fill a square of `size` pixels around a random pixel (DeVries & Taylor 2017). 0 is the identity."""
+    if size < 0:
+        raise ValueError(f"cutout: size must not be negative, got {size}")
+    inside = jnp.ones((images.shape[0], 1, 1, 1), bool)
+    for axis in (1, 2):
+        n = images.shape[axis]
+        start = jax.random.randint(jax.random.fold_in(key, axis), (images.shape[0], 1), 0, n) - size // 2
+        cells = (jnp.arange(n) >= start) & (jnp.arange(n) < start + size)
+        inside &= cells[:, :, None, None] if axis == 1 else cells[:, None, :, None]
+    return jnp.where(inside, jnp.asarray(fill, images.dtype), images)

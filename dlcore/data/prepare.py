@@ -1,0 +1,16 @@
+"""From stored values to model input, inside the compiled step."""
+
+from collections.abc import Sequence
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float, UInt8
+
+
+def scale(images: UInt8[Array, "*b h w c"], levels: int) -> Float[Array, "*b h w c"]:
+    """Grey levels 0 … levels − 1 to [0, 1]."""
+    return images.astype(jnp.float32) / (levels - 1)
+
+
+def standardize(x: Float[Array, "*b c"], mean: Sequence[float], std: Sequence[float]) -> Float[Array, "*b c"]:
+    """(x − mean)/std per channel, with statistics of the training split (lecture 10.6)."""
+    return (x - jnp.asarray(mean, x.dtype)) / jnp.asarray(std, x.dtype)

@@ -1,0 +1,44 @@
+"""Penalties on weights (lecture 10.7–10.12): L̃ = L + α Ω(θ), never on biases or normalisation parameters."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from dlcore.types import Params
+
+SPARED = ("bias", "scale")
+
+
+def is_weight(path: str) -> bool:
+    """Whether the leaf at this path is penalised by default: all but biases and normalisation scales."""
+    return path.rsplit("/", 1)[-1] not in SPARED
+
+
+def _over(term: Callable[[Array], Array], params: Params, chosen: Callable[[str], bool]) -> Float[Array, ""]:
+    leaves: list[tuple[Any, Array]] = jax.tree_util.tree_leaves_with_path(params)
+    named = [(jax.tree_util.keystr(path, simple=True, separator="/"), leaf) for path, leaf in leaves]
+    return sum((term(leaf) for path, leaf in named if chosen(path)), jnp.float32(0))
+
+
+def l2(params: Params, chosen: Callable[[str], bool] = is_weight) -> Float[Array, ""]:
+    """½ Σ w² over the leaves whose path is `chosen`; the negative log of a normal prior, up to a constant (lecture 10.15)."""
+    return _over(lambda w: 0.5 * jnp.sum(jnp.square(w)), params, chosen)
+
+
+def l1(params: Params, chosen: Callable[[str], bool] = is_weight) -> Float[Array, ""]:
+    """Σ |w| over the leaves whose path is `chosen`; the negative log of a Laplace prior, up to a constant."""
+    return _over(lambda w: jnp.sum(jnp.abs(w)), params, chosen)
+
+
+def group_lasso(params: Params, chosen: Callable[[str], bool] = is_weight) -> Float[Array, ""]:
+    """Σ_g √|g| ‖w_g‖₂, a group being the weights into one output (Yuan & Lin 2006); gradient 0 at a group of zeros."""
+
+    def term(w: Array) -> Array:
+        squares = jnp.sum(jnp.square(w.reshape(-1, w.shape[-1])), axis=0)
+        norms = jnp.where(squares > 0, jnp.sqrt(jnp.where(squares > 0, squares, 1.0)), 0.0)
+        return jnp.sqrt(w.size / w.shape[-1]) * norms.sum()
+
+    return _over(term, params, chosen)

@@ -1,0 +1,90 @@
+"""Activations (lecture 8.5): element-wise functions, stable in value and gradient at any magnitude."""
+
+import difflib
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from dlcore.types import Input, Key, Model, Params, State
+
+
+def sigmoid(x: Float[Array, "..."]) -> Float[Array, "..."]:
+    """σ(x) = 1/(1 + e^−x)."""
+    return jax.nn.sigmoid(x)
+
+
+def tanh(x: Float[Array, "..."]) -> Float[Array, "..."]:
+    """tanh x = 2σ(2x) − 1."""
+    return jnp.tanh(x)
+
+
+def relu(x: Float[Array, "..."]) -> Float[Array, "..."]:
+    """max(0, x), with slope 0 at 0."""
+    return jax.nn.relu(x)
+
+
+def hard_tanh(x: Float[Array, "..."]) -> Float[Array, "..."]:
+    """max(−1, min(1, x))."""
+    return jax.nn.hard_tanh(x)
+
+
+def softplus(x: Float[Array, "..."]) -> Float[Array, "..."]:
+    """log(1 + e^x), the smooth ReLU."""
+    return jax.nn.softplus(x)
+
+
+def leaky_relu(x: Float[Array, "..."], slope: float = 0.01) -> Float[Array, "..."]:
+    """x where positive, slope · x elsewhere."""
+    return jax.nn.leaky_relu(x, slope)
+
+
+def elu(x: Float[Array, "..."], alpha: float = 1.0) -> Float[Array, "..."]:
+    """x where positive, α(e^x − 1) elsewhere (Clevert et al. 2016)."""
+    return jax.nn.elu(x, alpha)
+
+
+def gelu(x: Float[Array, "..."]) -> Float[Array, "..."]:
+    """x Φ(x) with the exact normal distribution function (Hendrycks & Gimpel 2016)."""
+    return jax.nn.gelu(x, approximate=False)
+
+
+def silu(x: Float[Array, "..."]) -> Float[Array, "..."]:
+    """x σ(x), also called swish."""
+    return jax.nn.silu(x)
+
+
+def softmax(x: Float[Array, "*b c"]) -> Float[Array, "*b c"]:
+    """e^{x_i} / Σ_j e^{x_j} over the last axis."""
+    return jax.nn.softmax(x)
+
+
+def log_softmax(x: Float[Array, "*b c"]) -> Float[Array, "*b c"]:
+    """x_i − log Σ_j e^{x_j} over the last axis, in nats."""
+    return jax.nn.log_softmax(x)
+
+
+def by_name(name: str) -> Callable[[Array], Array]:
+    """The hidden activation of that name; raises `ValueError`, naming the nearest, for an unknown one."""
+    known = (sigmoid, tanh, relu, hard_tanh, softplus, leaky_relu, elu, gelu, silu)
+    functions = {function.__name__: function for function in known}
+    if name not in functions:
+        near = difflib.get_close_matches(name, functions, n=1, cutoff=0.0)[0]
+        raise ValueError(f"unknown activation {name!r}; did you mean {near!r}? There are {', '.join(functions)}")
+    return functions[name]
+
+
+def Activation(function: str | Callable[[Array], Array]) -> Model:
+    """The model without params that applies `function`, given itself or by name."""
+    activate = by_name(function) if isinstance(function, str) else function
+
+    def init(key: Key, x: Input) -> tuple[Params, State]:
+        return {}, {}
+
+    def apply(
+        params: Params, state: State, x: Array, *, train: bool = False, key: Key | None = None
+    ) -> tuple[Array, State]:
+        return activate(x), state
+
+    return Model(init, apply)

@@ -1,0 +1,121 @@
+"""Convolution layers in one, two and three dimensions (lecture 14.1–14.5, 14.8)."""
+
+import itertools
+import math
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from dlcore.nn.init import Initializer, lecun_normal, zeros
+from dlcore.nn.window import Padding, pad, pad_widths, per_axis
+from dlcore.types import Input, Key, Model, Params, State
+
+MAX_TAPS = 49
+"""Largest window that a one-channel convolution turns into a matrix product."""
+
+
+def conv(
+    x: Float[Array, "b *space c_in"],
+    kernel: Float[Array, "*window c_group c_out"],
+    bias: Float[Array, " c_out"] | None = None,
+    *,
+    stride: int | Sequence[int] = 1,
+    padding: Padding = "zero",
+    dilation: int | Sequence[int] = 1,
+    groups: int = 1,
+) -> Float[Array, "b *space_out c_out"]:
+    """Cross-correlation y[p, o] = Σ_{k, i} x[p·stride + k·dilation, i] · kernel[k, i, o] + bias[o].
+
+    That is what deep learning calls convolution; flip the kernel for the mathematician's. Input is
+    [batch, *space, channels], with as many spatial axes as the kernel [*window, c_in/groups, c_out]. With `groups`
+    = g, the i-th of g blocks of outputs sees the i-th block of inputs (g = c_in is depthwise). Padding is
+    described in `dlcore.nn.window`. Raises `ValueError` for shapes that do not fit together.
+    """
+    axes = kernel.ndim - 2
+    if axes not in (1, 2, 3) or x.ndim != kernel.ndim:
+        raise ValueError(
+            f"conv: input of shape {x.shape} does not fit a kernel of shape {kernel.shape}; want [b, *space, c]"
+        )
+    if groups < 1 or x.shape[-1] != kernel.shape[-2] * groups or kernel.shape[-1] % groups:
+        raise ValueError(
+            f"conv: {x.shape[-1]} input channels and groups={groups} do not fit a kernel of shape {kernel.shape}; "
+            f"the kernel must be [*window, c_in/groups, c_out] with c_out divisible by groups"
+        )
+    strides, dilations = per_axis(stride, axes, "stride"), per_axis(dilation, axes, "dilation")
+    window = kernel.shape[:-2]
+    widths = pad_widths(x.shape[1:-1], window, strides, dilations, padding)
+    if padding in ("mirror", "periodic"):
+        x, widths = pad(x, widths, padding), [(0, 0)] * axes
+    if x.shape[-1] == 1 and math.prod(window) <= MAX_TAPS:
+        y = _one_channel(x, kernel, strides, widths, dilations)
+    else:
+        letters = "DHW"[3 - axes :]
+        y = jax.lax.conv_general_dilated(
+            x,
+            kernel,
+            strides,
+            widths,
+            rhs_dilation=dilations,
+            dimension_numbers=(f"N{letters}C", f"{letters}IO", f"N{letters}C"),
+            feature_group_count=groups,
+        )
+    return y if bias is None else y + bias
+
+
+def _one_channel(
+    x: Array, kernel: Array, stride: Sequence[int], widths: Sequence[tuple[int, int]], dilation: Sequence[int]
+) -> Array:
+    """The same as one matrix product over the shifted inputs: XLA is slow at contracting a single channel."""
+    x = jnp.pad(x, [(0, 0), *widths, (0, 0)])
+    window = kernel.shape[:-2]
+    sizes = [(n - (w - 1) * d - 1) // s + 1 for n, w, d, s in zip(x.shape[1:-1], window, dilation, stride, strict=True)]
+    shifted = [
+        x[
+            (
+                slice(None),
+                *(
+                    slice(k * d, k * d + (n - 1) * s + 1, s)
+                    for k, d, n, s in zip(tap, dilation, sizes, stride, strict=True)
+                ),
+            )
+        ]
+        for tap in itertools.product(*map(range, window))
+    ]
+    return jnp.concatenate(shifted, axis=-1) @ kernel.reshape(-1, kernel.shape[-1])
+
+
+def Conv(
+    features: int,
+    window: int | Sequence[int],
+    *,
+    stride: int | Sequence[int] = 1,
+    padding: Padding = "zero",
+    dilation: int | Sequence[int] = 1,
+    groups: int = 1,
+    bias: bool = True,
+    kernel_init: Initializer = lecun_normal,
+    bias_init: Initializer = zeros,
+) -> Model:
+    """Layer of `conv` with params `kernel` and `bias`; an int `window` is used for every spatial axis of the input.
+
+    Leave the bias out before a batch norm. Raises `ValueError` when `groups` does not divide the channels.
+    """
+    if features < 1 or groups < 1 or features % groups:
+        raise ValueError(f"Conv: features={features} must be a positive multiple of groups={groups}")
+
+    def init(key: Key, x: Input) -> tuple[Params, State]:
+        sizes = per_axis(window, len(x.shape) - 2, "window")
+        if x.shape[-1] % groups:
+            raise ValueError(f"Conv: groups={groups} does not divide the {x.shape[-1]} input channels")
+        params = {"kernel": kernel_init(key, (*sizes, x.shape[-1] // groups, features))}
+        return (params | {"bias": bias_init(key, (features,))} if bias else params), {}
+
+    def apply(
+        params: Params, state: State, x: Float[Array, "b *space c"], *, train: bool = False, key: Key | None = None
+    ) -> tuple[Float[Array, "b *out f"], State]:
+        options = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+        return conv(x, params["kernel"], params.get("bias"), **options), state
+
+    return Model(init, apply)

@@ -1,0 +1,46 @@
+"""Dropout (lecture 12.4–12.8)."""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from dlcore.types import Input, Key, Model, Params, State
+
+
+def dropout(
+    x: Float[Array, "..."], rate: float, *, key: Key, broadcast_axes: Sequence[int] = ()
+) -> Float[Array, "..."]:
+    """Set each unit to 0 with probability `rate` and divide the others by 1 − rate, which keeps the mean.
+
+    One mask is shared along `broadcast_axes` (e.g. the spatial axes, to drop whole feature maps). Source: Srivastava et
+    al. 2014, in the inverted form. Raises `ValueError` unless 0 ≤ rate < 1.
+    """
+    _check(rate)
+    shape = [1 if axis in {a % x.ndim for a in broadcast_axes} else size for axis, size in enumerate(x.shape)]
+    return jnp.where(jax.random.bernoulli(key, 1 - rate, shape), x / (1 - rate), jnp.zeros_like(x))
+
+
+def Dropout(rate: float, *, broadcast_axes: Sequence[int] = ()) -> Model:
+    """`dropout` in training, the identity otherwise. Raises `ValueError` when it is to train without a key."""
+    _check(rate)
+
+    def init(key: Key, x: Input) -> tuple[Params, State]:
+        return {}, {}
+
+    def apply(
+        params: Params, state: State, x: Array, *, train: bool = False, key: Key | None = None
+    ) -> tuple[Array, State]:
+        if not train or rate == 0:
+            return x, state
+        if key is None:
+            raise ValueError("Dropout: train=True needs a key; pass key=jax.random.key(...) to apply")
+        return dropout(x, rate, key=key, broadcast_axes=broadcast_axes), state
+
+    return Model(init, apply)
+
+
+def _check(rate: float) -> None:
+    if not 0 <= rate < 1:
+        raise ValueError(f"dropout rate must lie in [0, 1), got {rate}")

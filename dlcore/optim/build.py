@@ -1,0 +1,134 @@
+"""The optimiser of a run from its frozen config (lecture 6–7, 10.1)."""
+
+import difflib
+import fnmatch
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import optax
+
+from dlcore.optim.schedules import Schedule, constant, cosine, inverse_square_root, linear, step_decay, warmup
+
+NOT_DECAYED = ("bias", "scale")
+"""Leaf names that weight decay spares: biases, and the scales of normalisations."""
+
+
+@dataclass(frozen=True)
+class OptimizerConfig:
+    """An optimiser, its schedule, and what it does to gradients first."""
+
+    name: str = "adam"
+    """sgd, momentum, nesterov, adagrad, rmsprop, adam or adamw."""
+    learning_rate: float = 1e-3
+    schedule: str = "constant"
+    """constant, linear, cosine, step or inverse_sqrt."""
+    warmup_steps: int = 0
+    floor: float = 0.0
+    """Share of the learning rate that linear and cosine end at."""
+    decay_steps: int = 0
+    """Period of step decay, or where inverse_sqrt begins to fall; 0 for a third of the run."""
+    decay_factor: float = 0.1
+    momentum: float = 0.9
+    b1: float = 0.9
+    b2: float = 0.999
+    epsilon: float = 1e-8
+    weight_decay: float = 0.0
+    """Decoupled for adamw; for the others an L2 penalty, its gradient added before the optimiser."""
+    clip_value: float = 0.0
+    """Largest absolute value of a gradient's entry; 0 does not clip."""
+    clip_norm: float = 0.0
+    """Largest global norm of the gradient; 0 does not clip."""
+    freeze: tuple[str, ...] = ()
+    """Patterns of paths that stay as they are, e.g. "stage_1/*"."""
+
+
+def learning_rate(config: OptimizerConfig, total_steps: int) -> Schedule:
+    """The schedule of a run of `total_steps`."""
+    rate, period = config.learning_rate, config.decay_steps or max(total_steps // 3, 1)
+    schedules = {
+        "constant": lambda: constant(rate),
+        "linear": lambda: linear(rate, total_steps, config.floor),
+        "cosine": lambda: cosine(rate, total_steps, config.floor),
+        "step": lambda: step_decay(rate, period, config.decay_factor),
+        "inverse_sqrt": lambda: inverse_square_root(rate, period),
+    }
+    schedule = _known("schedule", config.schedule, schedules)()
+    return warmup(schedule, config.warmup_steps) if config.warmup_steps else schedule
+
+
+def build(config: OptimizerConfig, total_steps: int) -> optax.GradientTransformation:
+    """Clip by value, clip by norm, weight decay, optimiser, schedule; frozen paths see none of it.
+
+    Raises `ValueError` for unknown names and negative numbers, and, at `init`, for a freeze pattern
+    that matches no path.
+    """
+    for name in (
+        "learning_rate",
+        "warmup_steps",
+        "floor",
+        "weight_decay",
+        "clip_value",
+        "clip_norm",
+        "momentum",
+        "decay_steps",
+    ):
+        if getattr(config, name) < 0:
+            raise ValueError(f"optimizer.{name} must not be negative, got {getattr(config, name)}")
+    rate = learning_rate(config, total_steps)
+    optimizers = {
+        "sgd": lambda: optax.sgd(rate),
+        "momentum": lambda: optax.sgd(rate, config.momentum),
+        "nesterov": lambda: optax.sgd(rate, config.momentum, nesterov=True),
+        "adagrad": lambda: optax.adagrad(rate, eps=config.epsilon),
+        "rmsprop": lambda: optax.rmsprop(rate, decay=config.b2, eps=config.epsilon),
+        "adam": lambda: optax.adam(rate, config.b1, config.b2, config.epsilon),
+        "adamw": lambda: optax.adamw(
+            rate, config.b1, config.b2, config.epsilon, weight_decay=config.weight_decay, mask=decay_mask
+        ),
+    }
+    chain = [optax.clip(config.clip_value)] if config.clip_value else []
+    chain += [optax.clip_by_global_norm(config.clip_norm)] if config.clip_norm else []
+    if config.weight_decay and config.name != "adamw":
+        chain.append(optax.add_decayed_weights(config.weight_decay, decay_mask))
+    tx = optax.chain(*chain, _known("optimizer", config.name, optimizers)())
+    return _frozen(tx, config.freeze) if config.freeze else tx
+
+
+def decay_mask(params: Any) -> Any:
+    """True for weights, False for biases and normalisation parameters, by the name of the leaf."""
+    return jax.tree_util.tree_map_with_path(lambda path, _: path_of(path).rsplit("/", 1)[-1] not in NOT_DECAYED, params)
+
+
+def path_of(path: Any) -> str:
+    """A key path joined by "/"."""
+    return jax.tree_util.keystr(path, simple=True, separator="/")
+
+
+def _frozen(tx: optax.GradientTransformation, patterns: tuple[str, ...]) -> optax.GradientTransformation:
+    def labels(params: Any) -> Any:
+        def label(path: Any, _: Any) -> str:
+            return "frozen" if any(fnmatch.fnmatchcase(path_of(path), p) for p in patterns) else "trained"
+
+        return jax.tree_util.tree_map_with_path(label, params)
+
+    inner = optax.transforms.partition({"trained": tx, "frozen": optax.set_to_zero()}, labels)
+
+    def init(params: Any) -> Any:
+        paths = [path_of(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)]
+        for pattern in patterns:
+            if not fnmatch.filter(paths, pattern):
+                near = difflib.get_close_matches(pattern, paths, n=3, cutoff=0.0)
+                raise ValueError(
+                    f"optimizer.freeze pattern {pattern!r} matches no path; near ones are {', '.join(near)}"
+                )
+        return inner.init(params)
+
+    return optax.GradientTransformationExtraArgs(init, inner.update)
+
+
+def _known(what: str, name: str, choices: Any) -> Any:
+    if name not in choices:
+        near = difflib.get_close_matches(name, choices, n=1, cutoff=0.0)[0]
+        raise ValueError(f"unknown {what} {name!r}; did you mean {near!r}? There are {', '.join(choices)}")
+    return choices[name]

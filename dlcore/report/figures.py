@@ -1,0 +1,165 @@
+"""Figures of a run, drawn on the host without a display."""
+
+import io
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+
+BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#8a8a8a"
+COLOURS = {"train": BLUE, "validation": ORANGE, "test": GREEN}
+LABELS = {
+    "accuracy": "accuracy",
+    "error": "error rate",
+    "nll_nats": "negative log-likelihood (nats)",
+    "loss": "loss (nats)",
+    "ece": "calibration error",
+    "learning_rate": "learning rate",
+    "gradient_norm": "gradient norm",
+}
+
+
+def curves(rows: Sequence[Mapping[str, float]]) -> Figure:
+    """One panel per quantity against the step, the splits over each other; `rows` are those of `metrics.jsonl`."""
+    found: dict[str, dict[str, list[tuple[float, float]]]] = {}
+    for row in rows:
+        for name, value in row.items():
+            if name != "step" and value is not None:
+                split, _, quantity = name.partition("/")
+                found.setdefault(quantity, {}).setdefault(split, []).append((row["step"], value))
+    columns = min(3, max(1, len(found)))
+    lines = -(-max(1, len(found)) // columns)
+    figure = Figure(figsize=(3.6 * columns, 2.6 * lines), layout="constrained")
+    for i, (quantity, splits) in enumerate(found.items()):
+        axes = figure.add_subplot(lines, columns, i + 1)
+        for split, points in splits.items():
+            steps, values = np.array(points).T
+            marker = "o" if len(points) < 40 and split != "train" else None
+            axes.plot(
+                steps, values, color=COLOURS.get(split, GREY), label=split, linewidth=1.4, marker=marker, markersize=3
+            )
+        positive = min(min(v for _, v in points) for points in splits.values()) > 0
+        if positive and quantity in ("loss", "nll_nats", "gradient_norm"):
+            axes.set_yscale("log")
+        axes.set_xlabel("step")
+        axes.set_ylabel(LABELS.get(quantity, quantity.replace("_", " ")))
+        axes.grid(alpha=0.25)
+        if len(splits) > 1:
+            axes.legend(frameon=False, fontsize=8)
+    return figure
+
+
+def confusion(matrix: np.ndarray, class_names: Sequence[str]) -> Figure:
+    """Confusion matrix: counts as text, rows (true classes) normalised for the colour."""
+    size = len(class_names)
+    side = max(4.0, 0.55 * size + 2)
+    figure = Figure(figsize=(side, side * 0.92), layout="constrained")
+    axes = figure.add_subplot()
+    shares = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    if size <= 25:
+        for i, j in zip(*np.nonzero(matrix), strict=True):
+            axes.text(
+                j,
+                i,
+                str(matrix[i, j]),
+                ha="center",
+                va="center",
+                fontsize=8,
+                color="white" if shares[i, j] > 0.55 else "black",
+            )
+    rotate = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"} if max(map(len, class_names)) > 3 else {}
+    axes.set_xticks(range(size), class_names, **rotate)
+    axes.set_yticks(range(size), class_names)
+    axes.set_xlabel("predicted class")
+    axes.set_ylabel("true class")
+    axes.set_title(
+        f"{np.trace(matrix)} of {matrix.sum()} right ({np.trace(matrix) / max(matrix.sum(), 1):.2%})", fontsize=10
+    )
+    return figure
+
+
+def mistakes(
+    images: np.ndarray,
+    labels: np.ndarray,
+    predicted: np.ndarray,
+    confidence: np.ndarray,
+    class_names: Sequence[str],
+    columns: int = 6,
+) -> Figure:
+    """Images [n, h, w, c] in [0, 1] with the true class, the predicted one and its probability."""
+    lines = max(1, -(-len(images) // columns))
+    figure = Figure(figsize=(1.5 * columns, 1.85 * lines + 0.3), layout="constrained")
+    figure.suptitle("most confident mistakes: true → predicted" if len(images) else "no mistakes", fontsize=10)
+    for i, image in enumerate(images):
+        axes = figure.add_subplot(lines, columns, i + 1)
+        axes.imshow(image.squeeze(-1) if image.shape[-1] == 1 else image, cmap="gray", vmin=0, vmax=1)
+        axes.set_axis_off()
+        names = f"{class_names[labels[i]]} → {class_names[predicted[i]]}"
+        axes.set_title(f"{names}\n{confidence[i]:.1%}", fontsize=7)
+    return figure
+
+
+def calibration(confidence: np.ndarray, correct: np.ndarray, count: np.ndarray) -> Figure:
+    """Reliability diagram from sums per bin of confidence, and how many predictions fall in each bin."""
+    bins = len(count)
+    used = count > 0
+    edges = np.arange(bins) / bins
+    accuracy, mean = (np.divide(x, count, out=np.zeros(bins), where=used) for x in (correct, confidence))
+    ece = np.abs(correct - confidence).sum() / max(count.sum(), 1)
+    figure = Figure(figsize=(4.2, 5.0), layout="constrained")
+    top, bottom = figure.subplots(2, 1, height_ratios=(3, 1), sharex=True)
+    top.plot([0, 1], [0, 1], color=GREY, linestyle="--", linewidth=1, label="calibrated")
+    top.bar(edges, accuracy, width=1 / bins, align="edge", color=BLUE, alpha=0.35, edgecolor="white", label="accuracy")
+    top.plot(mean[used], accuracy[used], color=BLUE, marker="o", markersize=4, linewidth=1.2, label="bin means")
+    top.set_ylabel("accuracy")
+    top.set_ylim(0, 1.02)
+    top.set_title(f"expected calibration error {ece:.2%}", fontsize=10)
+    top.legend(frameon=False, fontsize=8, loc="upper left")
+    bottom.bar(edges, count, width=1 / bins, align="edge", color=GREY, edgecolor="white")
+    bottom.set_yscale("log")
+    bottom.set_xlabel("confidence of the prediction")
+    bottom.set_ylabel("examples")
+    bottom.set_xlim(0, 1)
+    return figure
+
+
+def image_grid(images: np.ndarray, columns: int = 8, gap: int = 2) -> np.ndarray:
+    """Images [n, h, w, c], float in [0, 1] or uint8, side by side: uint8 [H, W, c] with light gaps."""
+    if images.dtype != np.uint8:
+        images = np.round(np.clip(images, 0, 1) * 255).astype(np.uint8)
+    count, height, width, channels = images.shape
+    columns = min(columns, count)
+    lines = -(-count // columns)
+    grid = np.full((lines * (height + gap) + gap, columns * (width + gap) + gap, channels), 230, np.uint8)
+    for i, image in enumerate(images):
+        top, left = gap + i // columns * (height + gap), gap + i % columns * (width + gap)
+        grid[top : top + height, left : left + width] = image
+    return grid
+
+
+def save_png(image: np.ndarray, path: Path, scale: int = 4) -> None:
+    """Write a uint8 image [h, w, c], each pixel as `scale`² ones, atomically; equal images give equal bytes."""
+    from PIL import Image
+
+    large = image.repeat(scale, 0).repeat(scale, 1)
+    buffer = io.BytesIO()
+    Image.fromarray(large.squeeze(-1) if large.shape[-1] == 1 else large).save(buffer, "PNG")
+    write_bytes(path, buffer.getvalue())
+
+
+def save(figure: Figure, path: Path, dpi: int = 150) -> None:
+    """Write a figure as PNG, atomically and without a date."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=dpi, metadata={"Software": None})
+    write_bytes(path, buffer.getvalue())
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write a file, and its folder, so that a kill leaves the old content or the new."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_bytes(data)
+    os.replace(temporary, path)

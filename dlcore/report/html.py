@@ -1,0 +1,80 @@
+"""`report.html`: a run on one page that needs nothing beside itself."""
+
+import base64
+import html
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from dlcore.report.figures import write_bytes
+
+STYLE = """
+:root { color-scheme: light dark; }
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; }
+h1 { font-size: 1.5rem; margin-bottom: 0; } h2 { font-size: 1.1rem; margin-top: 2rem; }
+table { border-collapse: collapse; } td, th { padding: .15rem .9rem .15rem 0; text-align: left; vertical-align: top; }
+td { font-variant-numeric: tabular-nums; } .big td { font-size: 1.15rem; } .muted { opacity: .65; }
+figure { margin: 1rem 0; } img { max-width: 100%; background: white; border-radius: 4px; image-rendering: auto; }
+figcaption { opacity: .7; font-size: .9rem; } details { margin: .6rem 0; } summary { cursor: pointer; }
+"""
+
+
+def write_report(workdir: Path) -> Path:
+    """Gather config, environment, summary, figures and samples of a run folder; parts that are missing are left out."""
+    config, environment, summary = (_json(workdir / f"{name}.json") for name in ("config", "environment", "summary"))
+    title = f"{config.get('experiment', 'run')} on {config.get('data', 'unknown data')}"
+    status = f"finished after {summary['steps']:,} steps" if summary else "not finished"
+    metrics = summary.pop("metrics", {}) if summary else {}
+    body = [
+        f"<h1>{html.escape(title)}</h1>",
+        f'<p class="muted">preset {html.escape(str(config.get("preset")))}, seed {config.get("seed")}, {status}</p>',
+        _table(metrics, "big"),
+        _images("Figures", sorted((workdir / "figures").glob("*.png"))),
+        _images("Samples", sorted((workdir / "samples").glob("*.png"))),
+        _section("Summary", summary),
+        _section("Configuration", _flat(config)),
+        _section("Environment", _flat(environment)),
+    ]
+    page = (
+        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>'
+        f'<meta name="viewport" content="width=device-width"><style>{STYLE}</style></head><body>{"".join(body)}</body></html>\n'
+    )
+    write_bytes(workdir / "report.html", page.encode())
+    return workdir / "report.html"
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, json.JSONDecodeError):
+        return {}
+
+
+def _flat(values: Mapping[str, Any], path: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        key = f"{path}.{name}" if path else name
+        flat |= _flat(value, key) if isinstance(value, dict) else {key: value}
+    return flat
+
+
+def _table(values: Mapping[str, Any], kind: str = "") -> str:
+    def cell(value: Any) -> str:
+        return html.escape(f"{value:,.4f}" if isinstance(value, float) else str(value))
+
+    rows = (f"<tr><th>{html.escape(name)}</th><td>{cell(value)}</td></tr>" for name, value in values.items())
+    return f'<table class="{kind}">{"".join(rows)}</table>' if values else ""
+
+
+def _section(title: str, values: Mapping[str, Any]) -> str:
+    return f"<details><summary>{title}</summary>{_table(values)}</details>" if values else ""
+
+
+def _images(title: str, paths: list[Path]) -> str:
+    def figure(path: Path) -> str:
+        data = base64.b64encode(path.read_bytes()).decode()
+        name = html.escape(path.stem.replace("_", " "))
+        return f'<figure><img alt="{name}" src="data:image/png;base64,{data}"><figcaption>{name}</figcaption></figure>'
+
+    return f"<h2>{title}</h2>{''.join(map(figure, paths))}" if paths else ""

@@ -1,0 +1,127 @@
+#!/usr/bin/env bash
+# Run dlcore on this machine: makes .venv on first use, installs what the verb needs, and starts the program.
+#   launch/local.sh train --experiment=classify --data=digits [--processes=2]
+#   launch/local.sh eval|sample|report|bench|doctor ...
+#   launch/local.sh test [pytest arguments]
+# DLCORE_EXTRAS=cuda12,tpu,... adds optional dependencies; DLCORE_PYTHON names the interpreter.
+set -euo pipefail
+
+root=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd -P)
+venv=${DLCORE_VENV:-$root/.venv}
+verbs="train eval sample report bench doctor test"
+
+fail() { printf 'error: %s\n' "$*" >&2; exit 2; }
+
+# The newest Python from 3.11 to 3.13: a newer JAX is much faster on CPU.
+find_python() {
+  local candidate version best="" best_minor=0 found=""
+  for candidate in ${DLCORE_PYTHON:+"$DLCORE_PYTHON"} python3.13 python3.12 python3.11 python3 python \
+    "${PYENV_ROOT:-$HOME/.pyenv}"/versions/3.*/bin/python; do
+    version=$("$candidate" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null) || continue
+    found="$found $version"
+    case $version in 3.11 | 3.12 | 3.13) ;; *) continue ;; esac
+    [ -n "${DLCORE_PYTHON:-}" ] && { printf '%s\n' "$candidate"; return; }
+    [ "${version#3.}" -gt "$best_minor" ] && { best=$candidate; best_minor=${version#3.}; }
+  done
+  [ -n "$best" ] || fail "dlcore needs Python 3.11 to 3.13; found${found:- none}. Install one, or set DLCORE_PYTHON."
+  printf '%s\n' "$best"
+}
+
+# CUDA wheels for the driver's version, unless DLCORE_EXTRAS says otherwise.
+default_extras() {
+  local driver
+  command -v nvidia-smi >/dev/null || return 0
+  driver=$(nvidia-smi 2>/dev/null | sed -n 's/.*CUDA Version: *\([0-9]*\).*/\1/p') || return 0
+  case $driver in 12) echo cuda12 ;; 1[3-9]) echo cuda13 ;; esac
+}
+
+# Installed already? The stamp holds the wanted extras and the very text of pyproject.toml.
+installed() { [ -f "$1" ] && cmp -s "$1" "$root/pyproject.toml" && [ -x "$venv/bin/python" ]; }
+
+install() {
+  local stamp=$1 extras=$2 python log=$venv/install.log
+  if [ ! -f "$venv/.made" ] || ! "$venv/bin/python" -c '' 2>/dev/null; then
+    python=$(find_python)
+    find "$venv" -mindepth 1 -not -name .lock -delete
+    if command -v uv >/dev/null; then uv venv --quiet --allow-existing --python "$python" "$venv"; else "$python" -m venv "$venv"; fi
+    : >"$venv/.made"
+  fi
+  printf 'dlcore: installing into %s with %s (first use; a minute or two)\n' "$venv" "$("$venv/bin/python" -V)" >&2
+  local target="$root${extras:+[$extras]}"
+  if command -v uv >/dev/null; then
+    uv pip install --quiet --python "$venv/bin/python" -e "$target" >"$log" 2>&1
+  else
+    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check -e "$target" >"$log" 2>&1
+  fi || { cat "$log" >&2; fail "the installation failed; see above, and run the same command again"; }
+  cp "$root/pyproject.toml" "$stamp"
+}
+
+prepare() {
+  local extras=${DLCORE_EXTRAS-$(default_extras)} stamp
+  [ "$1" = test ] && extras="test${extras:+,$extras}"
+  stamp="$venv/.installed-${extras:-base}"
+  # What the tests need includes what the other verbs need.
+  if installed "$stamp" || { [ "$1" != test ] && installed "$venv/.installed-test${extras:+,$extras}"; }; then return; fi
+  mkdir -p "$venv" 2>/dev/null || fail "cannot make $venv; set DLCORE_VENV to a folder that can be written"
+  exec 9>"$venv/.lock"
+  flock 9
+  installed "$stamp" || install "$stamp" "$extras"
+  exec 9>&-
+}
+
+# Several jax.distributed processes on this machine; the first failure ends all.
+run_processes() {
+  local count=$1 port i pids=() status=0
+  shift
+  port=$("$venv/bin/python" -c 'import socket; s = socket.socket(); s.bind(("localhost", 0)); print(s.getsockname()[1])')
+  for ((i = 0; i < count; i++)); do
+    local distributed=(--coordinator="localhost:$port" --num_processes="$count" --process_id="$i")
+    if ((i == 0)); then
+      "$venv/bin/python" -m "$@" "${distributed[@]}" &
+    else
+      "$venv/bin/python" -m "$@" "${distributed[@]}" > >(sed "s/^/[$i] /" >&2) 2>&1 &
+    fi
+    pids+=($!)
+  done
+  trap 'kill -TERM "${pids[@]}" 2>/dev/null || true' TERM INT
+  for ((i = 0; i < count; i++)); do
+    local code=0
+    while :; do
+      wait -n "${pids[@]}" && code=0 || code=$?
+      # A signal interrupts wait; the processes are then still saving.
+      { ((code > 128)) && kill -0 "${pids[@]}" 2>/dev/null; } || break
+    done
+    if ((code != 0 && code != 127 && status == 0)); then
+      status=$code
+      kill -TERM "${pids[@]}" 2>/dev/null || true
+      sleep 1
+      kill -KILL "${pids[@]}" 2>/dev/null || true
+    fi
+  done
+  exit "$status"
+}
+
+verb=${1:-}
+case " $verbs " in
+*" ${verb:-none} "*) shift ;;
+*) fail "unknown verb '${verb}'; usage: launch/local.sh ${verbs// /|} [flags]" ;;
+esac
+
+processes=1
+arguments=()
+for argument in "$@"; do
+  case $argument in
+  --processes=*) processes=${argument#--processes=} ;;
+  *) arguments+=("$argument") ;;
+  esac
+done
+[[ $processes =~ ^[1-9][0-9]*$ ]] || fail "--processes must be a positive number, got '$processes'"
+
+prepare "$verb"
+export PYTHONPATH="$root${PYTHONPATH:+:$PYTHONPATH}"
+if [ "$verb" = test ]; then
+  cd "$root"
+  exec "$venv/bin/python" -m pytest ${arguments[@]+"${arguments[@]}"}
+fi
+if [ "$processes" -gt 1 ]; then run_processes "$processes" "launch.$verb" ${arguments[@]+"${arguments[@]}"}; fi
+exec "$venv/bin/python" -m "launch.$verb" ${arguments[@]+"${arguments[@]}"}

@@ -6,7 +6,7 @@ State goes in and comes out, randomness is an argument, and nothing is mutated.
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, Protocol, TypeAlias
+from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -80,6 +80,7 @@ class Aux(NamedTuple):
     metrics: Mapping[str, Mean]
 
 
+@runtime_checkable
 class Objective(Protocol):
     """`(params, state, batch, *, key, train) -> (loss, Aux)`; the scalar loss is what is differentiated."""
 

@@ -7,7 +7,7 @@ ones stream through Grain.
 import functools
 import json
 from collections.abc import Iterator, Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import numpy as np
@@ -29,6 +29,7 @@ def train_rows(step: int, *, seed: int, size: int, batch_size: int) -> np.ndarra
     return epoch_order(seed, epoch, size)[i * batch_size : (i + 1) * batch_size]
 
 
+@runtime_checkable
 class Pipeline(Protocol):
     """Training batches; each process yields its share of the rows of every global batch."""
 

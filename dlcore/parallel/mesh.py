@@ -6,7 +6,6 @@ import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from dlcore.types import Batch
 
 DATA = "data"
 """The mesh axis over which batches (and, under FSDP, params) are split."""
@@ -42,7 +41,7 @@ def replicated(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec())
 
 
-def global_batch(mesh: Mesh, local: Batch, axis: int = 0) -> Any:
+def global_batch(mesh: Mesh, local: Any, axis: int = 0) -> Any:
     """One global batch from the slice of it that each process holds, split along dimension `axis`."""
     sharding = batch_sharding(mesh, axis)
     return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, np.asarray(x)), local)

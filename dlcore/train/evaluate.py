@@ -44,6 +44,6 @@ def make_evaluate(
         for i, batch in enumerate(evaluation_batches(split, batch_size=size, process=process)):
             new = step(state, global_batch(mesh, batch), jax.random.fold_in(key, i))
             sums = new if sums is None else add(sums, new)
-        return experiment.summarize(jax.tree.map(np.asarray, sums))
+        return experiment.summarize(jax.tree.map(lambda x: jnp.asarray(np.asarray(x)), sums))
 
     return evaluate

@@ -260,7 +260,7 @@ class _Loop:
 
     def report(self) -> None:
         """Log the means over the steps since the last report."""
-        metrics = {name: float(mean.value()) for name, mean in jax.device_get(self.totals).items()}
+        metrics = {name: float(mean.total / mean.count) for name, mean in jax.device_get(self.totals).items()}
         metrics |= {name: float(rate(self.step - 1)) for name, rate in self.experiment.learning_rates.items()}
         last_step, last_seconds = self.logged
         self.logged = (self.step, self.clock.seconds())

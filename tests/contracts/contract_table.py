@@ -1,0 +1,86 @@
+"""One table of layers, models, losses and experiments; every contract test runs over all of it."""
+
+from typing import NamedTuple
+
+import flax.linen as linen
+import jax.numpy as jnp
+
+from dlcore.interop.flax import from_linen
+from dlcore.losses import classification, regression
+from dlcore.networks.cnn import CNN
+from dlcore.networks.mlp import MLP
+from dlcore.nn.activation import Activation
+from dlcore.nn.combine import compute_in, concat, identity, residual, scan, serial
+from dlcore.nn.conv import Conv
+from dlcore.nn.dense import Dense
+from dlcore.nn.dropout import Dropout
+from dlcore.nn.embedding import Embedding
+from dlcore.nn.norm import BatchNorm, GroupNorm, LayerNorm
+from dlcore.nn.pool import AdaptiveAvgPool, AvgPool, GlobalAvgPool, GlobalMaxPool, MaxPool
+from dlcore.nn.reshape import Flatten, Reshape
+from dlcore.types import Model
+
+
+class Case(NamedTuple):
+    model: Model
+    input: tuple[int, ...]
+    output: tuple[int, ...]
+    stochastic: bool = False
+    integer: bool = False
+
+
+def _block() -> Model:
+    return residual(serial(Conv(4, 3, bias=False), BatchNorm(), Activation("relu")))
+
+
+MODELS = {
+    "dense": Case(Dense(5), (8, 3), (8, 5)),
+    "dense_without_bias": Case(Dense(5, bias=False), (8, 2, 3), (8, 2, 5)),
+    "conv_1d": Case(Conv(5, 3), (8, 9, 2), (8, 9, 5)),
+    "conv_2d": Case(Conv(6, 3, stride=2, groups=2), (8, 7, 6, 4), (8, 4, 3, 6)),
+    "conv_2d_one_channel": Case(Conv(6, 3), (8, 6, 6, 1), (8, 6, 6, 6)),
+    "conv_3d": Case(Conv(2, 2, padding="valid"), (8, 4, 4, 4, 2), (8, 3, 3, 3, 2)),
+    "conv_mirror": Case(Conv(2, 3, padding="mirror"), (8, 5, 5, 2), (8, 5, 5, 2)),
+    "conv_periodic_dilated": Case(Conv(2, 3, padding="periodic", dilation=2), (8, 6, 6, 2), (8, 6, 6, 2)),
+    "max_pool": Case(MaxPool(2), (8, 5, 4, 3), (8, 2, 2, 3)),
+    "max_pool_overlapping": Case(MaxPool(3, stride=2, padding="zero"), (8, 5, 5, 3), (8, 3, 3, 3)),
+    "avg_pool": Case(AvgPool(2, padding=1), (8, 4, 4, 3), (8, 3, 3, 3)),
+    "adaptive_avg_pool": Case(AdaptiveAvgPool((2, 3)), (8, 5, 7, 2), (8, 2, 3, 2)),
+    "global_avg_pool": Case(GlobalAvgPool(), (8, 5, 4, 3), (8, 3)),
+    "global_max_pool": Case(GlobalMaxPool(), (8, 5, 4, 3), (8, 3)),
+    "batch_norm": Case(BatchNorm(), (8, 4, 4, 3), (8, 4, 4, 3)),
+    "layer_norm": Case(LayerNorm(), (8, 6), (8, 6)),
+    "group_norm": Case(GroupNorm(2), (8, 4, 4, 6), (8, 4, 4, 6)),
+    "dropout": Case(Dropout(0.5), (8, 6), (8, 6), stochastic=True),
+    "embedding": Case(Embedding(11, 4), (8, 5), (8, 5, 4), integer=True),
+    "flatten": Case(Flatten(), (8, 2, 3), (8, 6)),
+    "reshape": Case(Reshape((3, 2)), (8, 6), (8, 3, 2)),
+    "activation": Case(Activation("gelu"), (8, 6), (8, 6)),
+    "identity": Case(identity(), (8, 6), (8, 6)),
+    "serial": Case(serial(Dense(4), Activation("tanh"), Dropout(0.2), Dense(2)), (8, 3), (8, 2), stochastic=True),
+    "residual": Case(_block(), (8, 5, 5, 4), (8, 5, 5, 4)),
+    "residual_shortcut": Case(residual(Dense(5), Dense(5, bias=False)), (8, 3), (8, 5)),
+    "concat": Case(concat(Dense(2), Dense(3)), (8, 4), (8, 5)),
+    "scan": Case(scan(_block(), 3), (8, 5, 5, 4), (8, 5, 5, 4)),
+    "scan_loop": Case(scan(serial(Dense(4), Dropout(0.2)), 3, unroll=False), (8, 4), (8, 4), stochastic=True),
+    "bfloat16": Case(compute_in(serial(Dense(4), BatchNorm(), Dense(2)), jnp.bfloat16), (8, 3), (8, 2)),
+    "mlp": Case(MLP((8,), 3, dropout=0.1), (8, 4, 4, 1), (8, 3), stochastic=True),
+    "cnn": Case(CNN((4, 6), 3, hidden=5), (8, 8, 8, 1), (8, 3)),
+    "linen": Case(from_linen(linen.Dense(3)), (8, 4), (8, 3)),
+}
+
+LOSSES = {
+    "squared_error": (regression.squared_error, (6, 3), (6, 3), (6, 3)),
+    "absolute_error": (regression.absolute_error, (6, 3), (6, 3), (6, 3)),
+    "huber": (regression.huber, (6, 3), (6, 3), (6, 3)),
+    "gaussian_nll": (lambda a, b, **k: regression.gaussian_nll(a, b, 0.7, **k), (6, 3), (6, 3), (6, 3)),
+    "laplace_nll": (lambda a, b, **k: regression.laplace_nll(a, b, 0.7, **k), (6, 3), (6, 3), (6, 3)),
+    "sigmoid_cross_entropy": (classification.sigmoid_cross_entropy, (6, 3), (6, 3), (6, 3)),
+    "softmax_cross_entropy": (classification.softmax_cross_entropy, (6, 3), (6,), (6,)),
+}
+"""name: (loss, shape of predictions, shape of targets, shape of losses)."""
+
+EXPERIMENTS = {
+    "classify": {"mlp": {"model": "mlp", "widths": (16,), "dropout": 0.1}, "cnn": {"widths": (4, 8), "ema": 0.9}},
+}
+"""name: variants as settings over the smoke preset."""

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import jax
-from absl import app, flags
+from absl import app, flags, logging
 
 from dlcore.parallel import processes
 
@@ -42,6 +42,8 @@ def run(main: Callable[[], None]) -> None:
     """Run a program: a mistake of the user is one line on stderr and exit code 1, not a traceback."""
 
     def guarded(argv: list[str]) -> None:
+        if flags.FLAGS["verbosity"].using_default_value:
+            logging.set_verbosity(logging.WARNING)
         try:
             if argv[1:]:
                 raise ValueError(f"unexpected argument {argv[1]!r}; flags are written --name=value")

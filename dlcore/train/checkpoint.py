@@ -3,7 +3,6 @@
 The only file that knows Orbax.
 """
 
-import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,8 +15,6 @@ from orbax.checkpoint.checkpoint_managers import PreservationPolicy
 
 from dlcore.train.state import checksums, named_leaves
 from dlcore.types import TrainState
-
-logging.getLogger("absl").addFilter(lambda record: record.levelno >= logging.ERROR or "orbax" not in record.pathname)
 
 
 class Checkpoints:

@@ -3,7 +3,7 @@
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
@@ -70,7 +70,7 @@ class Progress:
     """What a restart must know beside the training state: JSON-able, saved with every checkpoint."""
 
     position: Mapping[str, Any]
-    totals: Mapping[str, tuple[float, float]]
+    totals: Mapping[str, Sequence[float]]
     best_value: float | None = None
     best_step: int | None = None
     bad_evaluations: int = 0

@@ -42,7 +42,7 @@ def run(main: Callable[[], None]) -> None:
     """Run a program: a mistake of the user is one line on stderr and exit code 1, not a traceback."""
 
     def guarded(argv: list[str]) -> None:
-        if flags.FLAGS["verbosity"].using_default_value:
+        if not flags.FLAGS["verbosity"].present:
             logging.set_verbosity(logging.WARNING)
         try:
             if argv[1:]:

@@ -14,23 +14,24 @@ from tqdm import tqdm
 class Recorder:
     """Writes `metrics.jsonl` and TensorBoard events in `folder`, and prints.
 
-    On a terminal one progress line is kept up to date; in a log each report is a plain line. Opening it at
+    Unless `quiet`, on a terminal one progress line is kept up to date; in a log each report is a plain line. Opening it at
     `step` drops whatever a killed run had written beyond that step. With `folder=None` (processes
     that do not write) every method does nothing.
     """
 
-    def __init__(self, folder: Path | None, *, total: int, step: int = 0):
+    def __init__(self, folder: Path | None, *, total: int, step: int = 0, quiet: bool = False):
+        self._quiet = quiet
         self._folder, self._total, self._started, self._first = folder, total, time.monotonic(), step
         if folder is None:
             return
         _keep_until(folder / "metrics.jsonl", step)
         self._lines = (folder / "metrics.jsonl").open("a", encoding="utf-8")
         self._events = SummaryWriter(str(folder), purge_step=step + 1)
-        self._bar = tqdm(total=total, initial=step, unit="step", dynamic_ncols=True) if sys.stderr.isatty() else None
+        self._bar = tqdm(total=total, initial=step, unit="step", dynamic_ncols=True) if sys.stderr.isatty() and not quiet else None
 
     def say(self, text: str) -> None:
         """Print one message."""
-        if self._folder is None:
+        if self._folder is None or self._quiet:
             return
         if self._bar is not None:
             self._bar.write(text)
@@ -50,7 +51,7 @@ class Recorder:
 
     def progress(self, step: int, metrics: Mapping[str, float], images_per_second: float) -> None:
         """Show how far training is."""
-        if self._folder is None:
+        if self._folder is None or self._quiet:
             return
         shown = {name: f"{metrics[name]:.4g}" for name in ("loss", "accuracy") if name in metrics}
         if "learning_rate" in metrics:

@@ -1,0 +1,105 @@
+"""How fast an experiment trains: the engine against a bare hand-written loop on the same model and batches.
+
+    python -m launch.bench --experiment=classify --data=digits --steps=200
+
+The two take turns, so that a noisy machine slows both; medians are compared.
+"""
+
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+from absl import flags
+
+from dlcore.data.pipeline import choose, train_rows
+from dlcore.parallel.mesh import make_mesh
+from dlcore.parallel.sharding import named_rule
+from dlcore.train.checkpoint import Checkpoints
+from dlcore.train.loop import cadence, fit, make_engine
+from dlcore.train.record import Recorder
+from dlcore.train.step import make_train_step
+from launch import request, runtime
+
+flags.DEFINE_integer("steps", 0, "Steps per turn; 0 for as many as take the bare loop about five seconds.")
+flags.DEFINE_integer("turns", 5, "How often the two take turns.")
+
+
+def main() -> None:
+    """Print steps per second of both, and their ratio."""
+    runtime.start()
+    run = request.from_flags()
+    if flags.FLAGS.turns < 1 or flags.FLAGS.steps < 0:
+        raise ValueError("--turns must be at least 1 and --steps not negative")
+    bare = bare_loop(run)
+    steps = flags.FLAGS.steps or max(50, round(5 / bare(20)))
+    ratios, rates = [], []
+    for _ in range(flags.FLAGS.turns):
+        ours, theirs = engine_seconds(run, steps), bare(steps)
+        ratios.append(theirs * steps / ours)
+        rates.append((steps / ours, 1 / theirs))
+    batch = run.config.train.batch_size
+    for name, values in zip(("engine", "bare loop"), zip(*rates, strict=True), strict=True):
+        rate = statistics.median(values)
+        print(f"{name:<10} {rate:10,.1f} steps/s {rate * batch:12,.0f} images/s")
+    print(f"engine / bare loop: {statistics.median(ratios):.3f} (median of {len(ratios)} turns of {steps} steps)")
+
+
+def bare_loop(run: request.Request) -> Callable[[int], float]:
+    """`steps -> seconds per step` of the plainest loop: one jitted step, called on slices of arrays on the device."""
+    experiment, config, arrays = run.build(), run.config.train, run.source.train.arrays
+    step = make_train_step(*experiment.updates, prepare=experiment.prepare)
+    feed = choose(run.source.train, seed=run.seed, batch_size=config.batch_size)
+    engine = make_engine(
+        experiment, feed, config, key=jax.random.key(run.seed), mesh=make_mesh(1), rule=named_rule("replicate")
+    )
+    resident = jax.tree.map(jnp.asarray, dict(arrays))
+    jitted = jax.jit(lambda state, rows: step(state, {k: v[rows] for k, v in resident.items()}), donate_argnums=0)
+    size = run.source.train.size
+    rows = [
+        jnp.asarray(train_rows(i, seed=run.seed, size=size, batch_size=config.batch_size))
+        for i in range(size // config.batch_size)
+    ]
+
+    def seconds(steps: int) -> float:
+        state, _ = jitted(engine.make(), rows[0])
+        jax.block_until_ready(state)
+        began = time.monotonic()
+        for i in range(steps):
+            state, _ = jitted(state, rows[i % len(rows)])
+        jax.block_until_ready(state)
+        return (time.monotonic() - began) / steps
+
+    return seconds
+
+
+def engine_seconds(run: request.Request, steps: int) -> float:
+    """Training seconds of a run of `steps` through the engine, logging to a folder; compilation is told apart."""
+    experiment, mesh = run.build(), make_mesh(1)
+    config = replace(run.config.train, steps=steps)
+    feed = choose(run.source.train, seed=run.seed, batch_size=config.batch_size)
+    engine = make_engine(
+        experiment, feed, config, key=jax.random.key(run.seed), mesh=mesh, rule=named_rule(config.sharding)
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        checkpoints = Checkpoints(Path(folder) / "checkpoints")
+        fitted = fit(
+            experiment,
+            feed,
+            config,
+            engine,
+            cadence(config, run.source.train.size, engine.dispatch),
+            mesh=mesh,
+            checkpoints=checkpoints,
+            open_recorder=lambda step: Recorder(Path(folder), total=steps, step=step, quiet=True),
+        )
+        checkpoints.close()
+    return fitted.progress.train_seconds
+
+
+if __name__ == "__main__":
+    runtime.run(main)

@@ -1,0 +1,64 @@
+"""What this machine has for dlcore: versions, devices, data sets, compile cache and speed.
+
+    python -m launch.doctor
+"""
+
+import platform
+import sys
+import time
+
+import jax
+import jax.numpy as jnp
+from absl import flags
+
+from dlcore.data.source import DataError, load
+from launch import environment, runtime
+
+flags.DEFINE_string("data_dir", None, "Folder that holds data sets.")
+
+
+def main() -> None:
+    """Print one line per finding."""
+    runtime.start()
+    line("Python", f"{platform.python_version()} ({sys.executable})")
+    for name, version in environment.versions().items():
+        line(name, version)
+    for device in jax.devices():
+        limit = (device.memory_stats() or {}).get("bytes_limit")
+        line("device", f"{device} {device.device_kind}" + (f", {limit / 2**30:.1f} GiB" if limit else ""))
+    if jax.default_backend() == "cpu":
+        line("note", "no accelerator: small models train in minutes; DLCORE_EXTRAS=cuda12, cuda13 or tpu installs support")
+    for name in ("digits", "fashion_mnist"):
+        line("data", found(name))
+    cache = runtime.compile_cache()
+    size = sum(file.stat().st_size for file in cache.rglob("*") if file.is_file()) if cache.is_dir() else 0
+    line("compile cache", f"{cache}, {size / 2**20:.0f} MiB")
+    line("speed", f"{speed() / 1e9:,.0f} GFLOP/s (float32 matrix product)")
+
+
+def line(name: str, value: str) -> None:
+    """Print one finding."""
+    print(f"{name:<20} {value}", flush=True)
+
+
+def found(name: str) -> str:
+    """The sizes of a data set, or why it cannot be had."""
+    try:
+        sizes = load(name, data_dir=flags.FLAGS.data_dir).spec.sizes
+    except DataError as error:
+        return f"{name}: {error}"
+    return f"{name}: {sizes[0]:,} training, {sizes[1]:,} validation and {sizes[2]:,} test examples"
+
+
+def speed(seconds: float = 1.0, size: int = 1024) -> float:
+    """Floating-point operations per second of a matrix product, measured for about `seconds`."""
+    product = jax.jit(lambda a: a @ a / size)
+    x = product(jnp.ones((size, size))).block_until_ready()
+    count, began = 0, time.monotonic()
+    while time.monotonic() - began < seconds:
+        x, count = product(x).block_until_ready(), count + 1
+    return count * 2 * size**3 / (time.monotonic() - began)
+
+
+if __name__ == "__main__":
+    runtime.run(main)

@@ -33,7 +33,7 @@ def _without_empty(branches: Mapping[str, Any]) -> dict[str, Any]:
     return {name: tree for name, tree in branches.items() if jax.tree.leaves(tree)}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Graph:
     """The `apply` of a composed model, callable like any other and open to walkers.
 
@@ -218,7 +218,7 @@ def scan(block: Model, length: int, *, unroll: bool | None = None) -> Model:
     return Model(graph.init, graph)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Scan(Graph):
     unroll: bool | None = None
 
@@ -274,7 +274,7 @@ def compute_in(model: Model, dtype: Any) -> Model:
     return Model(graph.init, graph)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Cast(Graph):
     dtype: Any = jnp.float32
 

@@ -1,6 +1,6 @@
 """What this machine has for dlcore: versions, devices, data sets, compile cache and speed.
 
-    python -m launch.doctor
+python -m launch.doctor
 """
 
 import platform
@@ -27,7 +27,10 @@ def main() -> None:
         limit = (device.memory_stats() or {}).get("bytes_limit")
         line("device", f"{device} {device.device_kind}" + (f", {limit / 2**30:.1f} GiB" if limit else ""))
     if jax.default_backend() == "cpu":
-        line("note", "no accelerator: small models train in minutes; DLCORE_EXTRAS=cuda12, cuda13 or tpu installs support")
+        line(
+            "note",
+            "no accelerator: small models train in minutes; DLCORE_EXTRAS=cuda12, cuda13 or tpu installs support",
+        )
     for name in ("digits", "fashion_mnist"):
         line("data", found(name))
     cache = runtime.compile_cache()

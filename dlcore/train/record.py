@@ -27,7 +27,11 @@ class Recorder:
         _keep_until(folder / "metrics.jsonl", step)
         self._lines = (folder / "metrics.jsonl").open("a", encoding="utf-8")
         self._events = SummaryWriter(str(folder), purge_step=step + 1)
-        self._bar = tqdm(total=total, initial=step, unit="step", dynamic_ncols=True) if sys.stderr.isatty() and not quiet else None
+        self._bar = (
+            tqdm(total=total, initial=step, unit="step", dynamic_ncols=True)
+            if sys.stderr.isatty() and not quiet
+            else None
+        )
 
     def say(self, text: str) -> None:
         """Print one message."""

@@ -75,18 +75,23 @@ def sha256(tree: Any) -> str:
 
 
 def checksums(tree: Any) -> jax.Array:
-    """One uint32 per leaf, computed where the leaf lives: Σ_i bits_i · (2i + 1) mod 2³².
+    """One uint32 per leaf, computed where the leaf lives: Σ_i mix(bits_i + mix(i)) mod 2³².
 
-    Integer arithmetic makes it independent of how the leaf is sharded; every single changed bit
-    changes it, because the weights are odd.
+    `mix` is a bijection of 32 bits, so that any change of a single element changes the sum. Integer sums do not
+    depend on how the leaf is split over devices.
     """
     return jnp.stack([_checksum(leaf) for leaf in jax.tree.leaves(tree)])
 
 
 def _checksum(leaf: jax.Array) -> jax.Array:
-    bits = leaf.reshape(-1)
-    if bits.dtype == jnp.bool_:
-        bits = bits.astype(jnp.uint8)
+    bits = leaf.astype(jnp.uint8) if leaf.dtype == jnp.bool_ else leaf
     unsigned = {1: jnp.uint8, 2: jnp.uint16}.get(bits.dtype.itemsize, jnp.uint32)
-    bits = jax.lax.bitcast_convert_type(bits, unsigned).reshape(-1).astype(jnp.uint32)
-    return jnp.sum(bits * (2 * jnp.arange(bits.size, dtype=jnp.uint32) + 1), dtype=jnp.uint32)
+    bits = jax.lax.bitcast_convert_type(bits.reshape(-1), unsigned).reshape(-1).astype(jnp.uint32)
+    return jnp.sum(_mix(bits + _mix(jnp.arange(bits.size, dtype=jnp.uint32))), dtype=jnp.uint32)
+
+
+def _mix(x: jax.Array) -> jax.Array:
+    """The finaliser of MurmurHash3 (Appleby 2011)."""
+    x = (x ^ (x >> 16)) * jnp.uint32(0x85EBCA6B)
+    x = (x ^ (x >> 13)) * jnp.uint32(0xC2B2AE35)
+    return x ^ (x >> 16)

@@ -10,7 +10,9 @@ from dlcore.data.pipeline import choose, epoch_order, evaluation_batches, train_
 from dlcore.data.prepare import scale, standardize
 from dlcore.data.source import in_memory
 
-SPLIT = in_memory({"image": np.arange(23 * 4, dtype=np.uint8).reshape(23, 2, 2, 1), "label": np.arange(23, dtype=np.int32)})
+SPLIT = in_memory(
+    {"image": np.arange(23 * 4, dtype=np.uint8).reshape(23, 2, 2, 1), "label": np.arange(23, dtype=np.int32)}
+)
 KEY = jax.random.key(0)
 
 

@@ -30,7 +30,11 @@ def same_as_linen(model, module, x, collections=("params",)):
     params = variables["params"]
     value = lambda apply: jax.value_and_grad(lambda p, x: (apply(p, x) ** 2).mean(), argnums=(0, 1))(params, x)  # noqa: E731
     state = model.init(KEY, x)[1]
-    jax.tree.map(close, value(lambda p, x: model.apply(p, state, x)[0]), value(lambda p, x: module.apply({**variables, "params": p}, x)))
+    jax.tree.map(
+        close,
+        value(lambda p, x: model.apply(p, state, x)[0]),
+        value(lambda p, x: module.apply({**variables, "params": p}, x)),
+    )
 
 
 def test_dense():
@@ -40,12 +44,16 @@ def test_dense():
 @pytest.mark.parametrize("stride", [1, 2, 3])
 @pytest.mark.parametrize("dilation", [1, 2])
 @pytest.mark.parametrize("padding", ["zero", "valid", 2])
-@pytest.mark.parametrize(("axes", "channels", "groups"), [(1, 4, 2), (2, 4, 4), (2, 1, 1), (2, 3, 1), (3, 2, 1), (3, 1, 1)])
+@pytest.mark.parametrize(
+    ("axes", "channels", "groups"), [(1, 4, 2), (2, 4, 4), (2, 1, 1), (2, 3, 1), (3, 2, 1), (3, 1, 1)]
+)
 def test_convolution(stride, dilation, padding, axes, channels, groups):
     x = jax.random.normal(KEY, (2, *(9, 8, 7)[:axes], channels))
     ours = Conv(4, 3, stride=stride, dilation=dilation, padding=padding, groups=groups)
     name = {"zero": "SAME", "valid": "VALID"}.get(padding, [(2, 2)] * axes)
-    theirs = linen.Conv(4, (3,) * axes, (stride,) * axes, name, kernel_dilation=(dilation,) * axes, feature_group_count=groups)
+    theirs = linen.Conv(
+        4, (3,) * axes, (stride,) * axes, name, kernel_dilation=(dilation,) * axes, feature_group_count=groups
+    )
     same_as_linen(ours, theirs, x)
 
 
@@ -67,7 +75,10 @@ def brute_conv(x, kernel, mode, dilation=1):
 def test_mirror_and_periodic_padding(mode, channels, dilation):
     x = np.asarray(jax.random.normal(KEY, (2, 6, 5, channels)))
     kernel = np.asarray(jax.random.normal(jax.random.key(1), (3, 3, channels, 4)))
-    close(conv(jnp.asarray(x), jnp.asarray(kernel), padding=mode, dilation=dilation), brute_conv(x, kernel, mode, dilation))
+    close(
+        conv(jnp.asarray(x), jnp.asarray(kernel), padding=mode, dilation=dilation),
+        brute_conv(x, kernel, mode, dilation),
+    )
 
 
 @pytest.mark.parametrize("channels", [1, 2])

@@ -2,7 +2,7 @@
 
 ./launch/local.sh train --experiment=classify --data=digits
 ./launch/local.sh train --experiment=classify --data=fashion_mnist
-./launch/local.sh train --experiment=classify --data=fashion_mnist --set=model=mlp
+./launch/local.sh train --experiment=classify --data=fashion_mnist --preset=mlp
 """
 
 from collections.abc import Mapping
@@ -31,7 +31,7 @@ from dlcore.train.experiment import Experiment
 from dlcore.train.updates import ema_update, gradient_update
 from dlcore.types import Batch, Key, Mean, Model, Params, State
 
-PRESETS = ("smoke", "default", "full")
+PRESETS = ("smoke", "default", "full", "mlp")
 
 
 @dataclass(frozen=True)
@@ -60,34 +60,35 @@ class Config:
 
 
 def preset(name: str, spec: DataSpec) -> Config:
-    """The configuration of a preset for data like `spec`."""
+    """The configuration of a preset for data like `spec`; pictures of clothes may be mirrored, digits may not."""
     small = max(spec.shape[:2]) <= 16
-    optimizer = OptimizerConfig(name="adamw", learning_rate=3e-3, schedule="cosine", weight_decay=0.01)
-    train = LoopConfig(
-        batch_size=64 if small else 128, epochs=80.0 if small else 8.0, eval_every=10.0 if small else 1.0
+    optimizer = OptimizerConfig(
+        name="adamw", learning_rate=2e-3, schedule="cosine", warmup_steps=100, weight_decay=0.02
     )
-    base = Config(shift=1, optimizer=optimizer, train=train)
+    train = LoopConfig(batch_size=128, epochs=10.0)
+    base = Config(hidden=128, dropout=0.25, flip=not small, optimizer=optimizer, train=train)
+    if small:
+        optimizer = replace(optimizer, learning_rate=3e-3, warmup_steps=0, weight_decay=0.01)
+        train = replace(train, batch_size=64, epochs=80.0, eval_every=10.0)
+        base = Config(widths=(32, 64, 64), shift=1, optimizer=optimizer, train=train)
     if name == "smoke":
         return replace(base, train=replace(train, epochs=5.0 if small else 0.2, eval_every=2.0 if small else 0.1))
     if name == "full":
-        return replace(base, flip=not small, ema=0.999, train=replace(train, epochs=train.epochs * 2))
+        return replace(base, ema=0.999, train=replace(train, epochs=3 * train.epochs))
+    if name == "mlp":
+        wide = replace(base, model="mlp", widths=(), dropout=0.2, shift=0)
+        return replace(wide, train=replace(train, batch_size=64 if small else 256, epochs=80.0 if small else 30.0))
     return base
 
 
 def make_model(config: Config, spec: DataSpec) -> Model:
     """The network that `config` names, for images and classes like `spec`."""
-    if not spec.classes:
-        raise ValueError(f"classify needs labelled data, and {spec.name} has no classes")
+    if not spec.classes or len(spec.shape) != 3:
+        raise ValueError(f"classify needs labelled images, and {spec.name} has none; use digits, for instance")
     if config.model == "mlp":
         model = MLP(config.widths or (512, 256), spec.classes, dropout=config.dropout)
     elif config.model == "cnn":
-        small = max(spec.shape[:2]) <= 16
-        model = CNN(
-            config.widths or ((32, 64, 64) if small else (32, 64, 128)),
-            spec.classes,
-            hidden=config.hidden,
-            dropout=config.dropout,
-        )
+        model = CNN(config.widths or (32, 64), spec.classes, hidden=config.hidden, dropout=config.dropout)
     else:
         raise ValueError(f"model must be mlp or cnn, got {config.model!r}")
     if config.dtype not in ("float32", "bfloat16"):

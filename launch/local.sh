@@ -3,7 +3,8 @@
 #   launch/local.sh train --experiment=classify --data=digits [--processes=2]
 #   launch/local.sh eval|sample|report|bench|doctor ...
 #   launch/local.sh test [pytest arguments]
-# DLCORE_EXTRAS=cuda12,tpu,... adds optional dependencies; DLCORE_PYTHON names the interpreter.
+# --processes=N starts N processes that compute as one. DLCORE_EXTRAS=cuda12,tpu,... adds optional dependencies,
+# DLCORE_PYTHON names the interpreter, DLCORE_VENV the environment's folder.
 set -euo pipefail
 
 root=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd -P)
@@ -12,16 +13,24 @@ verbs="train eval sample report bench doctor test"
 
 fail() { printf 'error: %s\n' "$*" >&2; exit 2; }
 
+supported() { case $1 in 3.11 | 3.12 | 3.13) ;; *) return 1 ;; esac; }
+
+version_of() { "$1" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null; }
+
 # The newest Python from 3.11 to 3.13: a newer JAX is much faster on CPU.
 find_python() {
   local candidate version best="" best_minor=0 found=""
-  for candidate in ${DLCORE_PYTHON:+"$DLCORE_PYTHON"} python3.13 python3.12 python3.11 python3 python \
-    "${PYENV_ROOT:-$HOME/.pyenv}"/versions/3.*/bin/python; do
-    version=$("$candidate" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null) || continue
+  if [ -n "${DLCORE_PYTHON:-}" ]; then
+    version=$(version_of "$DLCORE_PYTHON") || fail "DLCORE_PYTHON=$DLCORE_PYTHON does not start"
+    supported "$version" || fail "dlcore needs Python 3.11 to 3.13; DLCORE_PYTHON=$DLCORE_PYTHON is $version"
+    printf '%s\n' "$DLCORE_PYTHON"
+    return
+  fi
+  for candidate in python3.13 python3.12 python3.11 python3 python \
+    "${PYENV_ROOT:-${HOME:-}/.pyenv}"/versions/3.*/bin/python; do
+    version=$(version_of "$candidate") || continue
     found="$found $version"
-    case $version in 3.11 | 3.12 | 3.13) ;; *) continue ;; esac
-    [ -n "${DLCORE_PYTHON:-}" ] && { printf '%s\n' "$candidate"; return; }
-    [ "${version#3.}" -gt "$best_minor" ] && { best=$candidate; best_minor=${version#3.}; }
+    if supported "$version" && [ "${version#3.}" -gt "$best_minor" ]; then best=$candidate best_minor=${version#3.}; fi
   done
   [ -n "$best" ] || fail "dlcore needs Python 3.11 to 3.13; found${found:- none}. Install one, or set DLCORE_PYTHON."
   printf '%s\n' "$best"
@@ -38,14 +47,18 @@ default_extras() {
 # Installed already? The stamp holds the wanted extras and the very text of pyproject.toml.
 installed() { [ -f "$1" ] && cmp -s "$1" "$root/pyproject.toml" && [ -x "$venv/bin/python" ]; }
 
+# Only a folder that this script began (it holds the lock file) is ever emptied.
+make_venv() {
+  local python
+  python=$(find_python)
+  find "$venv" -mindepth 1 -not -name .dlcore-lock -delete
+  if command -v uv >/dev/null; then uv venv --quiet --allow-existing --python "$python" "$venv"; else "$python" -m venv "$venv"; fi
+  : >"$venv/.made"
+}
+
 install() {
-  local stamp=$1 extras=$2 python log=$venv/install.log
-  if [ ! -f "$venv/.made" ] || ! "$venv/bin/python" -c '' 2>/dev/null; then
-    python=$(find_python)
-    find "$venv" -mindepth 1 -not -name .lock -delete
-    if command -v uv >/dev/null; then uv venv --quiet --allow-existing --python "$python" "$venv"; else "$python" -m venv "$venv"; fi
-    : >"$venv/.made"
-  fi
+  local stamp=$1 extras=$2 log=$venv/install.log
+  if [ ! -f "$venv/.made" ] || ! "$venv/bin/python" -c '' 2>/dev/null; then make_venv; fi
   printf 'dlcore: installing into %s with %s (first use; a minute or two)\n' "$venv" "$("$venv/bin/python" -V)" >&2
   local target="$root${extras:+[$extras]}"
   if command -v uv >/dev/null; then
@@ -63,40 +76,51 @@ prepare() {
   # What the tests need includes what the other verbs need.
   if installed "$stamp" || { [ "$1" != test ] && installed "$venv/.installed-test${extras:+,$extras}"; }; then return; fi
   mkdir -p "$venv" 2>/dev/null || fail "cannot make $venv; set DLCORE_VENV to a folder that can be written"
-  exec 9>"$venv/.lock"
-  flock 9
+  adopt
+  exec 9>>"$venv/.dlcore-lock"
+  if command -v flock >/dev/null; then flock 9; fi
   installed "$stamp" || install "$stamp" "$extras"
   exec 9>&-
 }
 
+# An environment that the user made is used as it is; any other folder is left alone.
+adopt() {
+  if [ -z "$(ls -A "$venv")" ] || [ -e "$venv/.dlcore-lock" ]; then return; fi
+  supported "$(version_of "$venv/bin/python")" ||
+    fail "$venv is not a virtual environment of Python 3.11 to 3.13; remove it, or set DLCORE_VENV to another folder"
+  : >"$venv/.made"
+}
+
 # Several jax.distributed processes on this machine; the first failure ends all.
 run_processes() {
-  local count=$1 port i pids=() status=0
+  local count=$1 port i code pids=() status=0 deadline=0 distributed
   shift
   port=$("$venv/bin/python" -c 'import socket; s = socket.socket(); s.bind(("localhost", 0)); print(s.getsockname()[1])')
+  trap 'kill -TERM ${pids[@]+"${pids[@]}"} 2>/dev/null || true' TERM INT
+  set -m # each in a process group of its own: Ctrl-C reaches it once, through the trap
   for ((i = 0; i < count; i++)); do
-    local distributed=(--coordinator="localhost:$port" --num_processes="$count" --process_id="$i")
+    distributed=(--coordinator="localhost:$port" --num_processes="$count" --process_id="$i")
     if ((i == 0)); then
       "$venv/bin/python" -m "$@" "${distributed[@]}" &
     else
-      "$venv/bin/python" -m "$@" "${distributed[@]}" > >(sed "s/^/[$i] /" >&2) 2>&1 &
+      "$venv/bin/python" -m "$@" "${distributed[@]}" > >(exec sed "s/^/[$i] /" >&2) 2>&1 &
     fi
-    pids+=($!)
+    pids[i]=$!
   done
-  trap 'kill -TERM "${pids[@]}" 2>/dev/null || true' TERM INT
-  for ((i = 0; i < count; i++)); do
-    local code=0
-    while :; do
-      wait -n "${pids[@]}" && code=0 || code=$?
-      # A signal interrupts wait; the processes are then still saving.
-      { ((code > 128)) && kill -0 "${pids[@]}" 2>/dev/null; } || break
+  set +m
+  while ((${#pids[@]})); do
+    for i in "${!pids[@]}"; do
+      if kill -0 "${pids[i]}" 2>/dev/null; then continue; fi
+      code=0
+      wait "${pids[i]}" || code=$?
+      unset "pids[i]"
+      if ((code && !status)); then
+        status=$code deadline=$((SECONDS + 10))
+        kill -TERM ${pids[@]+"${pids[@]}"} 2>/dev/null || true
+      fi
     done
-    if ((code != 0 && code != 127 && status == 0)); then
-      status=$code
-      kill -TERM "${pids[@]}" 2>/dev/null || true
-      sleep 1
-      kill -KILL "${pids[@]}" 2>/dev/null || true
-    fi
+    if ((deadline && SECONDS > deadline)); then kill -KILL ${pids[@]+"${pids[@]}"} 2>/dev/null || true; fi
+    sleep 0.1
   done
   exit "$status"
 }

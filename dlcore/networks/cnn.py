@@ -23,7 +23,7 @@ def CNN(channels: Sequence[int], outputs: int, *, hidden: int = 0, dropout: floa
     stages: dict[str, Model] = {}
     for i, features in enumerate(channels):
         conv = Conv(features, 3, bias=False, kernel_init=he_normal)
-        pool = [MaxPool(2)] if i + 1 < len(channels) else []
-        stages[f"stage_{i + 1}"] = serial(conv, BatchNorm(), Activation("relu"), *pool)
+        pool = [MaxPool(2)] if hidden or i + 1 < len(channels) else []
+        stages[f"stage_{i + 1}"] = serial(conv, *pool, BatchNorm(), Activation("relu"))
     head = [Flatten(), Dense(hidden, kernel_init=he_normal), Activation("relu")] if hidden else [GlobalAvgPool()]
     return serial(**stages, head=serial(*head, *([Dropout(dropout)] if dropout else []), Dense(outputs)))

@@ -14,7 +14,6 @@ LABELS = {
     "accuracy": "accuracy",
     "error": "error rate",
     "nll_nats": "negative log-likelihood (nats)",
-    "loss": "loss (nats)",
     "ece": "calibration error",
     "learning_rate": "learning rate",
     "gradient_norm": "gradient norm",
@@ -27,7 +26,8 @@ def curves(rows: Sequence[Mapping[str, float]]) -> Figure:
     for row in rows:
         for name, value in row.items():
             if name != "step" and value is not None:
-                split, _, quantity = name.partition("/")
+                split, slash, quantity = name.partition("/")
+                split, quantity = (split, quantity) if slash else ("", split)
                 found.setdefault(quantity, {}).setdefault(split, []).append((row["step"], value))
     columns = min(3, max(1, len(found)))
     lines = -(-max(1, len(found)) // columns)
@@ -46,7 +46,7 @@ def curves(rows: Sequence[Mapping[str, float]]) -> Figure:
         axes.set_xlabel("step")
         axes.set_ylabel(LABELS.get(quantity, quantity.replace("_", " ")))
         axes.grid(alpha=0.25)
-        if len(splits) > 1:
+        if splits.keys() - {"", "train"}:
             axes.legend(frameon=False, fontsize=8)
     return figure
 
@@ -127,7 +127,12 @@ def calibration(confidence: np.ndarray, correct: np.ndarray, count: np.ndarray) 
 
 
 def image_grid(images: np.ndarray, columns: int = 8, gap: int = 2) -> np.ndarray:
-    """Images [n, h, w, c], float in [0, 1] or uint8, side by side: uint8 [H, W, c] with light gaps."""
+    """Images [n, h, w, c], float in [0, 1] or uint8, side by side: uint8 [H, W, c] with light gaps.
+
+    Raises `ValueError` for anything else, no images included.
+    """
+    if images.ndim != 4 or not len(images) or columns < 1:
+        raise ValueError(f"image_grid: expected images [n, h, w, c] and columns ≥ 1, got {images.shape}, {columns}")
     if images.dtype != np.uint8:
         images = np.round(np.clip(images, 0, 1) * 255).astype(np.uint8)
     count, height, width, channels = images.shape

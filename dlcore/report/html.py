@@ -28,7 +28,7 @@ def write_report(workdir: Path) -> Path:
     metrics = summary.pop("metrics", {}) if summary else {}
     body = [
         f"<h1>{html.escape(title)}</h1>",
-        f'<p class="muted">preset {html.escape(str(config.get("preset")))}, seed {config.get("seed")}, {status}</p>',
+        f'<p class="muted">preset {html.escape(str(config.get("preset")))}, seed {html.escape(str(config.get("seed")))}, {status}</p>',
         _table(metrics, "big"),
         _images("Figures", sorted((workdir / "figures").glob("*.png"))),
         _images("Samples", sorted((workdir / "samples").glob("*.png"))),
@@ -61,7 +61,7 @@ def _flat(values: Mapping[str, Any], path: str = "") -> dict[str, Any]:
 
 def _table(values: Mapping[str, Any], kind: str = "") -> str:
     def cell(value: Any) -> str:
-        return html.escape(f"{value:,.4f}" if isinstance(value, float) else str(value))
+        return html.escape(f"{value:,.5g}" if isinstance(value, float) else str(value))
 
     rows = (f"<tr><th>{html.escape(name)}</th><td>{cell(value)}</td></tr>" for name, value in values.items())
     return f'<table class="{kind}">{"".join(rows)}</table>' if values else ""

@@ -1,0 +1,42 @@
+"""The summary table: parameters and operations counted by hand."""
+
+import jax
+import jax.numpy as jnp
+
+from dlcore.networks.cnn import CNN
+from dlcore.nn.combine import compute_in, scan, serial
+from dlcore.nn.conv import Conv
+from dlcore.nn.count import contains, flops
+from dlcore.nn.dense import Dense
+from dlcore.nn.pool import GlobalAvgPool
+from dlcore.nn.summary import summarize, table
+
+
+def test_counts_by_hand():
+    model = serial(Conv(8, 3), serial(Conv(4, 3, stride=2, groups=2), GlobalAvgPool()), Dense(10))
+    rows = {row.path: row for row in summarize(model, jax.ShapeDtypeStruct((2, 6, 6, 3), jnp.float32))}
+    assert rows["conv_0"][1:] == ("2×6×6×8", 9 * 3 * 8 + 8, 2 * 2 * 36 * 8 * 9 * 3)
+    assert rows["serial_0/conv_0"][1:] == ("2×3×3×4", 9 * 4 * 4 + 4, 2 * 2 * 9 * 4 * 9 * 4)
+    assert rows["dense_0"][1:] == ("2×10", 4 * 10 + 10, 2 * 2 * 4 * 10)
+    assert rows[""].parameters == sum(rows[name].parameters for name in ("conv_0", "serial_0", "dense_0"))
+    assert rows[""].flops == sum(rows[name].flops for name in ("conv_0", "serial_0", "dense_0"))
+
+
+def test_loops_count_every_turn():
+    x = jnp.ones((2, 4))
+    for unroll in (False, True):
+        model = scan(Dense(4), 5, unroll=unroll)
+        row = summarize(model, x)[0]
+        assert (row.parameters, row.flops) == (5 * 20, 5 * 2 * 2 * 16)
+    jaxpr = jax.make_jaxpr(lambda x: jax.lax.scan(lambda c, _: (jnp.tanh(c @ c.T @ c), None), x, None, length=3))(x)
+    assert flops(jaxpr) == 3 * (2 * 2 * 2 * 4 + 2 * 2 * 4 * 2)
+    assert contains(jaxpr, "tanh") and not contains(jaxpr, "conv_general_dilated")
+
+
+def test_mixed_precision_changes_no_path():
+    model, image = CNN((4,), 3), jnp.ones((1, 8, 8, 1))
+    assert [r.path for r in summarize(compute_in(model, jnp.bfloat16), image)] == [
+        r.path for r in summarize(model, image)
+    ]
+    text = table(summarize(model, image))
+    assert "stage_1/conv_0" in text and len({len(line) for line in text.splitlines()}) == 1

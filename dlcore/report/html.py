@@ -25,10 +25,11 @@ def write_report(workdir: Path) -> Path:
     config, environment, summary = (_json(workdir / f"{name}.json") for name in ("config", "environment", "summary"))
     title = f"{config.get('experiment', 'run')} on {config.get('data', 'unknown data')}"
     status = f"finished after {summary['steps']:,} steps" if summary else "not finished"
+    details = f"preset {config.get('preset')}, seed {config.get('seed')}, {status}"
     metrics = summary.pop("metrics", {}) if summary else {}
     body = [
         f"<h1>{html.escape(title)}</h1>",
-        f'<p class="muted">preset {html.escape(str(config.get("preset")))}, seed {html.escape(str(config.get("seed")))}, {status}</p>',
+        f'<p class="muted">{html.escape(details)}</p>',
         _table(metrics, "big"),
         _images("Figures", sorted((workdir / "figures").glob("*.png"))),
         _images("Samples", sorted((workdir / "samples").glob("*.png"))),
@@ -38,7 +39,8 @@ def write_report(workdir: Path) -> Path:
     ]
     page = (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>'
-        f'<meta name="viewport" content="width=device-width"><style>{STYLE}</style></head><body>{"".join(body)}</body></html>\n'
+        f'<meta name="viewport" content="width=device-width"><style>{STYLE}</style></head>'
+        f"<body>{''.join(body)}</body></html>\n"
     )
     write_bytes(workdir / "report.html", page.encode())
     return workdir / "report.html"

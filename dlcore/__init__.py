@@ -1,3 +1,6 @@
-"""dlcore: the mathematics of deep learning as pure JAX functions. Import the rooms you need, e.g. `from dlcore.nn.dense import Dense`."""
+"""dlcore: the mathematics of deep learning as pure JAX functions.
+
+Import what you need from its rooms, e.g. `from dlcore.nn.dense import Dense`.
+"""
 
 __version__ = "0.1.0"

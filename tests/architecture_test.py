@@ -84,7 +84,8 @@ def test_every_public_name_has_a_docstring():
 
 def test_importing_touches_no_device_and_costs_little():
     code = (
-        "import time, jax; began = time.perf_counter(); import dlcore, dlcore.types; taken = time.perf_counter() - began; "
+        "import time, jax; began = time.perf_counter(); import dlcore, dlcore.types; "
+        "taken = time.perf_counter() - began; "
         "import dlcore.nn.combine, dlcore.nn.conv, dlcore.nn.embedding, dlcore.nn.norm, dlcore.losses.classification; "
         "import dlcore.train.loop, dlcore.optim.build, dlcore.data.augment, dlcore.parallel.mesh; print(taken)"
     )

@@ -30,10 +30,7 @@ def digits(*, validation: int | None = None) -> Data:
 
 def fashion_mnist(data_dir: str | Path | None = None, *, validation: int | None = None) -> Data:
     """Fashion-MNIST from IDX files in `data_dir`, Debian's package `dataset-fashion-mnist`, or prepared by TFDS."""
-    if data_dir is not None:
-        folders = [Path(data_dir) / "fashion_mnist", Path(data_dir)]
-    else:
-        folders = [DEBIAN]
+    folders = [Path(data_dir) / "fashion_mnist", Path(data_dir)] if data_dir is not None else [DEBIAN]
     for folder in folders:
         if _idx_file(folder, "train-images-idx3-ubyte") is not None:
             return idx(folder, validation=validation, name="fashion_mnist", class_names=FASHION)

@@ -78,8 +78,9 @@ def image_data(
     levels: int = 256,
     class_names: tuple[str, ...] = (),
 ) -> Data:
-    """`Data` from labelled images in memory; `validation` rows (by default a tenth, at most 5,000) leave the training split.
+    """`Data` from labelled images in memory.
 
+    `validation` rows (by default a tenth, at most 5,000) leave the training split.
     Raises `DataError` for labels that are no class numbers, or splits that do not match.
     """
     classes = _check_images(name, train, test, class_names)

@@ -37,7 +37,7 @@ def from_linen(module: nn.Module, *, rngs: Sequence[str] = ("dropout",)) -> Mode
 
     def init(key: Key, *inputs: Input) -> tuple[Params, State]:
         variables = module.lazy_init({"params": key, **streams(key)}, *map(_shape, inputs), **modes(False))
-        return variables["params"] if "params" in variables else {}, _without(variables, "params")
+        return variables.get("params", {}), _without(variables, "params")
 
     def apply(
         params: Params, state: State, *inputs: Any, train: bool = False, key: Key | None = None
@@ -62,7 +62,7 @@ def from_nnx(make: Callable[[nnx.Rngs], nnx.Module]) -> Model:
     """
     abstract = nnx.eval_shape(lambda: make(nnx.Rngs(0)))
     stochastic = bool(jax.tree.leaves(nnx.state(abstract, nnx.RngState)))
-    graph, _, _, _ = nnx.split(abstract, nnx.Param, nnx.RngState, ...)
+    _graph, _, _, _ = nnx.split(abstract, nnx.Param, nnx.RngState, ...)
 
     def init(key: Key, *inputs: Input) -> tuple[Params, State]:
         _, params, _, state = nnx.split(make(nnx.Rngs(key)), nnx.Param, nnx.RngState, ...)

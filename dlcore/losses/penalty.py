@@ -24,12 +24,12 @@ def _over(term: Callable[[Array], Array], params: Params, chosen: Callable[[str]
 
 
 def l2(params: Params, chosen: Callable[[str], bool] = is_weight) -> Float[Array, ""]:
-    """½ Σ w² over the leaves whose path is `chosen`; the negative log of a normal prior, up to a constant (lecture 10.15)."""
+    """½ Σ w² over the `chosen` paths; the negative log of a normal prior, up to a constant (lecture 10.15)."""
     return _over(lambda w: 0.5 * jnp.sum(jnp.square(w)), params, chosen)
 
 
 def l1(params: Params, chosen: Callable[[str], bool] = is_weight) -> Float[Array, ""]:
-    """Σ |w| over the leaves whose path is `chosen`; the negative log of a Laplace prior, up to a constant."""
+    """Σ |w| over the `chosen` paths; the negative log of a Laplace prior, up to a constant."""
     return _over(lambda w: jnp.sum(jnp.abs(w)), params, chosen)
 
 

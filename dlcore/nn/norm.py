@@ -61,7 +61,7 @@ def group_norm(
     *,
     epsilon: float = 1e-5,
 ) -> Float[Array, "b *space c"]:
-    """Layer norm over all positions of each of `groups` blocks of channels (Wu & He 2018); c groups is instance norm."""
+    """Layer norm over all positions of each block of channels (Wu & He 2018); c groups is instance norm."""
     if groups < 1 or x.shape[-1] % groups:
         raise ValueError(f"group_norm: groups={groups} does not divide the {x.shape[-1]} channels")
     blocks = x.reshape(*x.shape[:-1], groups, x.shape[-1] // groups)

@@ -16,7 +16,7 @@ def constant(rate: float) -> Schedule:
 
 
 def linear(rate: float, steps: int, floor: float = 0.0) -> Schedule:
-    """ε_k = (1 − k/τ) ε + (k/τ) · floor · ε up to step τ = `steps`, then constant (Goodfellow et al. 2016, eq. 8.14)."""
+    """ε_k = (1 − k/τ) ε + (k/τ) · floor · ε up to τ = `steps`, then constant (Goodfellow et al. 2016, eq. 8.14)."""
     return optax.linear_schedule(rate, floor * rate, steps)
 
 

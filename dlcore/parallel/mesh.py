@@ -6,7 +6,6 @@ import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-
 DATA = "data"
 """The mesh axis over which batches (and, under FSDP, params) are split."""
 
@@ -44,7 +43,8 @@ def replicated(mesh: Mesh) -> NamedSharding:
 def global_batch(mesh: Mesh, local: Any, axis: int = 0) -> Any:
     """One global batch from the slice of it that each process holds, split along dimension `axis`.
 
-    A single process holds all of it and passes it on as it is: jit places it by its input shardings, at a tenth of the cost.
+    A single process holds all of it and passes it on as it is: jit places it by its input shardings, at a
+    tenth of the cost.
     """
     if jax.process_count() == 1:
         return local

@@ -42,7 +42,7 @@ class LoopConfig:
         """Full batches in an epoch of `examples`."""
         if not 1 <= self.batch_size <= examples:
             raise ValueError(
-                f"train.batch_size={self.batch_size}, but the training split has {examples} examples; use 1 to {examples}"
+                f"train.batch_size={self.batch_size}, but {examples} examples to train on; use 1 to {examples}"
             )
         return examples // self.batch_size
 

@@ -132,7 +132,9 @@ def make_engine(
     step = make_train_step(*experiment.updates, prepare=experiment.prepare)
     traced = jax.make_jaxpr(lambda s, r, f: step(s, pipeline.fetch(r, f))[1], return_shape=True)
     jaxpr, metrics = traced(like, dict(pipeline.resident), pipeline.example())
-    dispatch = config.steps_per_dispatch or paying_dispatch(jaxpr, mesh.devices.flat[0].platform)
+    most = paying_dispatch(jaxpr, mesh.devices.flat[0].platform)
+    fitting = max(k for k in range(1, most + 1) if config.log_every % k == 0)
+    dispatch = config.steps_per_dispatch or fitting
     return Engine(
         like=like,
         make=make,

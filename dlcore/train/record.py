@@ -14,9 +14,9 @@ from tqdm import tqdm
 class Recorder:
     """Writes `metrics.jsonl` and TensorBoard events in `folder`, and prints.
 
-    Unless `quiet`, on a terminal one progress line is kept up to date; in a log each report is a plain line. Opening it at
-    `step` drops whatever a killed run had written beyond that step. With `folder=None` (processes
-    that do not write) every method does nothing.
+    On a terminal one progress line is kept up to date; in a log each report is a plain line; `quiet` prints
+    nothing. Opening it at `step` drops whatever a killed run had written beyond that step. With
+    `folder=None` (processes that do not write) every method does nothing.
     """
 
     def __init__(self, folder: Path | None, *, total: int, step: int = 0, quiet: bool = False):

@@ -71,8 +71,8 @@ def _pairs(a, b):
 @CASES
 @pytest.mark.parametrize("rule", [replicate, fsdp(min_size=16)], ids=["replicate", "fsdp"])
 def test_one_device_equals_eight(name, variant, data, rule):
-    _, one, losses, metrics = train(name, variant, data, devices=1)
-    _, eight, losses8, metrics8 = train(name, variant, data, devices=8, rule=rule)
+    _, _one, losses, metrics = train(name, variant, data, devices=1)
+    _, _eight, losses8, metrics8 = train(name, variant, data, devices=8, rule=rule)
     for a, b in zip(losses, losses8, strict=True):
         np.testing.assert_allclose(a["loss"], b["loss"], rtol=1e-5)
     np.testing.assert_allclose(metrics["accuracy"], metrics8["accuracy"], atol=1e-6)

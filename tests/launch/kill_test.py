@@ -12,7 +12,7 @@ from cli_test import ENVIRONMENT, command
 
 RUN = ("--experiment=classify", "--data=digits", "--set=train.checkpoint_seconds=0.3", "--set=train.log_every=10")
 FLAGS = {
-    "cnn": (*RUN, "--set=train.steps=600", "--set=widths=4,8"),
+    "cnn": (*RUN, "--set=train.steps=3000", "--set=widths=4,8"),
     "mlp": (*RUN, "--preset=mlp", "--set=train.steps=9000", "--set=ema=0.99"),
 }
 
@@ -42,7 +42,7 @@ def test_three_sigkills_change_no_bit(model, tmp_path):
     for _ in range(3):
         process = start((*flags, "--workdir=cut"), tmp_path)
         wait_for(process, "compiled")
-        time.sleep(random.uniform(0.1, 2.0))
+        time.sleep(random.uniform(0.1, 1.5))
         process.send_signal(signal.SIGKILL)
         process.communicate()
     last = command("train", "--workdir=cut", cwd=tmp_path)

@@ -33,8 +33,8 @@ def render():
     lines = [
         "# The lecture, row by row",
         "",
-        "Made by `python tests/lecture/table.py` from `tests/lecture/rows.toml`; a test fails when it is stale or names "
-        "a function or test that does not exist.",
+        "Made by `python tests/lecture/table.py` from `tests/lecture/rows.toml`; a test fails when it is stale or "
+        "names a function or test that does not exist.",
         "",
         f"{states.count('done')} rows done, {states.count('in part')} in part, {states.count('planned')} planned.",
         "",

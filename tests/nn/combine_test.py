@@ -86,7 +86,7 @@ def test_several_inputs_and_any_graph():
 
 
 def test_unknown_part_is_named():
-    with pytest.raises(ValueError, match="'mid'.*\\['end'\\]"):
+    with pytest.raises(ValueError, match=r"'mid'.*\['end'\]"):
         compose(lambda call, x: call("mid", x), end=identity()).init(jax.random.key(0), X)
 
 
@@ -143,7 +143,7 @@ def test_scan_equals_its_copies_keys_and_state_included(train):
     expected = jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
     for out, new in ((a, state_a), (b, state_b)):
         np.testing.assert_allclose(out, x, rtol=1e-5, atol=1e-6)
-        jax.tree.map(lambda l, r: np.testing.assert_allclose(l, r, rtol=1e-5, atol=1e-6), new, expected)
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), new, expected)
 
 
 def test_scan_compiles_the_block_once():

@@ -86,7 +86,7 @@ def run(folder, *, config=CONFIG, kind="resident", stops=(), validate=None, rate
 
 
 def rows(folder):
-    return [{k: v for k, v in row.items()} for row in read_rows(folder / "metrics.jsonl")]
+    return [dict(row.items()) for row in read_rows(folder / "metrics.jsonl")]
 
 
 @pytest.mark.parametrize("kind", ["resident", "grain"])

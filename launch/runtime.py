@@ -1,5 +1,6 @@
 """What every program does before JAX starts, and how it ends on a user's mistake."""
 
+import logging as standard_logging
 import os
 import select
 import signal
@@ -7,6 +8,7 @@ import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import jax
 from absl import app, flags, logging
@@ -43,7 +45,8 @@ def run(main: Callable[[], None]) -> None:
 
     def guarded(argv: list[str]) -> None:
         if not flags.FLAGS["verbosity"].present:
-            logging.set_verbosity(logging.WARNING)
+            logging.set_verbosity(logging.ERROR)
+        silence_abandoned_reads()
         try:
             if argv[1:]:
                 raise ValueError(f"unexpected argument {argv[1]!r}; flags are written --name=value")
@@ -55,6 +58,17 @@ def run(main: Callable[[], None]) -> None:
             sys.exit(1)
 
     app.run(guarded)
+
+
+def silence_abandoned_reads() -> None:
+    """A damaged checkpoint is reported once, in our words; what its abandoned parallel reads raise need not follow."""
+    standard_logging.getLogger("asyncio").setLevel(standard_logging.CRITICAL)
+
+    def hook(unraisable: Any) -> None:
+        if str(unraisable.exc_value) != "Event loop is closed":
+            sys.__unraisablehook__(unraisable)
+
+    sys.unraisablehook = hook
 
 
 SECONDS_TO_STOP = 8.0

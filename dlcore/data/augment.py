@@ -38,6 +38,23 @@ def random_shift(key: Key, images: Float[Array, "b h w c"], pixels: int) -> Floa
     return images
 
 
+def random_crop(key: Key, images: Float[Array, "b h w c"], padding: int, fill: float = 0.0) -> Float[Array, "b h w c"]:
+    """Pad by `padding` pixels of value `fill` and cut a window of the old size at a uniform place. 0 is the identity.
+
+    He et al. 2015, section 4.2. Raises `ValueError` for a negative padding.
+    """
+    if padding < 0:
+        raise ValueError(f"random_crop: padding must not be negative, got {padding}")
+    sides = ((0, 0), (padding, padding), (padding, padding), (0, 0))
+    padded = jnp.pad(images, sides, constant_values=fill)
+    starts = jax.random.randint(key, (images.shape[0], 2), 0, 2 * padding + 1)
+
+    def cut(image: Array, start: Array) -> Array:
+        return jax.lax.dynamic_slice(image, (start[0], start[1], 0), images.shape[1:])
+
+    return jax.vmap(cut)(padded, starts)
+
+
 def random_flip(key: Key, images: Float[Array, "b h w c"], probability: float = 0.5) -> Float[Array, "b h w c"]:
     """Mirror left and right with the given probability. 0 is the identity."""
     flipped = jax.random.bernoulli(key, probability, (images.shape[0], 1, 1, 1))

@@ -9,7 +9,17 @@ from pathlib import Path
 
 import numpy as np
 
-from dlcore.data.source import Data, DataError, DataSpec, Rows, Split, image_data, stratified
+from dlcore.data.source import (
+    Data,
+    DataError,
+    DataSpec,
+    Rows,
+    Split,
+    channel_statistics,
+    image_data,
+    stratified,
+    validation_count,
+)
 
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")
 FASHION = ("T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
@@ -109,7 +119,9 @@ def npz(path: Path, *, validation: int | None = None) -> Data:
 
 def _read_npz(path: Path) -> dict[str, np.ndarray]:
     if not path.is_file():
-        raise DataError(f"{path} does not exist; pass npz:FILE with a NumPy archive")
+        raise DataError(f"{path} is not a file; pass npz:FILE with a NumPy archive")
+    if not zipfile.is_zipfile(path):
+        raise DataError(f"{path} is damaged or no NPZ file; save it again with numpy.savez")
     try:
         with np.load(path, allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
@@ -119,7 +131,7 @@ def _read_npz(path: Path) -> dict[str, np.ndarray]:
                 f"{path} holds Python objects, which are not loaded for safety; save plain number arrays"
             ) from None
         raise DataError(f"{path} cannot be read ({error}); save it again with numpy.savez") from None
-    except (zipfile.BadZipFile, OSError, EOFError, zlib.error, AttributeError) as error:
+    except (zipfile.BadZipFile, OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path} is damaged or no NPZ file ({error}); save it again with numpy.savez") from None
 
 
@@ -136,13 +148,11 @@ def _rows(path: Path, images: np.ndarray, labels: np.ndarray) -> Rows:
 
 
 def _cut(rows: Rows) -> tuple[Rows, Rows]:
-    """A fixed fifth as test split, stratified where every class has at least two examples."""
+    """A fixed fifth as test split, stratified where the classes are large enough."""
     labels = rows["label"]
     if len(labels) < 5:
         raise DataError(f"{len(labels)} examples are too few to set a fifth apart for testing")
-    counts = np.bincount(labels[labels >= 0])
-    enough = counts[counts > 0].min() >= 2 and len(labels) // 5 >= (counts > 0).sum()
-    rest, test = stratified(labels if enough else np.zeros_like(labels), len(labels) // 5, seed=0)
+    rest, test = stratified(labels, len(labels) // 5, seed=0)
     return {k: v[rest] for k, v in rows.items()}, {k: v[test] for k, v in rows.items()}
 
 
@@ -167,19 +177,19 @@ def folder(path: Path, *, validation: int | None = None) -> Data:
     if (len(train[0]) + len(test[0])) * first.size <= IN_MEMORY_BYTES:
         whole = [reader(np.arange(len(part[0]))) for reader, part in zip(read, (train, test), strict=True)]
         return image_data(f"folder:{path}", *whole, validation=validation, class_names=names)
-    return _streamed(f"folder:{path}", names, train, test, read, validation, first.shape)
+    splits = [Split(len(part[0]), reader) for part, reader in zip((train, test), read, strict=True)]
+    count = validation_count(f"folder:{path}", len(train[1]), validation)
+    return _streamed(f"folder:{path}", names, splits[0], train[1], splits[1], count)
 
 
-def _streamed(name, names, train, test, read, validation, shape) -> Data:
-    count = min(len(train[1]) // 10, 5000) if validation is None else validation
-    rest, chosen = stratified(train[1], count, seed=0)
-    sample = read[0](rest[:: max(1, len(rest) // 2000)])["image"]
-    from dlcore.data.source import channel_statistics
-
-    sizes = (len(rest), len(chosen), len(test[1]))
-    spec = DataSpec(name, shape, 256, len(names), names, sizes, *channel_statistics(sample, 256))
-    splits = [Split(len(rows), lambda i, rows=rows: read[0](rows[i])) for rows in (rest, chosen)]
-    return Data(spec, *splits, Split(len(test[1]), read[1]))
+def _streamed(name: str, names: tuple[str, ...], train: Split, labels: np.ndarray, test: Split, count: int) -> Data:
+    rest, chosen = stratified(labels, count, seed=0)
+    # Statistics of a large set are those of some two thousand evenly spaced training images.
+    sample = train.read(rest[:: max(1, len(rest) // 2000)])["image"]
+    sizes = (len(rest), len(chosen), test.size)
+    spec = DataSpec(name, sample.shape[1:], 256, len(names), names, sizes, *channel_statistics(sample, 256))
+    splits = [Split(len(rows), lambda i, rows=rows: train.read(rows[i])) for rows in (rest, chosen)]
+    return Data(spec, *splits, test)
 
 
 def _class_names(path: Path) -> tuple[str, ...]:
@@ -211,8 +221,12 @@ def decode(path: Path, shape: tuple[int, ...] | None) -> np.ndarray:
 
     try:
         with Image.open(path) as image:
+            if image.mode[0] in "IF":
+                raise DataError(f"{path} has more than 8 bits per channel ({image.mode}); convert the images to 8")
             grey = image.mode in ("1", "L", "LA") if shape is None else shape[-1] == 1
             pixels = np.asarray(image.convert("L" if grey else "RGB"))
+    except DataError:
+        raise
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise DataError(f"{path} cannot be decoded ({error}); fetch it again or remove it") from None
     pixels = pixels[..., None] if pixels.ndim == 2 else pixels

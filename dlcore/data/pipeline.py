@@ -23,6 +23,11 @@ def epoch_order(seed: int, epoch: int, size: int) -> np.ndarray:
     return np.random.Generator(np.random.Philox([seed, epoch])).permutation(size).astype(np.int32)
 
 
+@functools.lru_cache(maxsize=4)
+def _order(seed: int, epoch: int, size: int) -> np.ndarray:
+    return epoch_order(seed, epoch, size)
+
+
 def train_rows(step: int, *, seed: int, size: int, batch_size: int) -> np.ndarray:
     """The rows [batch_size] of the global batch at `step`; what is left of an epoch after full batches is dropped."""
     epoch, i = divmod(step, size // batch_size)
@@ -113,11 +118,10 @@ class Streamed:
         _check_batch(batch_size, split.size)
         own, size = share(batch_size, process), split.size
         self._batch, self._split = batch_size, split
-        order = functools.lru_cache(maxsize=2)(functools.partial(epoch_order, seed, size=size))
 
         def read(step: int) -> Rows:
             epoch, i = divmod(step, size // batch_size)
-            return split.read(order(epoch)[i * batch_size : (i + 1) * batch_size][own])
+            return split.read(_order(seed, epoch, size)[i * batch_size : (i + 1) * batch_size][own])
 
         steps = grain.MapDataset.range(2**31 - 1).map(read)
         dataset = steps.to_iter_dataset(grain.ReadOptions(num_threads=4, prefetch_buffer_size=8))
@@ -162,6 +166,8 @@ def choose(
 
 def evaluation_batches(split: Split, *, batch_size: int, process: tuple[int, int] = (0, 1)) -> Iterator[Rows]:
     """Every row once, in order; the last batch is padded with rows that `where` (bool [rows]) leaves out."""
+    if batch_size < 1:
+        raise ValueError(f"evaluation batch must be at least 1, got {batch_size}")
     own = share(batch_size, process)
     for start in range(0, split.size, batch_size):
         rows = np.arange(start, start + batch_size)[own]

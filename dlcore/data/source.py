@@ -13,6 +13,8 @@ import numpy as np
 
 Rows = dict[str, np.ndarray]
 
+MOST_CLASSES = 2**16
+
 
 class DataError(ValueError):
     """A data set that is missing, damaged or not what it should be."""
@@ -60,13 +62,26 @@ def in_memory(arrays: Mapping[str, np.ndarray]) -> Split:
 
 
 def stratified(labels: np.ndarray, count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Row numbers (rest, chosen): `count` rows drawn so that classes keep their proportions, both in order."""
+    """Row numbers (rest, chosen): `count` rows drawn so that classes keep their proportions, both in order.
+
+    Where a class is too small to be in both parts, rows are drawn without regard to classes.
+    """
     from sklearn.model_selection import train_test_split
 
     if count == 0:
         return np.arange(len(labels)), np.arange(0)
-    rest, chosen = train_test_split(np.arange(len(labels)), test_size=count, random_state=seed, stratify=labels)
+    _, counts = np.unique(labels, return_counts=True)
+    strata = labels if counts.min() >= 2 and len(counts) <= min(count, len(labels) - count) else None
+    rest, chosen = train_test_split(np.arange(len(labels)), test_size=count, random_state=seed, stratify=strata)
     return np.sort(rest), np.sort(chosen)
+
+
+def validation_count(name: str, size: int, wanted: int | None) -> int:
+    """How many of `size` training examples are set apart: a tenth, at most 5,000, unless a number is wanted."""
+    count = min(size // 10, 5000) if wanted is None else wanted
+    if not 0 <= count < size:
+        raise DataError(f"{name}: validation={count} of {size} training examples; use 0 to {size - 1}")
+    return count
 
 
 def image_data(
@@ -84,9 +99,7 @@ def image_data(
     Raises `DataError` for labels that are no class numbers, or splits that do not match.
     """
     classes = _check_images(name, train, test, class_names)
-    count = min(len(train["label"]) // 10, 5000) if validation is None else validation
-    if not 0 <= count < len(train["label"]):
-        raise DataError(f"{name}: validation={count} of {len(train['label'])} training images; use fewer")
+    count = validation_count(name, len(train["label"]), validation)
     rest, chosen = stratified(train["label"], count, seed=0)
     parts = [{k: np.ascontiguousarray(v[rows]) for k, v in train.items()} for rows in (rest, chosen)]
     mean, std = channel_statistics(parts[0]["image"], levels)
@@ -108,7 +121,9 @@ def _check_images(name: str, train: Rows, test: Rows, class_names: tuple[str, ..
         raise DataError(
             f"{name}: training images are {train['image'].shape[1:]}, test images {test['image'].shape[1:]}"
         )
-    classes = len(class_names) or int(train["label"].max()) + 1
+    classes = len(class_names) or max(int(train["label"].max()) + 1, 1)
+    if classes > MOST_CLASSES:
+        raise DataError(f"{name}: a training label is {classes - 1}; number the classes from 0")
     for split, rows in (("training", train), ("test", test)):
         low, high = int(rows["label"].min()), int(rows["label"].max())
         if low < 0 or high >= classes:
@@ -144,7 +159,7 @@ def load(name: str, *, data_dir: str | Path | None = None, validation: int | Non
     if name == "fashion_mnist":
         return files.fashion_mnist(data_dir, validation=validation)
     if name in toy.SETS:
-        return toy.load(name)
+        return toy.load(name, validation=validation)
     known = ["digits", "fashion_mnist", "idx:DIR", "folder:DIR", "npz:FILE", "tfds:NAME", *toy.SETS]
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]
     raise DataError(f"unknown data {name!r}; did you mean {near!r}? There are {', '.join(known)}")

@@ -2,21 +2,25 @@
 
 import numpy as np
 
-from dlcore.data.source import Data, DataSpec, Rows, in_memory
+from dlcore.data.source import Data, DataError, DataSpec, Rows, in_memory
 
 SETS = ("two_moons", "rings", "pinwheel", "eight_gaussians", "checkerboard", "spirals")
 SIZES = (10_000, 2_000, 2_000)
 
 
-def load(name: str) -> Data:
-    """10,000/2,000/2,000 points float32 [n, 2] with the number of their component as label; always the same ones."""
-    train, validation, test = (
-        draw(name, size, np.random.default_rng([i, SETS.index(name)])) for i, size in enumerate(SIZES)
-    )
+def load(name: str, *, validation: int | None = None) -> Data:
+    """10,000/2,000/2,000 points float32 [n, 2] with the number of their component as label; always the same ones.
+
+    `validation` overrides the size of that split. Raises `DataError` for a negative one.
+    """
+    if validation is not None and validation < 0:
+        raise DataError(f"{name}: validation={validation}; use 0 or more")
+    sizes = (SIZES[0], SIZES[1] if validation is None else validation, SIZES[2])
+    train, held, test = (draw(name, size, np.random.default_rng([i, SETS.index(name)])) for i, size in enumerate(sizes))
     points, classes = train["point"].astype(np.float64), int(train["label"].max()) + 1
     mean, std = tuple(points.mean(0).tolist()), tuple(points.std(0).tolist())
-    spec = DataSpec(name, (2,), None, classes, tuple(map(str, range(classes))), SIZES, mean, std)
-    return Data(spec, in_memory(train), in_memory(validation), in_memory(test))
+    spec = DataSpec(name, (2,), None, classes, tuple(map(str, range(classes))), sizes, mean, std)
+    return Data(spec, in_memory(train), in_memory(held), in_memory(test))
 
 
 def draw(name: str, size: int, rng: np.random.Generator) -> Rows:

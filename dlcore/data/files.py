@@ -119,7 +119,7 @@ def npz(path: Path, *, validation: int | None = None) -> Data:
 
 def _read_npz(path: Path) -> dict[str, np.ndarray]:
     if not path.is_file():
-        raise DataError(f"{path} is not a file; pass npz:FILE with a NumPy archive")
+        raise DataError(f"{path} does not exist or is no file; pass npz:FILE with a NumPy archive")
     if not zipfile.is_zipfile(path):
         raise DataError(f"{path} is damaged or no NPZ file; save it again with numpy.savez")
     try:

@@ -71,9 +71,9 @@ def load(name: str, *, data_dir: str | Path | None = None, validation: int | Non
     return data._replace(spec=data.spec._replace(sizes=sizes), validation=held)
 
 
-def _class_names(name: str, features: Mapping[str, Any]) -> tuple[str, ...]:
+def _class_names(name: str, features: Any) -> tuple[str, ...]:
     if features["image"].np_dtype != np.uint8:
-        raise DataError(f"tfds:{name} has {features['image'].np_dtype} images; only uint8 ones can be used")
+        raise DataError(f"tfds:{name} has {np.dtype(features['image'].np_dtype)} images; only uint8 ones can be used")
     if not hasattr(features["label"], "names"):
         raise DataError(f"tfds:{name} has a label that is no class; only ClassLabel features can be used")
     return tuple(features["label"].names)

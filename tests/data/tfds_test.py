@@ -1,6 +1,8 @@
 """A real TFDS builder, prepared here without TensorFlow and read back."""
 
 import io
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -27,7 +29,7 @@ class TinyStripes(tfds.core.GeneratorBasedBuilder):
     def _info(self):
         label = tfds.features.ClassLabel(names=["left", "right"])
         features = {"image": tfds.features.Image(shape=(6, 5, 1), encoding_format="png"), "label": label}
-        return self.dataset_info_from_configs(features=tfds.features.FeaturesDict(features))
+        return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(features))
 
     def _split_generators(self, dl_manager):
         return {"train": self._examples(range(30)), "test": self._examples(range(30, 40))}
@@ -39,10 +41,53 @@ class TinyStripes(tfds.core.GeneratorBasedBuilder):
     _generate_examples = _examples
 
 
+class HeldStripes(TinyStripes):
+    """The same images with a validation split; `damaged` cuts one of the images short."""
+
+    BUILDER_CONFIGS = [tfds.core.BuilderConfig(name=name) for name in ("whole", "damaged")]  # noqa: RUF012
+
+    def _split_generators(self, dl_manager):
+        splits = {"train": range(20), "validation": range(20, 30), "test": range(30, 40)}
+        return {name: self._examples(rows) for name, rows in splits.items()}
+
+    def _examples(self, rows):
+        for i, example in super()._examples(rows):
+            if i == 33 and self.builder_config.name == "damaged":
+                example["image"] = example["image"][:60]
+            yield i, example
+
+
+class Deep(tfds.core.GeneratorBasedBuilder):
+    """Images of 16 bits, or labels that are no classes."""
+
+    VERSION = tfds.core.Version("1.0.0")
+    BUILDER_CONFIGS = [tfds.core.BuilderConfig(name=name) for name in ("deep", "real", "single")]  # noqa: RUF012
+
+    def _info(self):
+        kind = self.builder_config.name
+        dtype = np.uint16 if kind == "deep" else np.uint8
+        image = tfds.features.Image(shape=(6, 5, 1), dtype=dtype, encoding_format="png")
+        label = tfds.features.Scalar(np.int64) if kind == "real" else tfds.features.ClassLabel(num_classes=2)
+        features = tfds.features.FeaturesDict({"image": image, "label": label})
+        return tfds.core.DatasetInfo(builder=self, features=features)
+
+    def _split_generators(self, dl_manager):
+        names = ["train"] if self.builder_config.name == "single" else ["train", "test"]
+        return {name: self._generate_examples() for name in names}
+
+    def _generate_examples(self):
+        for i in range(4):
+            yield i, {"image": png(IMAGES[i]), "label": i % 2}
+
+
 @pytest.fixture(scope="module")
 def data_dir(tmp_path_factory):
     folder = tmp_path_factory.mktemp("tfds")
     TinyStripes(data_dir=folder, file_format="array_record").download_and_prepare()
+    for config in ("whole", "damaged"):
+        HeldStripes(config=config, data_dir=folder, file_format="array_record").download_and_prepare()
+    for config in ("deep", "real", "single"):
+        Deep(config=config, data_dir=folder, file_format="array_record").download_and_prepare()
     return folder
 
 
@@ -63,3 +108,46 @@ def test_pixels_labels_and_splits(data_dir, in_memory, monkeypatch):
 def test_unknown_builder(data_dir):
     with pytest.raises(DataError, match="tfds:no_such_set is not ready"):
         load("tfds:no_such_set", data_dir=data_dir)
+
+
+@pytest.mark.parametrize("in_memory", [True, False])
+def test_the_builders_own_validation_split(data_dir, in_memory, monkeypatch):
+    if not in_memory:
+        monkeypatch.setattr("dlcore.data.tfds.IN_MEMORY_BYTES", 0)
+    data = load("tfds:held_stripes/whole", data_dir=data_dir)
+    assert data.spec.sizes == (20, 10, 10) and (data.validation.arrays is not None) == in_memory
+    for split, rows in zip(data[1:], (range(20), range(20, 30), range(30, 40)), strict=True):
+        found = split.read(np.arange(split.size))
+        assert sorted(map(bytes, found["image"])) == sorted(bytes(IMAGES[i]) for i in rows)
+    np.testing.assert_allclose(data.spec.mean, IMAGES[:20].mean() / 255, rtol=1e-12)
+    asked = load("tfds:held_stripes/whole", data_dir=data_dir, validation=3)
+    assert asked.spec.sizes == (17, 3, 10), "a number that is asked for leaves the training split"
+
+
+def test_no_row_of_a_streamed_split(data_dir, monkeypatch):
+    monkeypatch.setattr("dlcore.data.tfds.IN_MEMORY_BYTES", 0)
+    data = load("tfds:tiny_stripes", data_dir=data_dir, validation=0)
+    empty = data.validation.read(np.arange(0))
+    assert empty["image"].shape == (0, 6, 5, 1) and empty["label"].dtype == np.int32
+
+
+def test_a_damaged_image_names_the_set(data_dir):
+    with pytest.raises(DataError, match="tfds:held_stripes/damaged has an image that cannot be decoded"):
+        load("tfds:held_stripes/damaged", data_dir=data_dir)
+
+
+@pytest.mark.parametrize(
+    ("config", "text"), [("deep", "uint16 images"), ("real", "a label that is no class"), ("single", "test missing")]
+)
+def test_what_cannot_be_used(data_dir, config, text):
+    with pytest.raises(DataError, match=text):
+        load(f"tfds:deep/{config}", data_dir=data_dir)
+
+
+def test_a_prepared_set_is_read_without_tensorflow_or_the_builders_code(data_dir):
+    code = (
+        "import sys; from dlcore.data.source import load; "
+        f"print(load('tfds:tiny_stripes', data_dir={str(data_dir)!r}).spec.sizes, 'tensorflow' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.stdout.splitlines()[-1:] == ["(27, 3, 10) False"], done.stderr

@@ -44,6 +44,10 @@ class Config:
     """Hidden widths of the MLP, or channels of the CNN's stages; empty for the model's own."""
     hidden: int = 0
     """Width of the CNN's hidden dense layer; 0 pools globally."""
+    activation: str = "silu"
+    """Smooth by default: no rounding error can flip a decision, so that runs on any number of devices agree closely."""
+    pool: str = "avg"
+    """Pooling of the CNN: "avg", smooth as well, or "max"."""
     dropout: float = 0.0
     label_smoothing: float = 0.0
     shift: int = 0
@@ -63,7 +67,7 @@ def preset(name: str, spec: DataSpec) -> Config:
     """The configuration of a preset for data like `spec`; pictures of clothes may be mirrored, digits may not."""
     small = max(spec.shape[:2]) <= 16
     optimizer = OptimizerConfig(
-        name="adamw", learning_rate=2e-3, schedule="cosine", warmup_steps=100, weight_decay=0.02
+        name="adamw", learning_rate=2e-3, schedule="cosine", warmup_steps=100, epsilon=1e-6, weight_decay=0.02
     )
     train = LoopConfig(batch_size=128, epochs=10.0)
     base = Config(hidden=128, dropout=0.25, flip=not small, optimizer=optimizer, train=train)
@@ -76,7 +80,8 @@ def preset(name: str, spec: DataSpec) -> Config:
     if name == "full":
         return replace(base, ema=0.999, train=replace(train, epochs=3 * train.epochs))
     if name == "mlp":
-        wide = replace(base, model="mlp", widths=(), dropout=0.2, shift=0)
+        wide = replace(base, model="mlp", widths=(), activation="relu", dropout=0.2, shift=0)
+        wide = replace(wide, optimizer=replace(optimizer, learning_rate=1e-3 if small else 2e-3))
         return replace(wide, train=replace(train, batch_size=64 if small else 256, epochs=80.0 if small else 30.0))
     return base
 
@@ -86,9 +91,16 @@ def make_model(config: Config, spec: DataSpec) -> Model:
     if not spec.classes or len(spec.shape) != 3:
         raise ValueError(f"classify needs labelled images, and {spec.name} has none; use digits, for instance")
     if config.model == "mlp":
-        model = MLP(config.widths or (512, 256), spec.classes, dropout=config.dropout)
+        model = MLP(config.widths or (512, 256), spec.classes, activation=config.activation, dropout=config.dropout)
     elif config.model == "cnn":
-        model = CNN(config.widths or (32, 64), spec.classes, hidden=config.hidden, dropout=config.dropout)
+        model = CNN(
+            config.widths or (32, 64),
+            spec.classes,
+            hidden=config.hidden,
+            dropout=config.dropout,
+            activation=config.activation,
+            pool=config.pool,
+        )
     else:
         raise ValueError(f"model must be mlp or cnn, got {config.model!r}")
     if config.dtype not in ("float32", "bfloat16"):

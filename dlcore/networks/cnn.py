@@ -9,21 +9,32 @@ from dlcore.nn.dense import Dense
 from dlcore.nn.dropout import Dropout
 from dlcore.nn.init import he_normal
 from dlcore.nn.norm import BatchNorm
-from dlcore.nn.pool import GlobalAvgPool, MaxPool
+from dlcore.nn.pool import AvgPool, GlobalAvgPool, MaxPool
 from dlcore.nn.reshape import Flatten
 from dlcore.types import Model
 
 
-def CNN(channels: Sequence[int], outputs: int, *, hidden: int = 0, dropout: float = 0.0) -> Model:
-    """Stages of 3×3 convolution, batch norm and ReLU, halved by 2×2 max-pooling between stages.
+def CNN(
+    channels: Sequence[int],
+    outputs: int,
+    *,
+    hidden: int = 0,
+    dropout: float = 0.0,
+    activation: str = "relu",
+    pool: str = "max",
+) -> Model:
+    """Stages of 3×3 convolution, 2×2 pooling ("max" or "avg"), batch norm and activation.
 
-    The head is a dense layer, on global averages, or with `hidden` > 0 on a hidden layer over all positions. The
-    convolutions carry no bias: batch norm would take it out again (lecture 15).
+    Pooling comes first because the rest then has a quarter of the work. The head is a dense layer, on global
+    averages, or with `hidden` > 0 on a hidden layer over all positions; without one the last stage is not pooled. The
+    convolutions carry no bias: batch norm would take it out again (lecture 15). Raises `ValueError` for another pool.
     """
+    if pool not in ("max", "avg"):
+        raise ValueError(f"pool must be max or avg, got {pool!r}")
     stages: dict[str, Model] = {}
     for i, features in enumerate(channels):
         conv = Conv(features, 3, bias=False, kernel_init=he_normal)
-        pool = [MaxPool(2)] if hidden or i + 1 < len(channels) else []
-        stages[f"stage_{i + 1}"] = serial(conv, *pool, BatchNorm(), Activation("relu"))
-    head = [Flatten(), Dense(hidden, kernel_init=he_normal), Activation("relu")] if hidden else [GlobalAvgPool()]
+        halve = [MaxPool(2) if pool == "max" else AvgPool(2)] if hidden or i + 1 < len(channels) else []
+        stages[f"stage_{i + 1}"] = serial(conv, *halve, BatchNorm(), Activation(activation))
+    head = [Flatten(), Dense(hidden, kernel_init=he_normal), Activation(activation)] if hidden else [GlobalAvgPool()]
     return serial(**stages, head=serial(*head, *([Dropout(dropout)] if dropout else []), Dense(outputs)))

@@ -70,7 +70,7 @@ def preset(name: str, spec: DataSpec) -> Config:
         name="adamw", learning_rate=2e-3, schedule="cosine", warmup_steps=100, epsilon=1e-6, weight_decay=0.02
     )
     train = LoopConfig(batch_size=128, epochs=10.0)
-    base = Config(hidden=128, dropout=0.25, flip=not small, optimizer=optimizer, train=train)
+    base = Config(hidden=128, dropout=0.25, activation="relu", pool="max", flip=True, optimizer=optimizer, train=train)
     if small:
         optimizer = replace(optimizer, learning_rate=3e-3, warmup_steps=0, weight_decay=0.01)
         train = replace(train, batch_size=64, epochs=80.0, eval_every=10.0)

@@ -209,6 +209,7 @@ class _Loop:
         self.checkpoints, self.engine, self.when = checkpoints, engine, when
         self.programs: dict[int, Any] = {}
         self.in_flight: deque[Any] = deque()
+        self.unwritten: tuple[int, Any] | None = None
 
     def start(self, open_recorder: Callable[[int], Recorder]) -> None:
         """Take up the newest checkpoint, or begin."""
@@ -222,6 +223,7 @@ class _Loop:
             self.pipeline.seek(self.progress.position)
             notes.append(f"resuming at step {self.step}")
         saved_totals = {name: Mean(*map(np.float32, pair)) for name, pair in self.progress.totals.items()}
+        self.zeros = on_every_device(self.mesh, self.engine.zeros)
         self.totals = on_every_device(self.mesh, {**self.engine.zeros, **saved_totals})
         self.clock = Stopwatch(self.progress.train_seconds)
         self.logged = (self.step, self.clock.seconds())
@@ -240,6 +242,7 @@ class _Loop:
         self.clock.run()
         self.state, self.totals = self.programs[count](*args)
         self.step += count
+        self.write_report()
         self.in_flight.append(self.totals)
         if len(self.in_flight) > IN_FLIGHT:
             jax.block_until_ready(self.in_flight.popleft())
@@ -255,25 +258,31 @@ class _Loop:
         return program
 
     def pause(self) -> None:
-        """Wait for the device and stop the training clock."""
+        """Wait for the device, write what is to be logged, and stop the training clock."""
         jax.block_until_ready(self.totals)
         self.in_flight.clear()
+        self.write_report()
         self.clock.pause()
 
     def report(self) -> None:
-        """Log the means over the steps since the last report."""
-        metrics = {name: float(mean.total / mean.count) for name, mean in jax.device_get(self.totals).items()}
-        metrics |= {name: float(rate(self.step - 1)) for name, rate in self.experiment.learning_rates.items()}
+        """Take the sums since the last report; they are written when the next dispatch is under way."""
+        self.unwritten = (self.step, self.totals)
+        self.totals = self.zeros
+
+    def write_report(self) -> None:
+        """Log the means over the steps of the report that waits, if one does."""
+        if self.unwritten is None:
+            return
+        (step, totals), self.unwritten = self.unwritten, None
+        metrics = {name: float(mean.total / mean.count) for name, mean in jax.device_get(totals).items()}
+        metrics |= {name: float(rate(step - 1)) for name, rate in self.experiment.learning_rates.items()}
         last_step, last_seconds = self.logged
-        self.logged = (self.step, self.clock.seconds())
-        images = (self.step - last_step) * self.config.batch_size
-        self.log.write(self.step, "train", metrics)
-        self.log.progress(self.step, metrics, images / max(self.logged[1] - last_seconds, 1e-9))
+        self.logged = (step, self.clock.seconds())
+        images = (step - last_step) * self.config.batch_size
+        self.log.write(step, "train", metrics)
+        self.log.progress(step, metrics, images / max(self.logged[1] - last_seconds, 1e-9))
         if not all(map(math.isfinite, metrics.values())):
-            raise FloatingPointError(
-                f"training became non-finite near step {self.step}: {metrics}; lower the learning rate"
-            )
-        self.totals = on_every_device(self.mesh, self.engine.zeros)
+            raise FloatingPointError(f"training became non-finite near step {step}: {metrics}; lower the learning rate")
 
     def validate(self, evaluate: Callable[[TrainState], dict[str, float]]) -> bool:
         """Evaluate on the validation split; whether it is the best so far."""

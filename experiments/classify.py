@@ -148,7 +148,7 @@ def build(config: Config, spec: DataSpec) -> Experiment:
         return {"accuracy": accuracy, "error": 1 - accuracy, "nll_nats": float(sums["nll_nats"].value()), "ece": ece}
 
     return Experiment(
-        init=lambda key: model.init(key, image),
+        init=lambda key, batch: model.init(key, batch["image"]),
         updates=(
             gradient_update(objective, tx, microbatches=config.microbatches),
             *((ema_update(config.ema),) if config.ema else ()),

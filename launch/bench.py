@@ -54,9 +54,7 @@ def bare_loop(run: request.Request) -> Callable[[int], float]:
     experiment, config, arrays = run.build(), run.config.train, run.source.train.arrays
     step = make_train_step(*experiment.updates, prepare=experiment.prepare)
     feed = choose(run.source.train, seed=run.seed, batch_size=config.batch_size)
-    engine = make_engine(
-        experiment, feed, config, key=jax.random.key(run.seed), mesh=make_mesh(1), rule=named_rule("replicate")
-    )
+    engine = make_engine(experiment, feed, config, **run.start(), mesh=make_mesh(1), rule=named_rule("replicate"))
     resident = jax.tree.map(jnp.asarray, dict(arrays))
     jitted = jax.jit(lambda state, rows: step(state, {k: v[rows] for k, v in resident.items()}), donate_argnums=0)
     size = run.source.train.size
@@ -82,9 +80,7 @@ def engine_seconds(run: request.Request, steps: int) -> float:
     experiment, mesh = run.build(), make_mesh(1)
     config = replace(run.config.train, steps=steps)
     feed = choose(run.source.train, seed=run.seed, batch_size=config.batch_size)
-    engine = make_engine(
-        experiment, feed, config, key=jax.random.key(run.seed), mesh=mesh, rule=named_rule(config.sharding)
-    )
+    engine = make_engine(experiment, feed, config, **run.start(), mesh=mesh, rule=named_rule(config.sharding))
     with tempfile.TemporaryDirectory() as folder:
         checkpoints = Checkpoints(Path(folder) / "checkpoints")
         fitted = fit(

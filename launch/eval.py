@@ -22,7 +22,7 @@ def main() -> None:
     run = request.from_folder(flags.FLAGS.workdir)
     experiment, mesh, split = run.build(), make_mesh(), flags.FLAGS.split
     state = request.restore(run, experiment, mesh)
-    evaluate = make_evaluate(experiment, mesh, run.config.train.eval_batch_size)
+    evaluate = make_evaluate(experiment, mesh, run.config.train.eval_batch_size, full=split == "test")
     key = jax.random.fold_in(jax.random.key(run.seed), 1)
     found = evaluate(state, getattr(run.source, split), key)
     metrics = {f"{split}/{name}": value for name, value in found.items()}

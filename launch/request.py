@@ -13,6 +13,7 @@ from absl import flags
 from jax.sharding import Mesh
 
 import experiments
+from dlcore.data.pipeline import train_rows
 from dlcore.data.source import Data, load
 from dlcore.parallel.sharding import named_rule
 from dlcore.train.checkpoint import Checkpoints
@@ -51,6 +52,12 @@ class Request(NamedTuple):
     def notes(self) -> dict[str, Any]:
         """What may change between two starts of the same run."""
         return {"data_dir": self.data_dir}
+
+    def start(self) -> dict[str, Any]:
+        """What the training state is made from: the key, and the raw rows of the first batch."""
+        batch, size = self.config.train.batch_size, self.source.train.size
+        rows = train_rows(0, seed=self.seed, size=size, batch_size=min(batch, size))
+        return {"key": jax.random.key(self.seed), "rows": {**self.source.train.read(rows), "row": rows}}
 
     def build(self) -> Experiment:
         """The experiment."""
@@ -150,7 +157,7 @@ def _known(what: str, name: str, names: Any) -> None:
 
 def restore(run: Request, experiment: Experiment, mesh: Mesh) -> TrainState:
     """The state that the run ended with, or its newest checkpoint while it is not finished."""
-    like, _ = state_like(experiment, jax.random.key(run.seed), mesh, named_rule(run.config.train.sharding))
+    like, _ = state_like(experiment, **run.start(), mesh=mesh, rule=named_rule(run.config.train.sharding))
     folder = run.workdir / "checkpoints"
     if not folder.is_dir():
         raise ValueError(f"{run.workdir} has no checkpoints; train it first")

@@ -10,6 +10,7 @@ from contextlib import ExitStack
 from typing import Any
 
 import jax
+import numpy as np
 
 from dlcore.data.pipeline import choose
 from dlcore.parallel import processes
@@ -24,7 +25,11 @@ from dlcore.train.loop import Fitted, cadence, fit, make_engine
 from dlcore.train.record import Recorder, read_rows
 from dlcore.train.run_folder import check_identity, claim, locked, read_json, write_json
 from dlcore.train.state import count_params, sha256
+from dlcore.types import TrainState
 from launch import environment, request, runtime
+
+GRID = 64
+"""Samples in a grid."""
 
 
 def main() -> None:
@@ -47,10 +52,10 @@ def train(run: request.Request, stop: runtime.StopRequest) -> Fitted:
     mesh, rule = make_mesh(), named_rule(config.sharding)
     process = (jax.process_index(), jax.process_count())
     feed = choose(data.train, kind=config.pipeline, seed=run.seed, batch_size=config.batch_size, process=process)
-    engine = make_engine(experiment, feed, config, key=jax.random.key(run.seed), mesh=mesh, rule=rule)
+    engine = make_engine(experiment, feed, config, **run.start(), mesh=mesh, rule=rule)
     when = cadence(config, data.train.size, engine.dispatch)
     model = experiment.describe()
-    evaluate = make_evaluate(experiment, mesh, config.eval_batch_size)
+    evaluate, test = (make_evaluate(experiment, mesh, config.eval_batch_size, full=full) for full in (False, True))
     eval_key = jax.random.fold_in(jax.random.key(run.seed), 1)
     writes = run.workdir if processes.is_main() else None
     with ExitStack() as stack:
@@ -59,6 +64,11 @@ def train(run: request.Request, stop: runtime.StopRequest) -> Fitted:
             claim(run.workdir, run.identity(), run.notes())
             write_json(run.workdir / "environment.json", environment.describe())
         say(model)
+
+        def validate(state: TrainState) -> dict[str, float]:
+            draw_grids(run, experiment, to_host(mesh, state))
+            return evaluate(state, data.validation, eval_key)
+
         checkpoints = Checkpoints(run.workdir / "checkpoints", keep=config.keep)
         stack.callback(checkpoints.close)
         fitted = fit(
@@ -70,13 +80,24 @@ def train(run: request.Request, stop: runtime.StopRequest) -> Fitted:
             mesh=mesh,
             checkpoints=checkpoints,
             open_recorder=lambda step: Recorder(writes, total=when.total, step=step),
-            validate=(lambda state: evaluate(state, data.validation, eval_key)) if data.validation.size else None,
+            validate=validate if data.validation.size else None,
             stop=stop,
         )
         if fitted.finished:
-            test = evaluate(fitted.state, data.test, eval_key)
-            conclude(run, experiment, fitted, to_host(mesh, fitted.state), test)
+            conclude(run, experiment, fitted, to_host(mesh, fitted.state), test(fitted.state, data.test, eval_key))
         return fitted
+
+
+def draw_grids(run: request.Request, experiment: Experiment, state: TrainState) -> None:
+    """Samples of the moment, always from the same key: of the params and of their moving average."""
+    if experiment.sample is None or not processes.is_main():
+        return
+    sources = {"": (state.params, state.state)} | ({"-ema": evaluated(state)} if state.ema else {})
+    for name, source in sources.items():
+        images = np.asarray(experiment.sample(*source, jax.random.key(0), GRID))
+        if images.ndim == 4:
+            path = run.workdir / "samples" / f"step-{int(state.step):06d}{name}.png"
+            figures.save_png(figures.image_grid(images), path)
 
 
 def conclude(run: request.Request, experiment: Experiment, fitted: Fitted, state: Any, test: dict[str, float]) -> None:
@@ -85,7 +106,8 @@ def conclude(run: request.Request, experiment: Experiment, fitted: Fitted, state
         return
     draw(run, experiment, state)
     steps, seconds = fitted.step, fitted.progress.train_seconds
-    metrics = {f"test/{name}": value for name, value in test.items()}
+    kind = {"bits_per_dim_kind": experiment.likelihood_kind} if experiment.likelihood_kind else {}
+    metrics = {f"test/{name}": value for name, value in (test | kind).items()}
     summary = {
         "experiment": run.experiment,
         "preset": run.preset,
@@ -122,9 +144,9 @@ def peak_memory() -> int:
     return stats.get("peak_bytes_in_use") or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
-def show(metrics: dict[str, float]) -> str:
+def show(metrics: dict[str, Any]) -> str:
     """Metrics on one line."""
-    return "  ".join(f"{name} {value:.4f}" for name, value in metrics.items())
+    return "  ".join(f"{k} {v}" if isinstance(v, str) else f"{k} {v:.4f}" for k, v in metrics.items())
 
 
 def say(text: str) -> None:

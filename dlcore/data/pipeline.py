@@ -165,14 +165,15 @@ def choose(
 
 
 def evaluation_batches(split: Split, *, batch_size: int, process: tuple[int, int] = (0, 1)) -> Iterator[Rows]:
-    """Every row once, in order; the last batch is padded with rows that `where` (bool [rows]) leaves out."""
+    """Every row once, in order, with its number as `row`; `where` (bool) leaves out what pads the last batch."""
     if batch_size < 1:
         raise ValueError(f"evaluation batch must be at least 1, got {batch_size}")
     own = share(batch_size, process)
     for start in range(0, split.size, batch_size):
         rows = np.arange(start, start + batch_size)[own]
         where = rows < split.size
-        yield {**split.read(np.where(where, rows, 0)), "where": where}
+        rows = np.where(where, rows, 0).astype(np.int32)
+        yield {**split.read(rows), "row": rows, "where": where}
 
 
 def _check_batch(batch_size: int, size: int) -> None:

@@ -2,8 +2,11 @@
 
 from collections.abc import Sequence
 
+import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, UInt8
+from jaxtyping import Array, Float, Int, UInt8
+
+from dlcore.types import Key
 
 
 def scale(images: UInt8[Array, "*b h w c"], levels: int) -> Float[Array, "*b h w c"]:
@@ -14,3 +17,8 @@ def scale(images: UInt8[Array, "*b h w c"], levels: int) -> Float[Array, "*b h w
 def standardize(x: Float[Array, "*b c"], mean: Sequence[float], std: Sequence[float]) -> Float[Array, "*b c"]:
     """(x − mean)/std per channel, with statistics of the training split (lecture 10.6)."""
     return (x - jnp.asarray(mean, x.dtype)) / jnp.asarray(std, x.dtype)
+
+
+def row_keys(key: Key, rows: Int[Array, " n"]) -> Key:
+    """One key per row number: what is drawn for an example does not depend on the batch that it came in."""
+    return jax.vmap(jax.random.fold_in, (None, 0))(key, rows)

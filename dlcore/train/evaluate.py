@@ -21,19 +21,20 @@ def evaluated(state: TrainState) -> tuple[Any, Any]:
 
 
 def make_evaluate(
-    experiment: Experiment, mesh: Mesh, batch_size: int
+    experiment: Experiment, mesh: Mesh, batch_size: int, *, full: bool = False
 ) -> Callable[[TrainState, Split, jax.Array], dict[str, float]]:
-    """A function `(state, split, key) -> metrics` for this mesh.
+    """A function `(state, split, key) -> metrics` for this mesh; `full` is the experiment's protocol for the test.
 
     The batch size is rounded up to a multiple of the devices; the last batch is padded with rows that
     `where` leaves out, so that shapes stay the same and every example has equal weight.
     """
     count = mesh.devices.size
     size = -(-batch_size // count) * count
+    sums_of = (experiment.evaluate_test if full else None) or experiment.evaluate
 
     def one(state: TrainState, batch: Mapping[str, Any], key: jax.Array) -> Mapping[str, Any]:
         params, model_state = evaluated(state)
-        return experiment.evaluate(params, model_state, experiment.prepare(batch, key=None, train=False), key)
+        return sums_of(params, model_state, experiment.prepare(batch, key=None, train=False), key)
 
     step = jax.jit(one, in_shardings=(None, batch_sharding(mesh), None))
     add = jax.jit(lambda a, b: jax.tree.map(jnp.add, a, b))
@@ -41,8 +42,8 @@ def make_evaluate(
     def evaluate(state: TrainState, split: Split, key: jax.Array) -> dict[str, float]:
         sums = None
         process = (jax.process_index(), jax.process_count())
-        for i, batch in enumerate(evaluation_batches(split, batch_size=size, process=process)):
-            new = step(state, global_batch(mesh, batch), jax.random.fold_in(key, i))
+        for batch in evaluation_batches(split, batch_size=size, process=process):
+            new = step(state, global_batch(mesh, batch), key)
             sums = new if sums is None else add(sums, new)
         return experiment.summarize(jax.tree.map(lambda x: jnp.asarray(np.asarray(x)), sums))
 

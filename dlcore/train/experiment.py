@@ -12,16 +12,20 @@ from dlcore.types import Batch, Key, Params, State, Update
 class Experiment(NamedTuple):
     """Everything the loop needs, and nothing about devices, files or flags."""
 
-    init: Callable[[Key], tuple[Params, State]]
+    init: Callable[[Key, Batch], tuple[Params, State]]
+    """`(key, batch)`, the first training batch as `prepare` gives it: its values serve data-dependent starts."""
     updates: tuple[Update, ...]
     optimizers: Mapping[str, optax.GradientTransformation]
     """By the name of the branch of params that each serves; `"params"` is the whole."""
     prepare: Prepare
     """Raw rows to model input: `(batch, *, key, train) -> batch`, inside the compiled step."""
     evaluate: Callable[[Params, State, Batch, Key], Mapping[str, Any]]
-    """Sums over a batch (`Mean`s or arrays that add up), over the rows that `where` marks."""
+    """Sums over a batch (`Mean`s or arrays that add up), over the rows that `where` marks.
+
+    `row` (int32) numbers the rows of the split: what is drawn from the key folded with it does not depend on batches.
+    """
     summarize: Callable[[Mapping[str, Any]], dict[str, float]]
-    """Added-up sums to metrics by name, on the host."""
+    """Added-up sums to metrics by name, on the host; it takes the sums of `evaluate` and of `evaluate_test`."""
     monitor: tuple[str, str]
     """Metric that tells the best parameters on the validation split, and "min" or "max"."""
     learning_rates: Mapping[str, Callable[[Any], Any]]
@@ -32,5 +36,9 @@ class Experiment(NamedTuple):
     """`(params, state, data) -> {name: matplotlib figure}`, on the host after training."""
     ema: bool = False
     """Whether a moving average is kept; evaluation then uses it."""
+    evaluate_test: Callable[[Params, State, Batch, Key], Mapping[str, Any]] | None = None
+    """The full protocol for the final test, where `evaluate` is a quicker one for validation."""
+    likelihood_kind: str | None = None
+    """What `bits_per_dim` and `nll_nats` of a density are: "exact" or "upper bound"."""
     sample: Callable[[Params, State, Key, int], Any] | None = None
-    """`(params, state, key, num) -> images [num, h, w, c] in [0, 1]`, for a generative model."""
+    """`(params, state, key, num) -> images [num, h, w, c] in [0, 1]` (or points [num, d]), for a generative model."""

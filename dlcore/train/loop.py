@@ -22,7 +22,7 @@ from dlcore.train.experiment import Experiment
 from dlcore.train.record import Recorder
 from dlcore.train.state import create
 from dlcore.train.step import compile_step, make_train_step, repeat
-from dlcore.types import Key, Mean, TrainState
+from dlcore.types import Batch, Key, Mean, TrainState
 
 STEPS_PER_DISPATCH = 10
 """Steps per dispatch where a loop on the device is as fast as one step after another."""
@@ -111,24 +111,40 @@ class Engine(NamedTuple):
     """Steps per dispatch."""
 
 
-def state_like(experiment: Experiment, key: Key, mesh: Mesh, rule: Rule) -> tuple[TrainState, Callable[[], TrainState]]:
-    """Shapes and shardings of the training state, and the function that makes it in place on its devices."""
+def state_like(
+    experiment: Experiment, rows: Batch, *, key: Key, mesh: Mesh, rule: Rule
+) -> tuple[TrainState, Callable[[], TrainState]]:
+    """Shapes and shardings of the training state, and the function that makes it in place on its devices.
 
-    def make() -> TrainState:
-        return create(key, experiment.init, experiment.optimizers, ema=experiment.ema)
+    `rows` is a raw batch; one row gives the same shapes.
+    """
 
-    shapes = jax.eval_shape(make)
+    def make(rows: Batch) -> TrainState:
+        batch = experiment.prepare(rows, key=None, train=False)
+        return create(key, lambda key: experiment.init(key, batch), experiment.optimizers, ema=experiment.ema)
+
+    shapes = jax.eval_shape(make, rows)
     where = shardings(shapes, mesh, rule)
     like = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, where)
-    return like, jax.jit(make, out_shardings=where)
+    return like, lambda: jax.jit(make, out_shardings=where)(rows)
 
 
 def make_engine(
-    experiment: Experiment, pipeline: Pipeline, config: LoopConfig, *, key: Key, mesh: Mesh, rule: Rule
+    experiment: Experiment,
+    pipeline: Pipeline,
+    config: LoopConfig,
+    *,
+    rows: Batch,
+    key: Key,
+    mesh: Mesh,
+    rule: Rule,
 ) -> Engine:
-    """Compose the training step of `experiment`, lay out its state on the mesh and place resident data."""
+    """Compose the training step of `experiment`, lay out its state on the mesh and place resident data.
+
+    `rows` is a raw batch for starts that depend on data.
+    """
     check_batch(config.batch_size, mesh, "train.batch_size")
-    like, make = state_like(experiment, key, mesh, rule)
+    like, make = state_like(experiment, rows, key=key, mesh=mesh, rule=rule)
     step = make_train_step(*experiment.updates, prepare=experiment.prepare)
     traced = jax.make_jaxpr(lambda s, r, f: step(s, pipeline.fetch(r, f))[1], return_shape=True)
     jaxpr, metrics = traced(like, dict(pipeline.resident), pipeline.example())

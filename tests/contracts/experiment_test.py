@@ -35,7 +35,8 @@ def train(name, variant, data, *, devices, steps=3, rule=replicate, kind="reside
     module, config = configured(name, variant, data.spec)
     experiment, mesh = module.build(config, data.spec), make_mesh(devices)
     feed = choose(data.train, seed=0, batch_size=16, kind=kind)
-    engine = make_engine(experiment, feed, config.train, key=jax.random.key(0), mesh=mesh, rule=rule)
+    start = {"rows": {**data.train.read(np.arange(16)), "row": np.arange(16)}, "key": jax.random.key(0)}
+    engine = make_engine(experiment, feed, config.train, **start, mesh=mesh, rule=rule)
     state, losses = engine.make(), []
     for _ in range(steps):
         totals = on_every_device(mesh, engine.zeros)

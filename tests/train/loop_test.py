@@ -47,7 +47,7 @@ def experiment(rate=1e-2):
         return {"mse": Mean.of(error[:, 0], batch["where"])}
 
     return Experiment(
-        init=lambda key: model.init(key, jnp.zeros((1, 3))),
+        init=lambda key, batch: model.init(key, batch["image"]),
         updates=(gradient_update(objective, tx), ema_update(0.9)),
         optimizers={"params": tx},
         prepare=lambda batch, *, key, train: dict(batch),
@@ -66,7 +66,9 @@ def run(folder, *, config=CONFIG, kind="resident", stops=(), validate=None, rate
     for stop_after in (*stops, None):
         mesh, system = make_mesh(1), experiment(rate)
         feed = choose(SPLIT, seed=0, batch_size=config.batch_size, kind=kind)
-        engine = make_engine(system, feed, config, key=jax.random.key(0), mesh=mesh, rule=replicate)
+        engine = make_engine(
+            system, feed, config, rows=SPLIT.read(np.arange(8)), key=jax.random.key(0), mesh=mesh, rule=replicate
+        )
         checkpoints = Checkpoints(folder / "checkpoints", keep=config.keep)
         calls = iter(range(10**6))
         fitted = fit(
@@ -200,6 +202,7 @@ def test_batch_that_devices_cannot_share():
             experiment(),
             feed,
             dataclasses.replace(CONFIG, batch_size=12),
+            rows=SPLIT.read(np.arange(12)),
             key=jax.random.key(0),
             mesh=make_mesh(8),
             rule=replicate,

@@ -80,9 +80,12 @@ def preset(name: str, spec: DataSpec) -> Config:
     if name == "full":
         return replace(base, ema=0.999, train=replace(train, epochs=3 * train.epochs))
     if name == "mlp":
-        wide = replace(base, model="mlp", widths=(), activation="relu", dropout=0.2, shift=0)
-        wide = replace(wide, optimizer=replace(optimizer, learning_rate=1e-3 if small else 2e-3))
-        return replace(wide, train=replace(train, batch_size=64 if small else 256, epochs=80.0 if small else 30.0))
+        wide = replace(base, model="mlp", widths=(), activation="relu", dropout=0.3, shift=0, flip=False)
+        if small:
+            return replace(wide, optimizer=replace(optimizer, learning_rate=1e-3))
+        return replace(
+            wide, optimizer=replace(optimizer, weight_decay=0.1), train=replace(train, batch_size=256, epochs=25.0)
+        )
     return base
 
 

@@ -75,6 +75,11 @@ def experiment_module(name: str) -> ModuleType:
     return importlib.import_module(f"experiments.{name}")
 
 
+def data_for(module: ModuleType, name: str, data_dir: str | None) -> Data:
+    """The data set, with as many validation examples as the experiment's `VALIDATION` asks for, if it does."""
+    return load(name, data_dir=data_dir, validation=getattr(module, "VALIDATION", {}).get(name))
+
+
 def from_flags() -> Request:
     """The run that the flags ask for; what they leave out comes from the run folder, if it exists."""
     values = flags.FLAGS
@@ -90,7 +95,7 @@ def from_flags() -> Request:
     module = experiment_module(values.experiment)
     preset, data, seed = values.preset or "default", values.data or "digits", values.seed or 0
     _known("preset", preset, module.PRESETS)
-    source = load(data, data_dir=values.data_dir)
+    source = data_for(module, data, values.data_dir)
     config = module.preset(preset, source.spec)
     name = data.replace("/", "_").replace(":", "-")
     workdir = folder or Path("runs") / f"{values.experiment}-{name}-{preset}"
@@ -115,7 +120,8 @@ def _continued(folder: Path) -> Request:
     names = {name: given.get(name, old[name]) for name in ("experiment", "preset", "data", "seed")}
     module = experiment_module(names["experiment"])
     _known("preset", names["preset"], module.PRESETS)
-    source = request.source if names["data"] == old["data"] else load(names["data"], data_dir=values.data_dir)
+    same = (names["data"], names["experiment"]) == (old["data"], old["experiment"])
+    source = request.source if same else data_for(module, names["data"], values.data_dir)
     # A full command line is compared as a whole; a partial one only where it speaks.
     whole = {"experiment", "data"} <= given.keys()
     start = (
@@ -137,7 +143,7 @@ def _read(folder: Path) -> Request:
         raise ValueError(
             f"{folder / 'config.json'} does not describe a run ({error}); choose another --workdir"
         ) from None
-    return Request(folder, **names, config=config, source=load(names["data"], data_dir=data_dir), data_dir=data_dir)
+    return Request(folder, **names, config=config, source=data_for(module, names["data"], data_dir), data_dir=data_dir)
 
 
 def _overridden(config: Any) -> Any:

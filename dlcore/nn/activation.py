@@ -55,6 +55,11 @@ def silu(x: Float[Array, "..."]) -> Float[Array, "..."]:
     return jax.nn.silu(x)
 
 
+def glu(x: Float[Array, "*b c"]) -> Float[Array, "*b half"]:
+    """Gated linear unit v σ(g), with v and g the two halves of the last axis (Dauphin et al. 2017)."""
+    return jax.nn.glu(x)
+
+
 def softmax(x: Float[Array, "*b c"]) -> Float[Array, "*b c"]:
     """e^{x_i} / Σ_j e^{x_j} over the last axis."""
     return jax.nn.softmax(x)

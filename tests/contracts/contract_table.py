@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from dlcore.interop.flax import from_linen
 from dlcore.losses import classification, regression
+from dlcore.networks.autoencoder import MLPDecoder, MLPEncoder
 from dlcore.networks.cnn import CNN
 from dlcore.networks.mlp import MLP
 from dlcore.nn.activation import Activation
@@ -66,6 +67,8 @@ MODELS = {
     "bfloat16": Case(compute_in(serial(Dense(4), BatchNorm(), Dense(2)), jnp.bfloat16), (8, 3), (8, 2)),
     "mlp": Case(MLP((8,), 3, dropout=0.1), (8, 4, 4, 1), (8, 3), stochastic=True),
     "cnn": Case(CNN((4, 6), 3, hidden=5), (8, 8, 8, 1), (8, 3)),
+    "mlp_encoder": Case(MLPEncoder((8,), 4), (8, 4, 4, 1), (8, 4)),
+    "mlp_decoder": Case(MLPDecoder((8,), (4, 4, 2), activation="relu"), (8, 3), (8, 4, 4, 2)),
     "linen": Case(from_linen(linen.Dense(3)), (8, 4), (8, 3)),
 }
 
@@ -82,5 +85,9 @@ LOSSES = {
 
 EXPERIMENTS = {
     "classify": {"mlp": {"model": "mlp", "widths": (16,), "dropout": 0.1}, "cnn": {"widths": (4, 8), "ema": 0.9}},
+    "vae": {
+        "bernoulli": {"widths": (8,), "latent": 3, "likelihood": "bernoulli", "iwae_samples": 4, "iwae_chunk": 2},
+        "categorical_iwae": {"widths": (8,), "latent": 3, "objective": "iwae", "samples": 2, "iwae_samples": 0},
+    },
 }
 """name: variants as settings over the smoke preset."""

@@ -14,7 +14,7 @@ from dlcore.parallel.mesh import global_batch, make_mesh, on_every_device
 from dlcore.parallel.sharding import fsdp, replicate
 from dlcore.train.config import from_json, to_json
 from dlcore.train.evaluate import make_evaluate
-from dlcore.train.loop import make_engine
+from dlcore.train.loop import make_engine, state_like
 
 VARIANTS = [(name, variant) for name, variants in EXPERIMENTS.items() for variant in variants]
 CASES = pytest.mark.parametrize(("name", "variant"), VARIANTS)
@@ -42,7 +42,7 @@ def train(name, variant, data, *, devices, steps=3, rule=replicate, kind="reside
         totals = on_every_device(mesh, engine.zeros)
         state, totals = engine.program(state, totals, engine.resident, global_batch(mesh, feed.next(1), axis=1))
         losses.append({name: float(mean.value()) for name, mean in totals.items()})
-    metrics = make_evaluate(experiment, mesh, 100)(state, data.test, jax.random.key(0))
+    metrics = make_evaluate(experiment, mesh, 100, full=True)(state, data.test, jax.random.key(0))
     return engine, state, losses, metrics
 
 
@@ -76,8 +76,9 @@ def test_one_device_equals_eight(name, variant, data, rule):
     _, _eight, losses8, metrics8 = train(name, variant, data, devices=8, rule=rule)
     for a, b in zip(losses, losses8, strict=True):
         np.testing.assert_allclose(a["loss"], b["loss"], rtol=1e-5)
-    np.testing.assert_allclose(metrics["accuracy"], metrics8["accuracy"], atol=1e-6)
-    np.testing.assert_allclose(metrics["nll_nats"], metrics8["nll_nats"], rtol=1e-4)
+    assert metrics.keys() == metrics8.keys()
+    for name in metrics:
+        np.testing.assert_allclose(metrics[name], metrics8[name], rtol=1e-4, atol=1e-6, err_msg=name)
 
 
 @CASES
@@ -100,3 +101,30 @@ def test_every_experiment_is_in_the_table():
     from launch.request import experiment_names
 
     assert experiment_names() == sorted(EXPERIMENTS)
+
+
+@CASES
+def test_evaluation_does_not_depend_on_its_batch_size(name, variant, data):
+    module, config = configured(name, variant, data.spec)
+    experiment, mesh = module.build(config, data.spec), make_mesh(1)
+    start = {"rows": {**data.train.read(np.arange(16)), "row": np.arange(16)}, "key": jax.random.key(0)}
+    state = state_like(experiment, **start, mesh=mesh, rule=replicate)[1]()
+    large, small = (make_evaluate(experiment, mesh, size, full=True) for size in (200, 70))
+    metrics = large(state, data.test, jax.random.key(0))
+    for metric, value in small(state, data.test, jax.random.key(0)).items():
+        np.testing.assert_allclose(value, metrics[metric], rtol=1e-4, atol=1e-6, err_msg=metric)
+
+
+@CASES
+def test_samples_are_images_and_follow_their_key(name, variant, data):
+    module, config = configured(name, variant, data.spec)
+    experiment, mesh = module.build(config, data.spec), make_mesh(1)
+    if experiment.sample is None:
+        return
+    start = {"rows": {**data.train.read(np.arange(16)), "row": np.arange(16)}, "key": jax.random.key(0)}
+    state = state_like(experiment, **start, mesh=mesh, rule=replicate)[1]()
+    one, again, other = (
+        np.asarray(experiment.sample(state.params, state.state, jax.random.key(seed), 3)) for seed in (0, 0, 1)
+    )
+    assert one.shape == (3, *data.spec.shape) and np.isfinite(one).all() and 0 <= one.min() and one.max() <= 1
+    assert (one == again).all() and (one != other).any()

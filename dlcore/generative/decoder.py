@@ -1,0 +1,104 @@
+"""Decoder likelihoods p(x | h): what a network's outputs say about an image (lecture 23).
+
+Images are floats in [0, 1]; a grey level k of L is the value k/(L − 1). Outputs hold `channels` numbers per sub-pixel:
+[..., c · channels] for an image [..., c].
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from dlcore.losses.classification import sigmoid_cross_entropy, softmax_cross_entropy
+from dlcore.losses.regression import gaussian_nll
+from dlcore.types import Key
+
+LOG_STD_RANGE = (-5.0, 2.0)
+"""Learned log-scales are clipped to this range, so that no pixel's density grows without bound."""
+
+
+class Likelihood(NamedTuple):
+    """A family of distributions of one sub-pixel, independent given the outputs."""
+
+    channels: int
+    """Outputs per sub-pixel."""
+    discrete: bool
+    """Whether `nll` is that of grey levels (a probability), not of real values (a density)."""
+    nll: Callable[[Array, Array], Array]
+    """`(outputs [..., c·channels], x [..., c]) -> −log p(x | outputs) [..., c]` in nats."""
+    mean: Callable[[Array], Array]
+    """`outputs -> E[x]`, in [0, 1] for the discrete families."""
+    sample: Callable[[Key, Array], Array]
+    """`(key, outputs) -> x`."""
+
+
+def _numbers(outputs: Float[Array, "*s n"], channels: int) -> Float[Array, "*s c channels"]:
+    if outputs.shape[-1] % channels:
+        raise ValueError(f"outputs have {outputs.shape[-1]} channels; this likelihood needs a multiple of {channels}")
+    return outputs.reshape(*outputs.shape[:-1], -1, channels)
+
+
+def bernoulli() -> Likelihood:
+    """Binary pixels, outputs are logits: −x log σ(a) − (1 − x) log(1 − σ(a))."""
+    return Likelihood(
+        channels=1,
+        discrete=True,
+        nll=sigmoid_cross_entropy,
+        mean=jax.nn.sigmoid,
+        sample=lambda key, a: jax.random.bernoulli(key, jax.nn.sigmoid(a)).astype(jnp.float32),
+    )
+
+
+def gaussian(std: float) -> Likelihood:
+    """N(a, σ²) with one fixed σ: up to a constant, the squared error divided by 2σ². Raises `ValueError` for σ ≤ 0."""
+    if std <= 0:
+        raise ValueError(f"gaussian: std must be positive, got {std}")
+    return Likelihood(
+        channels=1,
+        discrete=False,
+        nll=lambda mean, x: gaussian_nll(mean, x, std),
+        mean=lambda mean: mean,
+        sample=lambda key, mean: mean + std * jax.random.normal(key, mean.shape),
+    )
+
+
+def gaussian_learned() -> Likelihood:
+    """N(μ, σ²) with both from the network, outputs (μ, log σ) per sub-pixel; log σ is clipped to `LOG_STD_RANGE`."""
+
+    def split(outputs: Array) -> tuple[Array, Array]:
+        numbers = _numbers(outputs, 2)
+        return numbers[..., 0], jnp.exp(jnp.clip(numbers[..., 1], *LOG_STD_RANGE))
+
+    def sample(key: Key, outputs: Array) -> Array:
+        mean, std = split(outputs)
+        return mean + std * jax.random.normal(key, mean.shape)
+
+    def nll(outputs: Array, x: Array) -> Array:
+        mean, std = split(outputs)
+        return gaussian_nll(mean, x, std)
+
+    return Likelihood(2, False, nll, lambda outputs: split(outputs)[0], sample)
+
+
+def categorical(levels: int) -> Likelihood:
+    """One logit per grey level: −log softmax(a)_k. Raises `ValueError` for fewer than two levels."""
+    if levels < 2:
+        raise ValueError(f"categorical: levels must be at least 2, got {levels}")
+
+    def nll(outputs: Array, x: Array) -> Array:
+        return softmax_cross_entropy(_numbers(outputs, levels), grey_level(x, levels))
+
+    def mean(outputs: Array) -> Array:
+        return jax.nn.softmax(_numbers(outputs, levels)) @ jnp.linspace(0.0, 1.0, levels)
+
+    def sample(key: Key, outputs: Array) -> Array:
+        return jax.random.categorical(key, _numbers(outputs, levels)) / (levels - 1)
+
+    return Likelihood(levels, True, nll, mean, sample)
+
+
+def grey_level(x: Float[Array, "..."], levels: int) -> Array:
+    """The level 0 … levels − 1 of values in [0, 1], int32."""
+    return jnp.round(x * (levels - 1)).astype(jnp.int32)

@@ -1,0 +1,1 @@
+"""Probability and statistics as pure functions (lecture 2–3)."""

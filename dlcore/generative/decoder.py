@@ -13,10 +13,14 @@ from jaxtyping import Array, Float
 
 from dlcore.losses.classification import sigmoid_cross_entropy, softmax_cross_entropy
 from dlcore.losses.regression import gaussian_nll
+from dlcore.stats.discretized import mixture_log_mass, mixture_mean, mixture_sample
 from dlcore.types import Key
 
 LOG_STD_RANGE = (-5.0, 2.0)
 """Learned log-scales are clipped to this range, so that no pixel's density grows without bound."""
+
+LOG_SCALE_RANGE = (-7.0, 5.0)
+"""Range of the log-scale of a discretised logistic."""
 
 
 class Likelihood(NamedTuple):
@@ -102,3 +106,28 @@ def categorical(levels: int) -> Likelihood:
 def grey_level(x: Float[Array, "..."], levels: int) -> Array:
     """The level 0 … levels − 1 of values in [0, 1], int32."""
     return jnp.round(x * (levels - 1)).astype(jnp.int32)
+
+
+def discretized_logistic(levels: int, components: int = 1) -> Likelihood:
+    """A mixture of logistics over the grey levels (Salimans et al. 2017); outputs (logit, mean, log-scale) of each.
+
+    Means live on [−1, 1], log-scales are clipped to `LOG_SCALE_RANGE`. Raises `ValueError` for fewer than two levels
+    or no component.
+    """
+    if levels < 2 or components < 1:
+        raise ValueError(f"discretized_logistic: levels={levels} and components={components}; want 2 or more and 1")
+
+    def split(outputs: Array) -> tuple[Array, Array, Array]:
+        logits, mean, log_scale = jnp.split(_numbers(outputs, 3 * components), 3, axis=-1)
+        return logits, mean, jnp.clip(log_scale, *LOG_SCALE_RANGE)
+
+    def nll(outputs: Array, x: Array) -> Array:
+        return -mixture_log_mass(grey_level(x, levels), *split(outputs), levels)
+
+    return Likelihood(
+        channels=3 * components,
+        discrete=True,
+        nll=nll,
+        mean=lambda outputs: mixture_mean(*split(outputs), levels) / (levels - 1),
+        sample=lambda key, outputs: mixture_sample(key, *split(outputs), levels) / (levels - 1),
+    )

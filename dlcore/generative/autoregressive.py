@@ -1,0 +1,133 @@
+"""Autoregressive image models p(x) = Π_i p(x_i | x_<i): likelihood, sampling, completion (lecture 26).
+
+Images are floats in [0, 1] on grey levels. The causal network is an argument: as a `Model` for likelihoods and naive
+sampling, or with `start, row, pixel, put` over cached activations. Its input is scaled to [−1, 1].
+"""
+
+from collections.abc import Callable
+from typing import Any, Protocol, runtime_checkable
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from dlcore.generative.decoder import Likelihood
+from dlcore.types import Aux, Batch, Key, Mean, Model, Objective, Params, State
+
+
+@runtime_checkable
+class Incremental(Protocol):
+    """A causal network one pixel at a time: see `dlcore.networks.pixelcnn.PixelNetwork`."""
+
+    start: Callable[..., Any]
+    row: Callable[..., Any]
+    pixel: Callable[..., Any]
+    put: Callable[..., Any]
+
+
+def centre(x: Float[Array, "..."]) -> Float[Array, "..."]:
+    """[0, 1] to [−1, 1], what the network sees."""
+    return 2 * x - 1
+
+
+def nll(
+    model: Model, likelihood: Likelihood, params: Params, state: State, x: Float[Array, "b h w c"], *label: Array
+) -> Float[Array, " b"]:
+    """−log p(x) = −Σ_i log p(x_i | x_<i) per image, in nats."""
+    outputs, _ = model.apply(params, state, centre(x), *label)
+    return likelihood.nll(outputs, x).sum((1, 2, 3))
+
+
+def negative_log_likelihood(
+    model: Model, likelihood: Likelihood, *, target: str = "image", label: str | None = None
+) -> Objective:
+    """L = mean of −log p(x_i | x_<i) over sub-pixels and images; metrics `loss` (nats per sub-pixel) and `nll_nats`."""
+
+    def objective(
+        params: Params, state: State, batch: Batch, *, key: Key | None, train: bool
+    ) -> tuple[Float[Array, ""], Aux]:
+        x = batch[target]
+        labels = () if label is None else (batch[label],)
+        outputs, state = model.apply(params, state, centre(x), *labels, train=train, key=key)
+        sites = likelihood.nll(outputs, x)
+        metrics = {"loss": Mean.of(sites), "nll_nats": Mean.of(sites.sum((1, 2, 3)))}
+        return sites.mean(), Aux(state, metrics)
+
+    return objective
+
+
+def _site(key: Key, shape: tuple[int, ...], r: Any, c: Any, colour: Any) -> Key:
+    """One key per sub-pixel: naive and cached sampling draw the same."""
+    return jax.random.fold_in(key, (r * shape[2] + c) * shape[3] + colour)
+
+
+def sample_naive(
+    model: Model,
+    likelihood: Likelihood,
+    params: Params,
+    state: State,
+    key: Key,
+    shape: tuple[int, int, int, int],
+    *label: Array,
+) -> Float[Array, "b h w c"]:
+    """Draw images of `shape` [b, h, w, c] with one pass of the whole network per sub-pixel."""
+
+    @jax.jit
+    def step(x: Array, r: Array, c: Array, colour: Array) -> Array:
+        outputs, _ = model.apply(params, state, centre(x), *label)
+        site = jax.lax.dynamic_slice(outputs, (0, r, c, 0), (shape[0], 1, 1, outputs.shape[-1]))[:, 0, 0]
+        drawn = likelihood.sample(_site(key, shape, r, c, colour), site)
+        value = jnp.take(drawn, colour, axis=-1)[:, None, None, None]
+        return jax.lax.dynamic_update_slice(x, value, (0, r, c, colour))
+
+    # A convolution inside a compiled loop is slow on CPU: the loop is here.
+    x = jnp.zeros(shape)
+    for r in range(shape[1]):
+        for c in range(shape[2]):
+            for colour in range(shape[3]):
+                x = step(x, r, c, colour)
+    return x
+
+
+def sample(
+    network: Incremental,
+    likelihood: Likelihood,
+    params: Params,
+    key: Key,
+    shape: tuple[int, int, int, int],
+    *label: Array,
+    known: Float[Array, "b h w c"] | None = None,
+    where: Bool[Array, "h w"] | None = None,
+) -> Float[Array, "b h w c"]:
+    """The same draws from cached activations: each pixel costs one pixel of the network.
+
+    With `known` images, the pixels that `where` marks are taken from them and the others drawn given all before:
+    the completion of an image. Raises `ValueError` when only one of the two is given.
+    """
+    if (known is None) != (where is None):
+        raise ValueError("known and where belong together: pass both, or neither")
+    given = jnp.zeros(shape) if known is None else known
+    keep = jnp.zeros(shape[1:3], bool) if where is None else where
+
+    def pixel(c: Array, carry: tuple[Array, Any, Array]) -> tuple[Array, Any, Array]:
+        x, cache, r = carry
+        value = jnp.zeros((shape[0], shape[3]))
+        for colour in range(shape[3]):
+            outputs, cache = network.pixel(params, cache, r, c)
+            drawn = likelihood.sample(_site(key, shape, r, c, colour), outputs)
+            value = value.at[:, colour].set(jnp.where(keep[r, c], given[:, r, c, colour], drawn[:, colour]))
+            cache = network.put(cache, r, c, centre(value) if colour + 1 == shape[3] else _partly(value, colour))
+        return jax.lax.dynamic_update_slice(x, value[:, None, None], (0, r, c, 0)), cache, r
+
+    def row(r: Array, carry: tuple[Array, Any]) -> tuple[Array, Any]:
+        x, cache = carry
+        x, cache, _ = jax.lax.fori_loop(0, shape[2], pixel, (x, network.row(params, cache, r), r))
+        return x, cache
+
+    cache = network.start(params, shape, *label)
+    return jax.lax.fori_loop(0, shape[1], row, (jnp.zeros(shape), cache))[0]
+
+
+def _partly(value: Float[Array, "b c"], colour: int) -> Float[Array, "b c"]:
+    """Colours up to `colour`, centred; the rest are not looked at."""
+    return centre(value).at[:, colour + 1 :].set(0)

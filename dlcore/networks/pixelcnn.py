@@ -223,7 +223,8 @@ def GatedPixelCNN(
     """Gated PixelCNN without a blind spot (van den Oord et al. 2016b), `outputs` numbers per sub-pixel.
 
     `windows` holds the window of every layer. With `classes` the network takes a label [b] as well and every layer
-    has a bias per class. The head has `hidden` features, twice `features` unless given. Raises `ValueError` for even windows or features that colours do not divide.
+    has a bias per class. The head has `hidden` features, twice `features` unless given. Raises `ValueError` for even
+    windows or features that colours do not divide.
     """
     if any(window % 2 == 0 for window in windows) or windows[0] < 3:
         raise ValueError(f"windows must be odd and the first at least 3, got {tuple(windows)}")

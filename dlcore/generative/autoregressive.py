@@ -106,6 +106,8 @@ def sample(
     """
     if (known is None) != (where is None):
         raise ValueError("known and where belong together: pass both, or neither")
+    # Positions are traced inside the loop, and NumPy arrays cannot be indexed by them.
+    params = jax.tree.map(jnp.asarray, params)
     given = jnp.zeros(shape) if known is None else known
     keep = jnp.zeros(shape[1:3], bool) if where is None else where
 

@@ -12,7 +12,7 @@ from dlcore.nn.init import Initializer, lecun_normal, zeros
 from dlcore.nn.window import Padding, pad, pad_widths, per_axis
 from dlcore.types import Input, Key, Model, Params, State
 
-MAX_TAPS = 49
+MAX_TAPS = 64
 """Largest window that a one-channel convolution turns into a matrix product."""
 
 

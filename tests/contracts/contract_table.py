@@ -10,6 +10,7 @@ from dlcore.losses import classification, regression
 from dlcore.networks.autoencoder import MLPDecoder, MLPEncoder
 from dlcore.networks.cnn import CNN
 from dlcore.networks.mlp import MLP
+from dlcore.networks.pixelcnn import GatedPixelCNN, PixelCNN
 from dlcore.nn.activation import Activation
 from dlcore.nn.combine import compute_in, concat, identity, residual, scan, serial
 from dlcore.nn.conv import Conv
@@ -67,6 +68,8 @@ MODELS = {
     "bfloat16": Case(compute_in(serial(Dense(4), BatchNorm(), Dense(2)), jnp.bfloat16), (8, 3), (8, 2)),
     "mlp": Case(MLP((8,), 3, dropout=0.1), (8, 4, 4, 1), (8, 3), stochastic=True),
     "cnn": Case(CNN((4, 6), 3, hidden=5), (8, 8, 8, 1), (8, 3)),
+    "pixelcnn": Case(PixelCNN(3, features=8, first=3, windows=(3,)).model, (8, 4, 4, 1), (8, 4, 4, 3)),
+    "gated_pixelcnn": Case(GatedPixelCNN(2, colours=3, features=6, windows=(3, 1)).model, (8, 4, 4, 3), (8, 4, 4, 6)),
     "mlp_encoder": Case(MLPEncoder((8,), 4), (8, 4, 4, 1), (8, 4)),
     "mlp_decoder": Case(MLPDecoder((8,), (4, 4, 2), activation="relu"), (8, 3), (8, 4, 4, 2)),
     "linen": Case(from_linen(linen.Dense(3)), (8, 4), (8, 3)),
@@ -85,6 +88,10 @@ LOSSES = {
 
 EXPERIMENTS = {
     "classify": {"mlp": {"model": "mlp", "widths": (16,), "dropout": 0.1}, "cnn": {"widths": (4, 8), "ema": 0.9}},
+    "pixelcnn": {
+        "gated": {"features": 8, "windows": (3, 3), "head": "mixture", "components": 2, "conditional": True},
+        "masked": {"model": "masked", "features": 8, "windows": (3, 1), "ema": 0.0},
+    },
     "vae": {
         "bernoulli": {"widths": (8,), "latent": 3, "likelihood": "bernoulli", "iwae_samples": 4, "iwae_chunk": 2},
         "categorical_iwae": {"widths": (8,), "latent": 3, "objective": "iwae", "samples": 2, "iwae_samples": 0},

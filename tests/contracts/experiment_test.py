@@ -46,6 +46,11 @@ def train(name, variant, data, *, devices, steps=3, rule=replicate, kind="reside
     return engine, state, losses, metrics
 
 
+def assert_same(name, value, expected):
+    # A standard error is the root of a difference of near-equal sums when the model is untrained.
+    np.testing.assert_allclose(value, expected, rtol=1e-2 if "stderr" in name else 1e-4, atol=1e-6, err_msg=name)
+
+
 @CASES
 def test_three_steps_one_trace(name, variant, data):
     engine, state, losses, metrics = train(name, variant, data, devices=1)
@@ -78,7 +83,7 @@ def test_one_device_equals_eight(name, variant, data, rule):
         np.testing.assert_allclose(a["loss"], b["loss"], rtol=1e-5)
     assert metrics.keys() == metrics8.keys()
     for name in metrics:
-        np.testing.assert_allclose(metrics[name], metrics8[name], rtol=1e-4, atol=1e-6, err_msg=name)
+        assert_same(name, metrics[name], metrics8[name])
 
 
 @CASES
@@ -112,7 +117,7 @@ def test_evaluation_does_not_depend_on_its_batch_size(name, variant, data):
     large, small = (make_evaluate(experiment, mesh, size, full=True) for size in (200, 70))
     metrics = large(state, data.test, jax.random.key(0))
     for metric, value in small(state, data.test, jax.random.key(0)).items():
-        np.testing.assert_allclose(value, metrics[metric], rtol=1e-4, atol=1e-6, err_msg=metric)
+        assert_same(metric, value, metrics[metric])
 
 
 @CASES

@@ -1,0 +1,225 @@
+"""PixelCNN: exact likelihoods of images pixel by pixel, cached sampling, completion of half images (lecture 26).
+
+./launch/local.sh train --experiment=pixelcnn --data=digits
+./launch/local.sh train --experiment=pixelcnn --data=fashion_mnist
+./launch/local.sh train --experiment=pixelcnn --data=digits --set=conditional=true
+"""
+
+import functools
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from dlcore.data.prepare import scale
+from dlcore.data.source import Data, DataSpec
+from dlcore.generative import autoregressive, decoder
+from dlcore.generative.likelihood import Nats, summary
+from dlcore.networks.pixelcnn import GatedPixelCNN, PixelCNN, PixelNetwork
+from dlcore.nn.combine import compute_in
+from dlcore.nn.summary import summarize, table
+from dlcore.optim.build import OptimizerConfig, learning_rate
+from dlcore.optim.build import build as build_optimizer
+from dlcore.report import images as pictures
+from dlcore.report import receptive
+from dlcore.train.config import LoopConfig
+from dlcore.train.experiment import Experiment
+from dlcore.train.updates import ema_update, gradient_update
+from dlcore.types import Batch, Key, Params, State
+
+PRESETS = ("smoke", "default", "full", "masked")
+
+
+@dataclass(frozen=True)
+class Config:
+    """All that defines a run, beside data and seed."""
+
+    model: str = "gated"
+    """"gated" (two stacks, cached sampling) or "masked" (one stack of masked convolutions)."""
+    features: int = 64
+    windows: tuple[int, ...] = (7, 3, 3)
+    """Window of every layer, odd."""
+    hidden: int = 0
+    """Features of the gated network's head; 0 for twice `features`."""
+    head: str = "mixture"
+    """"mixture" of discretised logistics or "categorical" over all grey levels."""
+    components: int = 10
+    """Logistics in the mixture."""
+    conditional: bool = False
+    """Whether the class is given: p(x | y)."""
+    ema: float = 0.0
+    dtype: str = "float32"
+    """Compute precision: "float32" or "bfloat16"; params are float32 in any case."""
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    train: LoopConfig = field(default_factory=LoopConfig)
+
+
+def preset(name: str, spec: DataSpec) -> Config:
+    """The configuration of a preset for data like `spec`."""
+    optimizer = OptimizerConfig(learning_rate=2e-3, schedule="cosine", warmup_steps=200, clip_norm=1.0)
+    train = LoopConfig(batch_size=32, epochs=4.0, eval_every=1.0)
+    base = Config(features=64, windows=(11, 1, 1), optimizer=optimizer, ema=0.999, train=train)
+    if max(spec.shape[:2]) <= 16:
+        optimizer = replace(optimizer, learning_rate=3e-3, warmup_steps=50)
+        train = replace(train, batch_size=64, epochs=60.0, eval_every=10.0)
+        base = replace(base, features=32, windows=(5, 3, 3), head="categorical", optimizer=optimizer, train=train)
+    if name == "smoke":
+        short = base.train.epochs / 10
+        return replace(base, train=replace(base.train, epochs=short, eval_every=short))
+    if name == "full":
+        return replace(base, train=replace(base.train, epochs=4 * base.train.epochs))
+    if name == "masked":
+        return replace(base, model="masked")
+    return base
+
+
+def make_network(config: Config, spec: DataSpec) -> tuple[PixelNetwork, decoder.Likelihood]:
+    """The causal network and the likelihood of a sub-pixel that `config` names, for images like `spec`."""
+    if len(spec.shape) != 3 or spec.levels is None:
+        raise ValueError(f"pixelcnn needs images, and {spec.name} has none; use digits, for instance")
+    heads = {
+        "mixture": lambda: decoder.discretized_logistic(spec.levels, config.components),
+        "categorical": lambda: decoder.categorical(spec.levels),
+    }
+    if config.head not in heads:
+        raise ValueError(f"head must be mixture or categorical, got {config.head!r}")
+    if config.conditional and not (spec.classes and config.model == "gated"):
+        raise ValueError("conditional=true needs labelled data and model=gated")
+    if config.dtype not in ("float32", "bfloat16"):
+        raise ValueError(f"dtype must be float32 or bfloat16, got {config.dtype!r}")
+    likelihood, colours = heads[config.head](), spec.shape[-1]
+    options = {"colours": colours, "features": config.features}
+    if config.model == "masked":
+        first, *rest = config.windows
+        network = PixelCNN(likelihood.channels, first=first, windows=rest, **options)
+    elif config.model == "gated":
+        classes = spec.classes if config.conditional else 0
+        network = GatedPixelCNN(
+            likelihood.channels, windows=config.windows, hidden=config.hidden, classes=classes or 0, **options
+        )
+    else:
+        raise ValueError(f"model must be gated or masked, got {config.model!r}")
+    if config.dtype == "bfloat16":
+        network = network._replace(model=compute_in(network.model, jnp.bfloat16))
+    return network, likelihood
+
+
+def build(config: Config, spec: DataSpec) -> Experiment:
+    """Compose network, exact likelihood, optimiser, sampler and figures."""
+    network, likelihood = make_network(config, spec)
+    total, dims = config.train.total_steps(spec.sizes[0]), math.prod(spec.shape)
+    tx = build_optimizer(config.optimizer, total)
+    objective = autoregressive.negative_log_likelihood(
+        network.model, likelihood, label="label" if config.conditional else None
+    )
+
+    def labels(batch: Batch) -> tuple[Any, ...]:
+        return (batch["label"],) if config.conditional else ()
+
+    def prepare(batch: Batch, *, key: Key | None, train: bool) -> Batch:
+        return {**batch, "image": scale(batch["image"], spec.levels)}
+
+    def evaluate(params: Params, state: State, batch: Batch, key: Key) -> Mapping[str, Any]:
+        nats = autoregressive.nll(network.model, likelihood, params, state, batch["image"], *labels(batch))
+        return {"nll": Nats.of(nats, batch["where"])}
+
+    sample = make_sample(network, likelihood, config, spec)
+    image = jax.ShapeDtypeStruct((1, *spec.shape), jnp.float32)
+    label = (jax.ShapeDtypeStruct((1,), jnp.int32),) if config.conditional else ()
+    return Experiment(
+        init=lambda key, batch: network.model.init(key, batch["image"], *labels(batch)),
+        updates=(gradient_update(objective, tx), *((ema_update(config.ema),) if config.ema else ())),
+        optimizers={"params": tx},
+        prepare=prepare,
+        evaluate=evaluate,
+        summarize=lambda sums: summary(sums["nll"], dims),
+        monitor=("nll_nats", "min"),
+        learning_rates={"learning_rate": learning_rate(config.optimizer, total)},
+        describe=lambda: table(summarize(network.model, image, *label)),
+        figures=lambda params, state, data: draw(network, likelihood, config, params, state, data, sample),
+        ema=config.ema > 0,
+        likelihood_kind="exact",
+        sample=sample,
+    )
+
+
+def make_sample(network: PixelNetwork, likelihood: decoder.Likelihood, config: Config, spec: DataSpec) -> Any:
+    """`(params, state, key, num) -> images`; of a conditional model the classes in turn."""
+
+    def classes(num: int) -> tuple[Any, ...]:
+        return (jnp.arange(num) % spec.classes,) if config.conditional else ()
+
+    @functools.partial(jax.jit, static_argnums=3)
+    def cached(params: Params, state: State, key: Key, num: int) -> jax.Array:
+        return autoregressive.sample(network, likelihood, params, key, (num, *spec.shape), *classes(num))
+
+    def naive(params: Params, state: State, key: Key, num: int) -> jax.Array:
+        shape = (num, *spec.shape)
+        return autoregressive.sample_naive(network.model, likelihood, params, state, key, shape, *classes(num))
+
+    return naive if network.pixel is None else cached
+
+
+def draw(
+    network: PixelNetwork,
+    likelihood: decoder.Likelihood,
+    config: Config,
+    params: Params,
+    state: State,
+    data: Data,
+    sample: Any,
+) -> dict[str, Any]:
+    """Samples, completions of lower halves, and what the network looks at beside a stack of masked convolutions."""
+    drawn = {
+        "samples": pictures.sheet(np.asarray(sample(params, state, jax.random.key(0), 64)), 8, "samples"),
+        "receptive_field": receptive_field(network, config, params, state, data.spec),
+    }
+    if network.pixel is not None:
+        rows = data.test.read(np.arange(10))
+        images = scale(jnp.asarray(rows["image"]), data.spec.levels)
+        drawn["completions"] = completions(network, likelihood, config, params, images, jnp.asarray(rows["label"]))
+    return drawn
+
+
+def completions(
+    network: PixelNetwork, likelihood: decoder.Likelihood, config: Config, params: Params, images: Any, labels: Any
+) -> Any:
+    """Test images whose upper half is given, completed three times."""
+    height, width = images.shape[1:3]
+    upper = jnp.broadcast_to(jnp.arange(height)[:, None] < height // 2, (height, width))
+    label = (labels,) if config.conditional else ()
+
+    @jax.jit
+    def complete(key: Key) -> jax.Array:
+        options = {"known": images, "where": upper}
+        return autoregressive.sample(network, likelihood, params, key, images.shape, *label, **options)
+
+    given = jnp.where(upper[..., None], images, 0.5)
+    rows = [(f"completion {i + 1}", np.asarray(complete(jax.random.key(i)))) for i in range(3)]
+    return pictures.rows([("image", np.asarray(images)), ("given", np.asarray(given)), *rows])
+
+
+def receptive_field(network: PixelNetwork, config: Config, params: Params, state: State, spec: DataSpec) -> Any:
+    """Influence on the centre pixel: of this network, and of untrained stacks of four masked or gated 3×3 layers."""
+    height, width, colours = spec.shape
+    site = (height // 2, width // 2)
+    features = 16 * colours
+    stacks = {
+        "four masked 3×3: blind spot": PixelCNN(1, colours=colours, features=features, first=3, windows=(3, 3, 3)),
+        "four gated 3×3: none": GatedPixelCNN(1, colours=colours, features=features, windows=(3, 3, 3, 3)),
+    }
+    x = jax.random.normal(jax.random.key(0), (1, *spec.shape))
+    label = (jnp.zeros(1, jnp.int32),) if config.conditional else ()
+
+    def influence(model: Any, params: Params, state: State, *label: Any) -> np.ndarray:
+        gradient = jax.grad(lambda x: jnp.abs(model.apply(params, state, x, *label)[0][0, *site]).sum())(x)
+        return np.asarray(jnp.abs(gradient[0]).max(-1))
+
+    found = {"this network": influence(network.model, params, state, *label)}
+    for name, stack in stacks.items():
+        found[name] = influence(stack.model, *stack.model.init(jax.random.key(1), x))
+    return receptive.maps(found, site, "gradient of the marked pixel's prediction (grey: exactly none)")

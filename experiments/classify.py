@@ -20,7 +20,7 @@ from dlcore.losses.classification import softmax_cross_entropy
 from dlcore.losses.supervised import supervised
 from dlcore.networks.cnn import CNN
 from dlcore.networks.mlp import MLP
-from dlcore.nn.combine import compute_in
+from dlcore.nn.combine import activations, compute_in
 from dlcore.nn.summary import summarize, table
 from dlcore.optim.build import OptimizerConfig, learning_rate
 from dlcore.optim.build import build as build_optimizer
@@ -31,7 +31,7 @@ from dlcore.train.experiment import Experiment
 from dlcore.train.updates import ema_update, gradient_update
 from dlcore.types import Batch, Key, Mean, Model, Params, State
 
-PRESETS = ("smoke", "default", "full", "mlp")
+PRESETS = ("smoke", "default", "full", "mlp", "features")
 
 
 @dataclass(frozen=True)
@@ -77,6 +77,8 @@ def preset(name: str, spec: DataSpec) -> Config:
         base = Config(widths=(32, 64, 64), shift=1, optimizer=optimizer, train=train)
     if name == "smoke":
         return replace(base, train=replace(train, epochs=5.0 if small else 0.2, eval_every=2.0 if small else 0.1))
+    if name == "features":
+        return replace(base, train=replace(train, epochs=30.0 if small else 3.0, eval_every=0.0))
     if name == "full":
         return replace(base, ema=0.999, train=replace(train, epochs=3 * train.epochs))
     if name == "mlp":
@@ -166,6 +168,23 @@ def build(config: Config, spec: DataSpec) -> Experiment:
         figures=lambda params, state, data: draw(model, prepare, params, state, data),
         ema=config.ema > 0,
     )
+
+
+def features(config: Config, spec: DataSpec) -> Any:
+    """`(params, state, images uint8 [n, h, w, c]) -> (features [n, d], logits [n, classes])`.
+
+    The features are the input of the last layer; the preset "features" is the classifier that measures samples by them.
+    """
+    model, prepare = make_model(config, spec), make_prepare(config, spec)
+
+    @jax.jit
+    def extract(params: Params, state: State, images: Any) -> tuple[jax.Array, jax.Array]:
+        logits, found = activations(model, params, state, prepare({"image": images}, key=None, train=False)["image"])
+        # Behind it come the last layer and the head that holds it.
+        last = list(found)[-3]
+        return found[last].reshape(len(images), -1), logits
+
+    return extract
 
 
 def draw(model: Model, prepare: Any, params: Params, state: State, data: Data) -> dict[str, Any]:

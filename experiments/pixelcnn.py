@@ -54,6 +54,8 @@ class Config:
     ema: float = 0.0
     dtype: str = "float32"
     """Compute precision: "float32" or "bfloat16"; params are float32 in any case."""
+    quality_samples: int = 2048
+    """Samples compared with real images after training; 0 for none."""
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     train: LoopConfig = field(default_factory=LoopConfig)
 
@@ -69,7 +71,7 @@ def preset(name: str, spec: DataSpec) -> Config:
         base = replace(base, features=32, windows=(5, 3, 3), head="categorical", optimizer=optimizer, train=train)
     if name == "smoke":
         short = base.train.epochs / 10
-        return replace(base, train=replace(base.train, epochs=short, eval_every=short))
+        return replace(base, quality_samples=0, train=replace(base.train, epochs=short, eval_every=short))
     if name == "full":
         return replace(base, train=replace(base.train, epochs=4 * base.train.epochs))
     if name == "masked":
@@ -143,6 +145,7 @@ def build(config: Config, spec: DataSpec) -> Experiment:
         figures=lambda params, state, data: draw(network, likelihood, config, params, state, data, sample),
         ema=config.ema > 0,
         likelihood_kind="exact",
+        quality_samples=config.quality_samples,
         sample=sample,
     )
 

@@ -65,6 +65,8 @@ class Config:
     """Codes per image in the test; 0 tests by the ELBO alone."""
     iwae_chunk: int = 50
     """Codes per image that are decoded at once."""
+    quality_samples: int = 2048
+    """Samples compared with real images after training; 0 for none."""
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     train: LoopConfig = field(default_factory=LoopConfig)
 
@@ -78,8 +80,8 @@ def preset(name: str, spec: DataSpec) -> Config:
         train = replace(train, batch_size=64, epochs=250.0, eval_every=25.0)
         base = replace(base, widths=(256, 256), latent=16, likelihood="categorical", iwae_samples=1000, train=train)
     if name == "smoke":
-        short = replace(base.train, epochs=base.train.epochs / 20, eval_every=base.train.eval_every / 5)
-        return replace(base, iwae_samples=100, warmup_epochs=0.0, train=short)
+        short = replace(base.train, epochs=base.train.epochs / 5, eval_every=base.train.eval_every)
+        return replace(base, iwae_samples=100, quality_samples=0, warmup_epochs=0.0, train=short)
     if name == "full":
         return replace(base, train=replace(base.train, epochs=5 * base.train.epochs))
     if name == "manifold":
@@ -199,6 +201,7 @@ def build(config: Config, spec: DataSpec) -> Experiment:
         figures=lambda params, state, data: draw(config, system, prepare, params, state, data),
         ema=config.ema > 0,
         likelihood_kind="upper bound" if system.likelihood.discrete else None,
+        quality_samples=config.quality_samples,
         sample=sample,
     )
 

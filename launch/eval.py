@@ -7,11 +7,11 @@ import jax
 from absl import flags
 
 from dlcore.parallel import processes
-from dlcore.parallel.mesh import make_mesh
-from dlcore.train.evaluate import make_evaluate
+from dlcore.parallel.mesh import make_mesh, to_host
+from dlcore.train.evaluate import evaluated, make_evaluate
 from dlcore.train.run_folder import write_json
-from launch import request, runtime
-from launch.train import say, show
+from launch import quality, request, runtime
+from launch.train import say, show, train
 
 flags.DEFINE_enum("split", "test", ["train", "validation", "test"], "Which examples to evaluate on.")
 
@@ -25,6 +25,8 @@ def main() -> None:
     evaluate = make_evaluate(experiment, mesh, run.config.train.eval_batch_size, full=split == "test")
     key = jax.random.fold_in(jax.random.key(run.seed), 1)
     found = evaluate(state, getattr(run.source, split), key)
+    if split == "test":
+        found |= quality.measure(run, experiment, *evaluated(to_host(mesh, state)), train)
     metrics = {f"{split}/{name}": value for name, value in found.items()}
     if processes.is_main():
         write_json(run.workdir / f"eval_{split}.json", {"step": int(state.step), "metrics": metrics})

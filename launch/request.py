@@ -75,6 +75,11 @@ def experiment_module(name: str) -> ModuleType:
     return importlib.import_module(f"experiments.{name}")
 
 
+def file_name(data: str) -> str:
+    """The name of a data set as part of a file name."""
+    return data.replace("/", "_").replace(":", "-")
+
+
 def data_for(module: ModuleType, name: str, data_dir: str | None) -> Data:
     """The data set, with as many validation examples as the experiment's `VALIDATION` asks for, if it does."""
     return load(name, data_dir=data_dir, validation=getattr(module, "VALIDATION", {}).get(name))
@@ -97,8 +102,7 @@ def from_flags() -> Request:
     _known("preset", preset, module.PRESETS)
     source = data_for(module, data, values.data_dir)
     config = module.preset(preset, source.spec)
-    name = data.replace("/", "_").replace(":", "-")
-    workdir = folder or Path("runs") / f"{values.experiment}-{name}-{preset}"
+    workdir = folder or Path("runs") / f"{values.experiment}-{file_name(data)}-{preset}"
     return Request(workdir, values.experiment, preset, data, seed, _overridden(config), source, values.data_dir)
 
 

@@ -6,6 +6,7 @@ python -m launch.train --workdir=runs/classify-digits-default
 
 import resource
 import sys
+from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any
 
@@ -26,7 +27,7 @@ from dlcore.train.record import Recorder, read_rows
 from dlcore.train.run_folder import check_identity, claim, locked, read_json, write_json
 from dlcore.train.state import count_params, sha256
 from dlcore.types import TrainState
-from launch import environment, request, runtime
+from launch import environment, quality, request, runtime
 
 GRID = 64
 """Samples in a grid."""
@@ -46,7 +47,7 @@ def main() -> None:
         say(f"stopped and saved at step {fitted.step}; run the same command to go on")
 
 
-def train(run: request.Request, stop: runtime.StopRequest) -> Fitted:
+def train(run: request.Request, stop: Callable[[], bool] = lambda: False) -> Fitted:
     """Everything is checked before the folder is made; then fit, and conclude if it finished."""
     experiment, config, data = run.build(), run.config.train, run.source
     mesh, rule = make_mesh(), named_rule(config.sharding)
@@ -105,9 +106,10 @@ def conclude(run: request.Request, experiment: Experiment, fitted: Fitted, state
     if not processes.is_main():
         return
     draw(run, experiment, state)
+    found = quality.measure(run, experiment, *evaluated(state), train)
     steps, seconds = fitted.step, fitted.progress.train_seconds
     kind = {"bits_per_dim_kind": experiment.likelihood_kind} if experiment.likelihood_kind else {}
-    metrics = {f"test/{name}": value for name, value in (test | kind).items()}
+    metrics = {f"test/{name}": value for name, value in (test | kind | found).items()}
     summary = {
         "experiment": run.experiment,
         "preset": run.preset,

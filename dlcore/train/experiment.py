@@ -38,6 +38,8 @@ class Experiment(NamedTuple):
     """Whether a moving average is kept; evaluation then uses it."""
     evaluate_test: Callable[[Params, State, Batch, Key], Mapping[str, Any]] | None = None
     """The full protocol for the final test, where `evaluate` is a quicker one for validation."""
+    quality_samples: int = 0
+    """How many samples are compared with as many real images after training; 0 for none."""
     likelihood_kind: str | None = None
     """What `bits_per_dim` and `nll_nats` of a density are: "exact" or "upper bound"."""
     sample: Callable[[Params, State, Key, int], Any] | None = None

@@ -29,10 +29,11 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path, *, wait: bool = False) -> Iterator[None]:
     """Hold the folder for this process; the system lets go of it however the process ends.
 
-    Makes the folder. Raises `ValueError` when it cannot be written or another process holds it.
+    Makes the folder. Raises `ValueError` when it cannot be written or, unless told to wait, when another process
+    holds it.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -41,7 +42,7 @@ def locked(folder: Path) -> Iterator[None]:
         raise ValueError(f"cannot write to {folder} ({error.strerror}); choose another --workdir") from None
     with handle:
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except OSError:
             raise ValueError(
                 f"another process is writing to {folder}; wait for it or choose another --workdir"

@@ -66,59 +66,70 @@ def causal_mask(window: int, inputs: int, outputs: int, colours: int, kind: str)
     return mask
 
 
-def _kernel_layer(
-    shape: Callable[[int], tuple[int, ...]],
-    mask: Callable[[int], np.ndarray | None],
-    padding: Sequence[tuple[int, int]],
-    shift: int = 0,
-) -> Model:
-    """A convolution whose kernel is multiplied by a mask; `shift` moves the image down by so many rows first."""
+def _kernel(key: Key, shape: tuple[int, ...]) -> Params:
+    return {"kernel": lecun_normal(key, shape), "bias": zeros(key, shape[-1:])}
 
-    def init(key: Key, x: Input) -> tuple[Params, State]:
-        dims = shape(x.shape[-1])
-        return {"kernel": lecun_normal(key, dims), "bias": zeros(key, dims[-1:])}, {}
 
-    def apply(
-        params: Params, state: State, x: Float[Array, "b h w c"], *, train: bool = False, key: Key | None = None
-    ) -> tuple[Float[Array, "b h w f"], State]:
-        kernel, fixed = params["kernel"], mask(x.shape[-1])
-        if fixed is not None:
-            kernel = kernel * fixed.astype(kernel.dtype)
-        if shift:
-            x = jnp.pad(x, ((0, 0), (shift, 0), (0, 0), (0, 0)))[:, :-shift]
-        return conv(x, kernel, params["bias"], padding=padding), state
-
-    return Model(init, apply)
+def masked_conv(
+    x: Float[Array, "b h w c"], kernel: Float[Array, "k k c f"], bias: Float[Array, " f"]
+) -> Float[Array, "b h w f"]:
+    """Convolution with a kernel that is 0 behind its centre: rows above and pixels to the left are all it computes."""
+    half = kernel.shape[0] // 2
+    left = conv(x, kernel[half : half + 1, : half + 1], bias, padding=[(0, 0), (half, 0)])
+    if half == 0:
+        return left
+    return left + conv(x, kernel[:half], padding=[(half, 0), (half, half)])[:, :-1]
 
 
 def MaskedConv(features: int, window: int, *, colours: int = 1, kind: str = "B") -> Model:
     """Convolution with the kernel masked by `causal_mask` (van den Oord et al. 2016, fig. 2)."""
-    half = window // 2
-    return _kernel_layer(
-        lambda c: (window, window, c, features),
-        lambda c: causal_mask(window, c, features, colours, kind),
-        [(half, half), (half, half)],
-    )
+
+    def init(key: Key, x: Input) -> tuple[Params, State]:
+        return _kernel(key, (window, window, x.shape[-1], features)), {}
+
+    def apply(
+        params: Params, state: State, x: Float[Array, "b h w c"], *, train: bool = False, key: Key | None = None
+    ) -> tuple[Float[Array, "b h w f"], State]:
+        mask = causal_mask(window, x.shape[-1], features, colours, kind)
+        return masked_conv(x, params["kernel"] * mask.astype(x.dtype), params["bias"]), state
+
+    return Model(init, apply)
 
 
 def _vertical(features: int, window: int, first: bool) -> Model:
     """Rows above (layer one), or rows up to the current one of a stack that has only seen rows above."""
     half = window // 2
     height = half if first else half + 1
-    padding = [(height - 1, 0), (half, half)]
-    return _kernel_layer(lambda c: (height, window, c, features), lambda c: None, padding, shift=int(first))
+
+    def init(key: Key, x: Input) -> tuple[Params, State]:
+        return _kernel(key, (height, window, x.shape[-1], features)), {}
+
+    def apply(
+        params: Params, state: State, x: Float[Array, "b h w c"], *, train: bool = False, key: Key | None = None
+    ) -> tuple[Float[Array, "b h w f"], State]:
+        padding = [(height if first else height - 1, 0), (half, half)]
+        y = conv(x, params["kernel"], params["bias"], padding=padding)
+        return y[:, :-1] if first else y, state
+
+    return Model(init, apply)
 
 
 def _horizontal(features: int, window: int, colours: int, kind: str) -> Model:
     """Pixels to the left, and the current one through a colour mask."""
     reach = window // 2 + 1
 
-    def mask(c: int) -> np.ndarray:
-        full = np.ones((1, reach, c, features), np.float32)
-        full[0, -1] = colour_mask(c, features, colours, kind, parts=2)
-        return full
+    def init(key: Key, x: Input) -> tuple[Params, State]:
+        return _kernel(key, (1, reach, x.shape[-1], features)), {}
 
-    return _kernel_layer(lambda c: (1, reach, c, features), mask, [(0, 0), (reach - 1, 0)])
+    def apply(
+        params: Params, state: State, x: Float[Array, "b h w c"], *, train: bool = False, key: Key | None = None
+    ) -> tuple[Float[Array, "b h w f"], State]:
+        mask = np.ones((1, reach, x.shape[-1], features), np.float32)
+        mask[0, -1] = colour_mask(x.shape[-1], features, colours, kind, parts=2)
+        kernel = params["kernel"] * mask.astype(x.dtype)
+        return conv(x, kernel, params["bias"], padding=[(0, 0), (reach - 1, 0)]), state
+
+    return Model(init, apply)
 
 
 def _pointwise(features: int, colours: int) -> Model:

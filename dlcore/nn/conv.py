@@ -48,7 +48,9 @@ def conv(
     widths = pad_widths(x.shape[1:-1], window, strides, dilations, padding)
     if padding in ("mirror", "periodic"):
         x, widths = pad(x, widths, padding), [(0, 0)] * axes
-    if x.shape[-1] == 1 and math.prod(window) <= MAX_TAPS:
+    if math.prod(window) == 1 and math.prod(strides) == 1 and groups == 1 and not any(map(any, widths)):
+        y = x @ kernel.reshape(kernel.shape[-2:])
+    elif x.shape[-1] == 1 and math.prod(window) <= MAX_TAPS:
         y = _one_channel(x, kernel, strides, widths, dilations)
     else:
         letters = "DHW"[3 - axes :]

@@ -88,6 +88,19 @@ LOSSES = {
 
 EXPERIMENTS = {
     "classify": {"mlp": {"model": "mlp", "widths": (16,), "dropout": 0.1}, "cnn": {"widths": (4, 8), "ema": 0.9}},
+    "diffusion": {
+        "conditional": {"widths": (8, 8), "heads": 2, "steps": 20, "sample_steps": 3, "guidance": 2.0, "ema": 0.9},
+        "unconditional_eps": {
+            "widths": (8,),
+            "heads": 0,
+            "steps": 20,
+            "sample_steps": 3,
+            "conditional": False,
+            "prediction": "eps",
+            "sampler": "ancestral",
+            "schedule": "linear",
+        },
+    },
     "pixelcnn": {
         "gated": {"features": 8, "windows": (3, 3), "head": "mixture", "components": 2, "conditional": True},
         "masked": {"model": "masked", "features": 8, "windows": (3, 1), "ema": 0.0},

@@ -1,0 +1,1 @@
+"""Denoising diffusion: schedules, forward process, objective, variational bound, samplers (lecture 29)."""

@@ -1,0 +1,86 @@
+"""The training objective, and guidance by dropped labels (lecture 29.2–29.3)."""
+
+from collections.abc import Callable
+from typing import TypeAlias
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from dlcore.generative.diffusion.process import diffuse, target
+from dlcore.generative.diffusion.schedule import Schedule
+from dlcore.losses.regression import squared_error
+from dlcore.types import Aux, Batch, Key, Mean, Model, Objective, Params, State
+
+Predict: TypeAlias = Callable[..., Array]
+"""`(x_t, t, ...) -> prediction`, with t [n] the times 1 … T as integers."""
+
+
+def draw_times(key: Key, steps: int, num: int) -> Int[Array, " num"]:
+    """t = 1 … T, each uniform over all of them, evenly spread over a batch (Kingma et al. 2021, appendix I.1).
+
+    One uniform shift serves the batch: t_i = 1 + ⌊T · frac(u + i/n)⌋. That makes the loss quieter.
+    """
+    share = (jax.random.uniform(key) + jnp.arange(num) / num) % 1.0
+    return jnp.clip(1 + (steps * share).astype(jnp.int32), 1, steps)
+
+
+def drop_labels(key: Key, labels: Int[Array, " n"], null: int, rate: float) -> Int[Array, " n"]:
+    """Each label exchanged for `null` with probability `rate`, so that one network learns both scores (Ho & Salimans
+    2022, algorithm 1). Raises `ValueError` unless 0 ≤ rate ≤ 1.
+    """
+    if not 0 <= rate <= 1:
+        raise ValueError(f"drop_labels: rate must lie in [0, 1], got {rate}")
+    return jnp.where(jax.random.bernoulli(key, rate, labels.shape), null, labels)
+
+
+def guided(conditional: Array, unconditional: Array, scale: float) -> Array:
+    """(1 − w) · unconditional + w · conditional: w = 0 and 1 are the two themselves, w > 1 sharpens.
+
+    Source: Ho & Salimans 2022, eq. 6, whose w is one less. The predictions x_0, ε and v are affine in each other at
+    given x_t, so this is the same for all of them.
+    """
+    return unconditional + scale * (conditional - unconditional)
+
+
+def error(
+    schedule: Schedule,
+    kind: str,
+    prediction: Float[Array, "n *shape"],
+    x0: Float[Array, "n *shape"],
+    t: Int[Array, " n"],
+    eps: Float[Array, "n *shape"],
+) -> Float[Array, " n"]:
+    """‖target − prediction‖²/D per example, D being its number of elements."""
+    return squared_error(prediction, target(schedule, kind, x0, t, eps)).reshape(len(x0), -1).mean(-1)
+
+
+def simple(
+    network: Model,
+    schedule: Schedule,
+    *,
+    kind: str = "eps",
+    data: str = "image",
+    labels: str | None = None,
+    null: int = 0,
+    drop: float = 0.0,
+) -> Objective:
+    """L_simple = E_{t~U{1..T}, x_0, ε} ‖target − network(x_t, t)‖²/D (Ho et al. 2020, eq. 14), t = 1 included.
+
+    `data` names the batch's field of x_0, images being scaled to [−1, 1]. With `labels`, the name of a field, the
+    network has a third input, the label, which is `null` with probability `drop`. Metric: `loss`.
+    """
+
+    def objective(
+        params: Params, state: State, batch: Batch, *, key: Key | None, train: bool
+    ) -> tuple[Float[Array, ""], Aux]:
+        x0, keys = batch[data], jax.random.split(key, 4)
+        t = draw_times(keys[0], schedule.steps, len(x0))
+        eps = jax.random.normal(keys[1], x0.shape, x0.dtype)
+        given = [] if labels is None else [drop_labels(keys[2], batch[labels], null, drop)]
+        inputs = (diffuse(schedule, x0, t, eps), t, *given)
+        prediction, new = network.apply(params, state, *inputs, train=train, key=keys[3])
+        losses = error(schedule, kind, prediction, x0, t, eps)
+        return losses.mean(), Aux(new, {"loss": Mean.of(losses)})
+
+    return objective

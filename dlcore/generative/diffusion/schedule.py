@@ -1,0 +1,118 @@
+"""Noise schedules of a diffusion (lecture 29.1).
+
+q(x_t|x_{t−1}) = N(√(1 − β_t) x_{t−1}, β_t I) for t = 1 … T. Tables are NumPy float64 on the host, computed before any
+rounding to float32, and have T + 1 entries: entry t belongs to x_t, and entry 0 to the data (β = 0, ᾱ = 1).
+"""
+
+import difflib
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+LARGEST_BETA = 0.999
+"""Where schedules are cut, so that no step destroys everything (Nichol & Dhariwal 2021, section 3.2)."""
+
+
+class Schedule(NamedTuple):
+    """A diffusion of S steps, or the part of a longer one that a sampler visits."""
+
+    time: Int[np.ndarray, " s"]
+    """0 and the times 1 … T that the network is told, rising."""
+    beta: Float[np.ndarray, " s"]
+    alpha_bar: Float[np.ndarray, " s"]
+    """ᾱ_t = Π_{s≤t} (1 − β_s), the share of the data's power that is left."""
+
+    @property
+    def steps(self) -> int:
+        """S, the number of steps."""
+        return len(self.beta) - 1
+
+    @property
+    def signal(self) -> Float[np.ndarray, " s"]:
+        """√ᾱ_t."""
+        return np.sqrt(self.alpha_bar)
+
+    @property
+    def noise(self) -> Float[np.ndarray, " s"]:
+        """√(1 − ᾱ_t)."""
+        return np.sqrt(1 - self.alpha_bar)
+
+    @property
+    def snr(self) -> Float[np.ndarray, " s"]:
+        """ᾱ_t/(1 − ᾱ_t), infinite at t = 0."""
+        with np.errstate(divide="ignore"):
+            return self.alpha_bar / (1 - self.alpha_bar)
+
+    @property
+    def posterior_variance(self) -> Float[np.ndarray, " s"]:
+        """β̃_t = β_t (1 − ᾱ_{t−1})/(1 − ᾱ_t), the variance of q(x_{t−1}|x_t, x_0); 0 at t = 1."""
+        before = self.alpha_bar[:-1]
+        return np.append(0.0, self.beta[1:] * (1 - before) / (1 - self.alpha_bar[1:]))
+
+
+def from_betas(beta: Float[np.ndarray, " t"]) -> Schedule:
+    """The schedule of β_1 … β_T. Raises `ValueError` unless all lie in (0, 1)."""
+    beta = np.asarray(beta, np.float64)
+    if beta.ndim != 1 or not len(beta) or not ((beta > 0) & (beta < 1)).all():
+        raise ValueError(f"betas must be a vector of numbers in (0, 1), got {beta}")
+    return Schedule(np.arange(len(beta) + 1), np.append(0.0, beta), np.append(1.0, np.cumprod(1 - beta)))
+
+
+def linear(steps: int) -> Schedule:
+    """β_t rises linearly from 10⁻⁴ to 0.02 for T = 1000 (Ho et al. 2020, section 4); times 1000/T for other T."""
+    return from_betas(_cut(np.linspace(1e-4, 0.02, _positive(steps)) * 1000 / steps))
+
+
+def cosine(steps: int, offset: float = 0.008) -> Schedule:
+    """ᾱ_t = f(t)/f(0) with f(t) = cos²(π/2 · (t/T + s)/(1 + s)) (Nichol & Dhariwal 2021, eq. 17)."""
+    angle = (np.arange(_positive(steps) + 1) / steps + offset) / (1 + offset) * np.pi / 2
+    share = np.cos(angle) ** 2
+    return from_betas(_cut(1 - share[1:] / share[:-1]))
+
+
+def sigmoid(steps: int, sharpness: float = 6.0) -> Schedule:
+    """β_t = β_min + (β_max − β_min) σ(u), u from −k to k, with the ends of `linear` (Xu et al. 2022, GeoDiff)."""
+    rise = 1 / (1 + np.exp(-np.linspace(-sharpness, sharpness, _positive(steps))))
+    return from_betas(_cut((1e-4 + (0.02 - 1e-4) * rise) * 1000 / steps))
+
+
+def by_name(name: str, steps: int) -> Schedule:
+    """The schedule "linear", "cosine" or "sigmoid"; raises `ValueError`, naming the nearest, for another name."""
+    known = {function.__name__: function for function in (linear, cosine, sigmoid)}
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]
+        raise ValueError(f"unknown schedule {name!r}; did you mean {near!r}? There are {', '.join(known)}")
+    return known[name](steps)
+
+
+def respace(schedule: Schedule, steps: int, power: float = 1.0) -> Schedule:
+    """The same diffusion seen at `steps` of its times, i ↦ T (i/S)^power, for samplers that take few steps.
+
+    ᾱ stays, and β_i = 1 − ᾱ_i/ᾱ_{i−1} is that of the longer step (Nichol & Dhariwal 2021, eq. 19). A power above 1 puts
+    more steps near the data. Raises `ValueError` unless 1 ≤ steps ≤ T and power ≥ 1.
+    """
+    if not 1 <= steps <= schedule.steps or power < 1:
+        raise ValueError(f"respace: steps={steps} must lie in 1 … {schedule.steps}, and power={power} be at least 1")
+    index = np.rint(schedule.steps * (np.arange(steps + 1) / steps) ** power).astype(int)
+    index = np.maximum(index, np.arange(steps + 1))  # Small powers of small fractions round to the same time.
+    alpha_bar = schedule.alpha_bar[index]
+    beta = np.append(0.0, 1 - alpha_bar[1:] / alpha_bar[:-1])
+    return Schedule(schedule.time[index], beta, alpha_bar)
+
+
+def at(table: Float[np.ndarray, " s"], t: Int[Array, "*n"], like: Float[Array, "..."]) -> Float[Array, "..."]:
+    """Entry t of a table, one per example, in the dtype of `like` and shaped to be multiplied with it."""
+    values = jnp.asarray(table, like.dtype)[t]
+    return values.reshape(values.shape + (1,) * (like.ndim - values.ndim))
+
+
+def _positive(steps: int) -> int:
+    if steps < 1:
+        raise ValueError(f"a diffusion needs at least one step, got {steps}")
+    return steps
+
+
+def _cut(beta: Float[np.ndarray, " t"]) -> Float[np.ndarray, " t"]:
+    return np.minimum(beta, LARGEST_BETA)

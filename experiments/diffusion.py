@@ -1,0 +1,258 @@
+"""Denoising diffusion: a U-Net trained on L_simple, its bound on the likelihood, fast samplers, guidance (lecture 29).
+
+./launch/local.sh train --experiment=diffusion --data=digits
+./launch/local.sh train --experiment=diffusion --data=fashion_mnist
+./launch/local.sh train --experiment=diffusion --data=digits --set=sampler=ancestral --set=guidance=2
+
+`nll_nats` and `bits_per_dim` are an upper bound, estimated without bias. A class-conditional network bounds
+−log p(x, y) = −log p(x|y) + log C, which lies above −log p(x).
+"""
+
+import functools
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from dlcore.data.prepare import row_keys, scale
+from dlcore.data.source import Data, DataSpec
+from dlcore.generative.diffusion import bound, objective, process, samplers, schedule
+from dlcore.generative.likelihood import Nats, bits_per_dim, summary
+from dlcore.networks.unet import UNet
+from dlcore.nn.combine import compute_in
+from dlcore.nn.summary import summarize, table
+from dlcore.optim.build import OptimizerConfig, learning_rate
+from dlcore.optim.build import build as build_optimizer
+from dlcore.report import diffusion as figures
+from dlcore.report import images as pictures
+from dlcore.train.config import LoopConfig
+from dlcore.train.experiment import Experiment
+from dlcore.train.updates import ema_update, gradient_update
+from dlcore.types import Batch, Key, Mean, Model, Params, State
+
+PRESETS = ("smoke", "default", "full")
+
+
+@dataclass(frozen=True)
+class Config:
+    """All that defines a run, beside data and seed."""
+
+    schedule: str = "cosine"
+    """"linear", "cosine" or "sigmoid"."""
+    steps: int = 1000
+    """T, the steps of the forward process."""
+    prediction: str = "v"
+    """What the network predicts: "eps", "x0" or "v"."""
+    variance: str = "beta"
+    """σ_t² of the bound and of the ancestral sampler: "beta" or "posterior"."""
+    widths: tuple[int, ...] = (32, 64)
+    """Channels per resolution."""
+    blocks: int = 1
+    patch: int = 1
+    """Pixels each way that make one position of the network."""
+    heads: int = 4
+    """Heads of the self-attention at the lowest resolution; 0 for none."""
+    dropout: float = 0.0
+    conditional: bool = True
+    """Whether the network is told the class, of data that have classes."""
+    label_dropout: float = 0.1
+    sampler: str = "dpm"
+    """"ancestral", "ddim" or "dpm"."""
+    sample_steps: int = 25
+    """Steps of the sampler; each takes one network evaluation, or two with guidance other than 0 and 1."""
+    spacing: float = 1.0
+    """Power of the steps' spacing; above 1 they lie closer near the data."""
+    eta: float = 0.0
+    """Noise of the sampler "ddim"."""
+    guidance: float = 1.0
+    """0 samples without classes, 1 with them, more than 1 exaggerates them."""
+    eval_draws: int = 1
+    """Times t per row in the bound at validation, beside t = 1."""
+    test_draws: int = 4
+    ema: float = 0.999
+    dtype: str = "float32"
+    """Compute precision: "float32" or "bfloat16"; params are float32 in any case."""
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    train: LoopConfig = field(default_factory=LoopConfig)
+
+
+def preset(name: str, spec: DataSpec) -> Config:
+    """The configuration of a preset for data like `spec`."""
+    optimizer = OptimizerConfig(learning_rate=1e-3, schedule="cosine", warmup_steps=200, floor=0.02, clip_norm=1.0)
+    train = LoopConfig(batch_size=128, epochs=5.0, eval_every=2.5)
+    base = Config(widths=(48, 96), patch=2, optimizer=optimizer, train=train)
+    if max(spec.shape[:2]) <= 16:
+        optimizer = replace(optimizer, learning_rate=2e-3, warmup_steps=50)
+        train = replace(train, batch_size=64, epochs=100.0, eval_every=20.0)
+        base = replace(base, widths=(32, 64), patch=1, optimizer=optimizer, train=train)
+    if name == "smoke":
+        epochs = 4.0 if max(spec.shape[:2]) <= 16 else 0.1
+        short = replace(base.train, epochs=epochs, eval_every=epochs / 2)
+        return replace(base, widths=(16, 32), sample_steps=10, ema=0.99, test_draws=1, train=short)
+    if name == "full":
+        wide = base.widths if max(spec.shape[:2]) <= 16 else (128, 256, 256)
+        patch, blocks = (base.patch, 1) if wide is base.widths else (1, 2)
+        longer = replace(base.train, epochs=5 * base.train.epochs if wide is base.widths else 100.0)
+        return replace(base, widths=wide, patch=patch, blocks=blocks, dropout=0.1, sample_steps=50, train=longer)
+    return base
+
+
+def make_network(config: Config, spec: DataSpec) -> Model:
+    """The U-Net that `config` describes, for images like `spec`."""
+    if len(spec.shape) != 3 or spec.levels is None:
+        raise ValueError(f"diffusion needs images, and {spec.name} has none; use digits, for instance")
+    if config.dtype not in ("float32", "bfloat16"):
+        raise ValueError(f"dtype must be float32 or bfloat16, got {config.dtype!r}")
+    options = {"blocks": config.blocks, "patch": config.patch, "heads": config.heads, "dropout": config.dropout}
+    network = UNet(spec.shape[-1], config.widths, classes=classes_of(config, spec), **options)
+    return compute_in(network, jnp.bfloat16) if config.dtype == "bfloat16" else network
+
+
+def classes_of(config: Config, spec: DataSpec) -> int:
+    """How many classes the network is told; 0 for none."""
+    return (spec.classes or 0) if config.conditional else 0
+
+
+def make_sampler(config: Config, spec: DataSpec, network: Model, full: schedule.Schedule, *, keep: bool = False) -> Any:
+    """The function `(params, state, key, num) -> x [num, h, w, c]` in [−1, 1]; all classes in turn. `keep` as below."""
+    classes = classes_of(config, spec)
+    short = schedule.respace(full, config.sample_steps, config.spacing)
+    if config.sampler not in samplers.RULES:
+        raise ValueError(f"sampler must be one of {', '.join(samplers.RULES)}, got {config.sampler!r}")
+    settings = {"ancestral": {"variance": config.variance}, "ddim": {"eta": config.eta}, "dpm": {}}[config.sampler]
+    rule = samplers.RULES[config.sampler](short, **settings)
+
+    def predict(x: Any, t: Any, params: Params, state: State, label: Any) -> Any:
+        if not classes:
+            return network.apply(params, state, x, t)[0]
+        null = jnp.full_like(label, classes)
+        if config.guidance in (0, 1):
+            return network.apply(params, state, x, t, label if config.guidance else null)[0]
+        twice = [jnp.concatenate(pair) for pair in ((x, x), (t, t), (label, null))]
+        return objective.guided(*jnp.split(network.apply(params, state, *twice)[0], 2), config.guidance)
+
+    run = samplers.make_sampler(predict, short, rule, kind=config.prediction, clip=1.0, keep=keep)
+
+    def sample(params: Params, state: State, key: Key, num: int) -> Any:
+        return run(key, (num, *spec.shape), params, state, jnp.arange(num) % max(classes, 1))
+
+    return sample
+
+
+def to_pixels(x: Any) -> Any:
+    """[−1, 1] to [0, 1]."""
+    return jnp.clip((x + 1) / 2, 0.0, 1.0)
+
+
+def build(config: Config, spec: DataSpec) -> Experiment:
+    """Compose network, process, optimiser, held-out bound, samples and figures."""
+    network, full = make_network(config, spec), schedule.by_name(config.schedule, config.steps)
+    total = config.train.total_steps(spec.sizes[0])
+    tx = build_optimizer(config.optimizer, total)
+    dims, classes = math.prod(spec.shape), classes_of(config, spec)
+    reverse = bound.Reverse(full, config.prediction, config.variance, clip=1.0, levels=spec.levels)
+    labels = {"labels": "label", "null": classes, "drop": config.label_dropout} if classes else {}
+    draw_samples = make_sampler(config, spec, network, full)
+
+    def prepare(batch: Batch, *, key: Key | None, train: bool) -> Batch:
+        return {**batch, "image": 2 * scale(batch["image"], spec.levels) - 1}
+
+    def inputs(batch: Batch) -> tuple[Any, ...]:
+        shown = (batch["image"], jnp.ones(len(batch["image"]), jnp.int32))
+        return (*shown, batch["label"]) if classes else shown
+
+    def evaluate(params: Params, state: State, batch: Batch, key: Key, draws: int = config.eval_draws) -> dict:
+        x, where, given = batch["image"], batch["where"], inputs(batch)[2:]
+        keys = [jax.random.fold_in(key, i) for i in range(4)]
+
+        def predict(x: Any, t: Any) -> Any:
+            return network.apply(params, state, x, t, *given)[0]
+
+        shares = bound.spread(keys[0], batch["row"])
+        parts = bound.estimate(reverse, predict, x, row_keys(keys[1], batch["row"]), shares, draws=draws)
+        eps = jax.vmap(lambda k: jax.random.normal(k, spec.shape))(row_keys(keys[2], batch["row"]))
+        t = 1 + (bound.spread(keys[3], batch["row"]) * config.steps).astype(jnp.int32)
+        prediction = predict(process.diffuse(full, x, t, eps), t)
+        losses = objective.error(full, config.prediction, prediction, x, t, eps)
+        nats = {f"{name}_nats": Mean.of(value, where) for name, value in parts._asdict().items()}
+        return {
+            "bound": Nats.of(parts.total() + math.log(max(classes, 1)), where),
+            "loss": Mean.of(losses, where),
+        } | nats
+
+    def summarize_sums(sums: Mapping[str, Any]) -> dict[str, float]:
+        means = {name: float(value.value()) for name, value in sums.items() if name != "bound"}
+        return means | summary(sums["bound"], dims)
+
+    network_inputs = [jax.ShapeDtypeStruct((1, *spec.shape), jnp.float32), *[jax.ShapeDtypeStruct((1,), jnp.int32)] * 2]
+    return Experiment(
+        init=lambda key, batch: network.init(key, *inputs(batch)),
+        updates=(
+            gradient_update(objective.simple(network, full, kind=config.prediction, **labels), tx),
+            *((ema_update(config.ema),) if config.ema else ()),
+        ),
+        optimizers={"params": tx},
+        prepare=prepare,
+        evaluate=evaluate,
+        evaluate_test=functools.partial(evaluate, draws=config.test_draws),
+        summarize=summarize_sums,
+        monitor=("loss", "min"),
+        learning_rates={"learning_rate": learning_rate(config.optimizer, total)},
+        describe=lambda: table(summarize(network, *network_inputs[: 3 if classes else 2])),
+        figures=lambda params, state, data: draw(config, network, full, params, state, data),
+        ema=config.ema > 0,
+        likelihood_kind="upper bound",
+        sample=lambda params, state, key, num: to_pixels(draw_samples(params, state, key, num)),
+    )
+
+
+def draw(
+    config: Config, network: Model, full: schedule.Schedule, params: Params, state: State, data: Data
+) -> dict[str, Any]:
+    """A sheet of samples, how some came out of noise, the schedules, and losses by time on test images."""
+    spec, names = data.spec, ("linear", "cosine", "sigmoid")
+    path = make_sampler(config, spec, network, full, keep=True)(params, state, jax.random.key(0), 60)
+    kept = np.unique(np.linspace(0, config.sample_steps, 8).round().astype(int))
+    times = schedule.respace(full, config.sample_steps, config.spacing).time[::-1]
+    images = np.asarray(to_pixels(path))
+    title = f"{config.sampler}, {config.sample_steps} steps, guidance {config.guidance:g}"
+    return {
+        "samples": pictures.sheet(images[-1], 10, title),
+        "denoising": figures.denoising(images[kept, :10], times[kept]),
+        "schedules": figures.schedules(
+            {name: schedule.by_name(name, config.steps).alpha_bar for name in names}, config.schedule
+        ),
+        "loss_by_time": loss_by_time(config, network, full, params, state, data),
+    }
+
+
+def loss_by_time(
+    config: Config, network: Model, full: schedule.Schedule, params: Params, state: State, data: Data, num: int = 200
+) -> Any:
+    """Errors of the three kinds of prediction and the terms of the bound at a few times, on test images."""
+    spec, rows = data.spec, data.test.read(np.arange(min(num, data.test.size)))
+    x = 2 * scale(jnp.asarray(rows["image"]), spec.levels) - 1
+    given = (jnp.asarray(rows["label"]),) if classes_of(config, spec) else ()
+    reverse = bound.Reverse(full, config.prediction, config.variance, clip=1.0, levels=spec.levels)
+    eps = jax.random.normal(jax.random.key(0), x.shape)
+
+    def predict(x: Any, t: Any) -> Any:
+        return network.apply(params, state, x, t, *given)[0]
+
+    @jax.jit
+    def at_time(t: Any) -> tuple[Any, Any]:
+        t = jnp.full(len(x), t)
+        x_t = process.diffuse(full, x, t, eps)
+        found = process.denoise(full, config.prediction, x_t, t, predict(x_t, t))
+        guesses = [(kind, process.target(full, kind, found.x0, t, found.eps)) for kind in process.KINDS]
+        errors = {kind: objective.error(full, kind, guess, x, t, eps).mean() for kind, guess in guesses}
+        return errors, bound.term(reverse, predict, x, t, eps).mean()
+
+    times = np.unique(np.geomspace(1, config.steps, 16).round().astype(int))
+    errors, terms = zip(*(at_time(jnp.int32(t)) for t in times), strict=True)
+    per_kind = {kind: np.array([float(e[kind]) for e in errors]) for kind in process.KINDS}
+    return figures.by_time(times, per_kind, bits_per_dim(np.array(terms, np.float32), math.prod(spec.shape)))

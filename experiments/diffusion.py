@@ -76,6 +76,8 @@ class Config:
     ema: float = 0.999
     dtype: str = "float32"
     """Compute precision: "float32" or "bfloat16"; params are float32 in any case."""
+    quality_samples: int = 2048
+    """Samples compared with real images after training; 0 for none."""
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     train: LoopConfig = field(default_factory=LoopConfig)
 
@@ -92,7 +94,8 @@ def preset(name: str, spec: DataSpec) -> Config:
     if name == "smoke":
         epochs = 4.0 if max(spec.shape[:2]) <= 16 else 0.1
         short = replace(base.train, epochs=epochs, eval_every=epochs / 2)
-        return replace(base, widths=(16, 32), sample_steps=10, ema=0.99, test_draws=1, train=short)
+        small = {"widths": (16, 32), "sample_steps": 10, "test_draws": 1, "quality_samples": 0}
+        return replace(base, **small, ema=0.99, train=short)
     if name == "full":
         wide = base.widths if max(spec.shape[:2]) <= 16 else (128, 256, 256)
         patch, blocks = (base.patch, 1) if wide is base.widths else (1, 2)
@@ -206,6 +209,7 @@ def build(config: Config, spec: DataSpec) -> Experiment:
         figures=lambda params, state, data: draw(config, network, full, params, state, data),
         ema=config.ema > 0,
         likelihood_kind="upper bound",
+        quality_samples=config.quality_samples,
         sample=lambda params, state, key, num: to_pixels(draw_samples(params, state, key, num)),
     )
 

@@ -23,7 +23,7 @@ from dlcore.data.prepare import row_keys, scale
 from dlcore.data.source import Data, DataSpec
 from dlcore.generative import decoder, vae
 from dlcore.generative.likelihood import Nats, summary
-from dlcore.networks.autoencoder import MLPDecoder, MLPEncoder
+from dlcore.networks.autoencoder import ConvDecoder, ConvEncoder, MLPDecoder, MLPEncoder
 from dlcore.nn.summary import summarize, table
 from dlcore.optim.build import OptimizerConfig, learning_rate
 from dlcore.optim.build import build as build_optimizer
@@ -33,7 +33,7 @@ from dlcore.train.experiment import Experiment
 from dlcore.train.updates import ema_update, gradient_update
 from dlcore.types import Batch, Key, Mean, Params, State
 
-PRESETS = ("smoke", "default", "full", "manifold")
+PRESETS = ("smoke", "default", "full", "manifold", "conv")
 VALIDATION = {"fashion_mnist": 10_000}
 """Sizes of the validation split that the literature's protocol asks for."""
 BINARIZATION_SEED = 2024
@@ -43,9 +43,12 @@ BINARIZATION_SEED = 2024
 class Config:
     """All that defines a run, beside data and seed."""
 
+    model: str = "mlp"
+    """"mlp" or "conv"."""
     widths: tuple[int, ...] = (300, 300)
-    """Hidden widths of the encoder; the decoder has them in reverse."""
+    """Hidden widths, or channels, of the encoder; the decoder has them in reverse."""
     activation: str = "gated"
+    """Of the MLP: "gated", or the name of an activation; the convolutional networks use SiLU."""
     latent: int = 40
     likelihood: str = "bernoulli"
     """"bernoulli" (binarised pixels), "gaussian", "gaussian_learned" or "categorical"."""
@@ -86,6 +89,9 @@ def preset(name: str, spec: DataSpec) -> Config:
         return replace(base, train=replace(base.train, epochs=5 * base.train.epochs))
     if name == "manifold":
         return replace(base, latent=2)
+    if name == "conv":
+        shorter = replace(base.train, epochs=base.train.epochs / 4, eval_every=base.train.eval_every / 4)
+        return replace(base, model="conv", widths=(32, 64), iwae_samples=0, train=shorter)
     return base
 
 
@@ -102,12 +108,14 @@ def make_vae(config: Config, spec: DataSpec) -> vae.VAE:
     if config.likelihood not in likelihoods:
         raise ValueError(f"likelihood must be one of {', '.join(likelihoods)}, got {config.likelihood!r}")
     likelihood = likelihoods[config.likelihood]()
-    height, width, channels = spec.shape
-    return vae.VAE(
-        MLPEncoder(config.widths, 2 * config.latent, activation=config.activation),
-        MLPDecoder(config.widths[::-1], (height, width, channels * likelihood.channels), activation=config.activation),
-        likelihood,
-    )
+    outputs = (*spec.shape[:2], spec.shape[2] * likelihood.channels)
+    if config.model == "conv":
+        encoder = ConvEncoder(config.widths, 2 * config.latent)
+        return vae.VAE(encoder, ConvDecoder(config.widths[::-1], outputs), likelihood)
+    if config.model != "mlp":
+        raise ValueError(f"model must be mlp or conv, got {config.model!r}")
+    encoder = MLPEncoder(config.widths, 2 * config.latent, activation=config.activation)
+    return vae.VAE(encoder, MLPDecoder(config.widths[::-1], outputs, activation=config.activation), likelihood)
 
 
 def make_prepare(config: Config, spec: DataSpec) -> Any:

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from dlcore.generative.decoder import Likelihood
+from dlcore.nn.count import convolves
 from dlcore.stats.divergence import kl_normal
 from dlcore.types import Aux, Batch, Key, Mean, Model, Objective, Params, State
 
@@ -149,7 +150,10 @@ def log_likelihood(
         return (jnp.logaddexp(carry[0], first), jnp.logaddexp(carry[1], second)), None
 
     empty = jnp.full(mean.shape[0], -jnp.inf)
-    (first, second), _ = jax.lax.scan(body, (empty, empty), jnp.arange(samples // chunk))
+    # A convolution inside a loop is slow on CPU; there the chunks are written out.
+    slow = jax.default_backend() == "cpu" and convolves(jax.make_jaxpr(body)((empty, empty), 0))
+    steps = jnp.arange(samples // chunk)
+    (first, second), _ = jax.lax.scan(body, (empty, empty), steps, unroll=len(steps) if slow else 1)
     relative = jnp.exp(second - 2 * first + math.log(samples)) - 1
     return first - math.log(samples), jnp.sqrt(jnp.maximum(relative, 0.0) / samples)
 

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 
 from dlcore.nn.activation import Activation, glu
 from dlcore.nn.combine import serial
+from dlcore.nn.conv import Conv
 from dlcore.nn.dense import Dense
-from dlcore.nn.reshape import Flatten, Reshape
+from dlcore.nn.reshape import DepthToSpace, Flatten, Reshape
 from dlcore.types import Model
 
 
@@ -28,3 +29,27 @@ def MLPEncoder(widths: Sequence[int], outputs: int, *, activation: str = "gated"
 def MLPDecoder(widths: Sequence[int], shape: Sequence[int], *, activation: str = "gated") -> Model:
     """Code to an array of `shape` per example."""
     return serial(*_hidden(widths, activation), Dense(math.prod(shape)), Reshape(shape))
+
+
+def ConvEncoder(channels: Sequence[int], outputs: int, *, hidden: int = 256, activation: str = "silu") -> Model:
+    """Image to `outputs` numbers: a 3×3 convolution with stride 2 per entry of `channels`, then two dense layers."""
+    layers: list[Model] = []
+    for features in channels:
+        layers += [Conv(features, 3, stride=2), Activation(activation)]
+    return serial(*layers, Flatten(), Dense(hidden), Activation(activation), Dense(outputs))
+
+
+def ConvDecoder(channels: Sequence[int], shape: Sequence[int], *, hidden: int = 256, activation: str = "silu") -> Model:
+    """Code to an image of `shape` [h, w, c]: dense layers, then 3×3 convolutions that double the sides by sub-pixels.
+
+    `channels` are those of the resolutions from the smallest on. Raises `ValueError` for sides that do not halve so
+    often.
+    """
+    factor, (height, width, outputs) = 2 ** len(channels), shape
+    if height % factor or width % factor:
+        raise ValueError(f"ConvDecoder: {height}×{width} cannot be halved {len(channels)} times; use fewer channels")
+    start = (height // factor, width // factor, channels[0])
+    layers = [Dense(hidden), Activation(activation), Dense(math.prod(start)), Activation(activation), Reshape(start)]
+    for features in (*channels[1:], channels[-1]):
+        layers += [Conv(4 * features, 3), DepthToSpace(2), Activation(activation)]
+    return serial(*layers, Conv(outputs, 3))

@@ -20,6 +20,7 @@ from dlcore.nn.combine import Call, compose, residual, serial
 from dlcore.nn.conv import conv
 from dlcore.nn.embedding import Embedding
 from dlcore.nn.init import lecun_normal, zeros
+from dlcore.nn.position import PositionBias
 from dlcore.types import Input, Key, Model, Params, State
 
 
@@ -136,20 +137,6 @@ def _pointwise(features: int, colours: int) -> Model:
     return MaskedConv(features, 1, colours=colours)
 
 
-def PositionBias(features: int) -> Model:
-    """x + a learned number per row, column and channel [h, w, features], starting at 0."""
-
-    def init(key: Key, x: Input) -> tuple[Params, State]:
-        return {"bias": zeros(key, (*x.shape[1:3], features))}, {}
-
-    def apply(
-        params: Params, state: State, x: Float[Array, "b h w f"], *, train: bool = False, key: Key | None = None
-    ) -> tuple[Float[Array, "b h w f"], State]:
-        return x + params["bias"], state
-
-    return Model(init, apply)
-
-
 def _head(outputs: int, colours: int, hidden: int) -> Model:
     """Two masked 1×1 layers on the features."""
     return serial(
@@ -200,7 +187,7 @@ def GatedLayer(features: int, window: int, *, colours: int = 1, first: bool = Fa
     the horizontal output is added to its input except in layer one, which also has a bias per position.
     """
     label = {"label": Embedding(classes, 4 * features, table_init=zeros)} if classes else {}
-    position = {"position": PositionBias(4 * features)} if first else {}
+    position = {"position": PositionBias()} if first else {}
 
     def forward(call: Call, v: Array, h: Array, y: Array | None = None) -> tuple[Array, Array]:
         up, left = call("vertical", v), call("horizontal", h)

@@ -16,6 +16,7 @@ from dlcore.nn.embedding import Embedding
 from dlcore.nn.init import zeros
 from dlcore.nn.norm import GroupNorm
 from dlcore.nn.pool import avg_pool
+from dlcore.nn.reshape import depth_to_space, space_to_depth
 from dlcore.types import Model
 
 
@@ -29,20 +30,6 @@ def sinusoidal(t: Int[Array, " b"] | Float[Array, " b"], features: int) -> Float
     frequencies = jnp.exp(-math.log(10_000) * jnp.arange(features // 2) / (features // 2 - 1))
     angle = t.astype(jnp.float32)[:, None] * frequencies
     return jnp.concatenate([jnp.sin(angle), jnp.cos(angle)], axis=-1)
-
-
-def space_to_depth(x: Float[Array, "b h w c"], size: int) -> Float[Array, "b h2 w2 c2"]:
-    """Each patch of size × size pixels becomes one position with size² c channels."""
-    b, h, w, c = x.shape
-    x = x.reshape(b, h // size, size, w // size, size, c).transpose(0, 1, 3, 2, 4, 5)
-    return x.reshape(b, h // size, w // size, size * size * c)
-
-
-def depth_to_space(x: Float[Array, "b h w c2"], size: int) -> Float[Array, "b h2 w2 c"]:
-    """The inverse of `space_to_depth`."""
-    b, h, w, c = x.shape
-    x = x.reshape(b, h, w, size, size, c // size**2).transpose(0, 1, 3, 2, 4, 5)
-    return x.reshape(b, h * size, w * size, c // size**2)
 
 
 def upsample(x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c"]:

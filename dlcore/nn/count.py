@@ -4,6 +4,8 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
+CONVOLUTION = "conv_general_dilated"
+
 
 def equations(jaxpr: Any) -> Iterator[tuple[Any, int]]:
     """Every equation of a (closed) jaxpr and of those inside it, with how often it runs.
@@ -19,9 +21,9 @@ def equations(jaxpr: Any) -> Iterator[tuple[Any, int]]:
                     yield from ((found, count * times) for found, count in equations(inner))
 
 
-def contains(jaxpr: Any, primitive: str) -> bool:
-    """Whether a primitive of this name occurs anywhere in the jaxpr."""
-    return any(equation.primitive.name == primitive for equation, _ in equations(jaxpr))
+def convolves(jaxpr: Any) -> bool:
+    """Whether a convolution occurs anywhere: inside a loop, XLA runs it many times slower on CPU."""
+    return any(equation.primitive.name == CONVOLUTION for equation, _ in equations(jaxpr))
 
 
 def flops(jaxpr: Any) -> int:
@@ -38,7 +40,7 @@ def _equation_flops(equation: Any) -> int:
         shape = equation.invars[0].aval.shape
         (contracted, _), _ = equation.params["dimension_numbers"]
         return 2 * size * math.prod(shape[axis] for axis in contracted)
-    if equation.primitive.name == "conv_general_dilated":
+    if equation.primitive.name == CONVOLUTION:
         kernel = equation.invars[1].aval.shape
         return 2 * size * math.prod(kernel) // kernel[equation.params["dimension_numbers"].rhs_spec[0]]
     return 0

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 
-from jaxtyping import Array
+from jaxtyping import Array, Float
 
 from dlcore.types import Input, Key, Model, Params, State
 
@@ -11,6 +11,41 @@ from dlcore.types import Input, Key, Model, Params, State
 def flatten(x: Array) -> Array:
     """[b, ...] to [b, n], row-major."""
     return x.reshape(x.shape[0], math.prod(x.shape[1:]))
+
+
+def space_to_depth(x: Float[Array, "b h w c"], size: int) -> Float[Array, "b hs ws cs"]:
+    """Each block of size × size pixels to one position with size² c channels, by row, column and channel of the block.
+
+    Raises `ValueError` when `size` does not divide height and width.
+    """
+    b, h, w, c = x.shape
+    if h % size or w % size:
+        raise ValueError(f"space_to_depth: {h}×{w} pixels cannot be cut into blocks of {size}×{size}")
+    x = x.reshape(b, h // size, size, w // size, size, c).transpose(0, 1, 3, 2, 4, 5)
+    return x.reshape(b, h // size, w // size, size * size * c)
+
+
+def depth_to_space(x: Float[Array, "b hs ws cs"], size: int) -> Float[Array, "b h w c"]:
+    """The inverse of `space_to_depth`. Raises `ValueError` when size² does not divide the channels."""
+    b, h, w, c = x.shape
+    if c % size**2:
+        raise ValueError(f"depth_to_space: {c} channels cannot be laid out as blocks of {size}×{size}")
+    x = x.reshape(b, h, w, size, size, c // size**2).transpose(0, 1, 3, 2, 4, 5)
+    return x.reshape(b, h * size, w * size, c // size**2)
+
+
+def DepthToSpace(size: int) -> Model:
+    """Layer of `depth_to_space`: behind a convolution, a way to more pixels (Shi et al. 2016)."""
+
+    def init(key: Key, x: Input) -> tuple[Params, State]:
+        return {}, {}
+
+    def apply(
+        params: Params, state: State, x: Array, *, train: bool = False, key: Key | None = None
+    ) -> tuple[Array, State]:
+        return depth_to_space(x, size), state
+
+    return Model(init, apply)
 
 
 def Flatten() -> Model:

@@ -12,7 +12,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from dlcore.data.pipeline import Pipeline
-from dlcore.nn.count import contains
+from dlcore.nn.count import convolves
 from dlcore.parallel.mesh import check_batch, global_batch, on_every_device
 from dlcore.parallel.processes import any_process
 from dlcore.parallel.sharding import Rule, shardings
@@ -163,7 +163,7 @@ def make_engine(
 
 def paying_dispatch(jaxpr: Any, platform: str) -> int:
     """How many steps per dispatch pay: several, unless a convolution would run inside a loop on CPU."""
-    return 1 if platform == "cpu" and contains(jaxpr, "conv_general_dilated") else STEPS_PER_DISPATCH
+    return 1 if platform == "cpu" and convolves(jaxpr) else STEPS_PER_DISPATCH
 
 
 def fit(

@@ -7,8 +7,9 @@ import jax.numpy as jnp
 
 from dlcore.interop.flax import from_linen
 from dlcore.losses import classification, regression
-from dlcore.networks.autoencoder import MLPDecoder, MLPEncoder
+from dlcore.networks.autoencoder import ConvDecoder, ConvEncoder, MLPDecoder, MLPEncoder
 from dlcore.networks.cnn import CNN
+from dlcore.networks.conditioner import ConvConditioner, MLPConditioner
 from dlcore.networks.mlp import MLP
 from dlcore.networks.pixelcnn import GatedPixelCNN, PixelCNN
 from dlcore.nn.activation import Activation
@@ -19,7 +20,8 @@ from dlcore.nn.dropout import Dropout
 from dlcore.nn.embedding import Embedding
 from dlcore.nn.norm import BatchNorm, GroupNorm, LayerNorm
 from dlcore.nn.pool import AdaptiveAvgPool, AvgPool, GlobalAvgPool, GlobalMaxPool, MaxPool
-from dlcore.nn.reshape import Flatten, Reshape
+from dlcore.nn.position import PositionBias
+from dlcore.nn.reshape import DepthToSpace, Flatten, Reshape
 from dlcore.types import Model
 
 
@@ -68,9 +70,15 @@ MODELS = {
     "bfloat16": Case(compute_in(serial(Dense(4), BatchNorm(), Dense(2)), jnp.bfloat16), (8, 3), (8, 2)),
     "mlp": Case(MLP((8,), 3, dropout=0.1), (8, 4, 4, 1), (8, 3), stochastic=True),
     "cnn": Case(CNN((4, 6), 3, hidden=5), (8, 8, 8, 1), (8, 3)),
+    "conv_conditioner": Case(ConvConditioner(6, 4), (8, 4, 4, 2), (8, 4, 4, 4)),
+    "mlp_conditioner": Case(MLPConditioner((6,), 4), (8, 3), (8, 4)),
+    "position_bias": Case(PositionBias(), (8, 4, 4, 2), (8, 4, 4, 2)),
+    "depth_to_space": Case(DepthToSpace(2), (8, 2, 3, 8), (8, 4, 6, 2)),
     "pixelcnn": Case(PixelCNN(3, features=8, first=3, windows=(3,)).model, (8, 4, 4, 1), (8, 4, 4, 3)),
     "gated_pixelcnn": Case(GatedPixelCNN(2, colours=3, features=6, windows=(3, 1)).model, (8, 4, 4, 3), (8, 4, 4, 6)),
     "mlp_encoder": Case(MLPEncoder((8,), 4), (8, 4, 4, 1), (8, 4)),
+    "conv_encoder": Case(ConvEncoder((4, 6), 3, hidden=5), (8, 8, 8, 1), (8, 3)),
+    "conv_decoder": Case(ConvDecoder((6, 4), (8, 8, 2), hidden=5), (8, 3), (8, 8, 8, 2)),
     "mlp_decoder": Case(MLPDecoder((8,), (4, 4, 2), activation="relu"), (8, 3), (8, 4, 4, 2)),
     "linen": Case(from_linen(linen.Dense(3)), (8, 4), (8, 3)),
 }
@@ -101,12 +109,17 @@ EXPERIMENTS = {
             "schedule": "linear",
         },
     },
+    "flow": {
+        "glow": {"widths": (6, 8), "steps": 1, "ema": 0.9},
+        "real_nvp": {"flow": "real_nvp", "scales": 1, "widths": (6,), "steps": 2},
+    },
     "pixelcnn": {
         "gated": {"features": 8, "windows": (3, 3), "head": "mixture", "components": 2, "conditional": True},
         "masked": {"model": "masked", "features": 8, "windows": (3, 1), "ema": 0.0},
     },
     "vae": {
         "bernoulli": {"widths": (8,), "latent": 3, "likelihood": "bernoulli", "iwae_samples": 4, "iwae_chunk": 2},
+        "conv": {"model": "conv", "widths": (4, 6), "latent": 3, "iwae_samples": 4, "iwae_chunk": 2},
         "categorical_iwae": {"widths": (8,), "latent": 3, "objective": "iwae", "samples": 2, "iwae_samples": 0},
     },
 }

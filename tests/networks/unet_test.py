@@ -7,6 +7,7 @@ import pytest
 
 from dlcore.networks import unet
 from dlcore.nn.combine import activations
+from dlcore.nn.reshape import depth_to_space, space_to_depth
 from dlcore.nn.summary import summarize
 
 
@@ -76,10 +77,10 @@ def test_patches_save_work_and_the_summary_counts_it():
 
 def test_patches_are_lossless_and_keep_neighbours_together():
     x = jax.random.normal(jax.random.key(0), (2, 6, 4, 3))
-    deep = unet.space_to_depth(x, 2)
+    deep = space_to_depth(x, 2)
     assert deep.shape == (2, 3, 2, 12)
     np.testing.assert_array_equal(deep[1, 2, 1].reshape(2, 2, 3), x[1, 4:6, 2:4])
-    np.testing.assert_array_equal(unet.depth_to_space(deep, 2), x)
+    np.testing.assert_array_equal(depth_to_space(deep, 2), x)
     np.testing.assert_array_equal(unet.upsample(x)[:, 1::2, ::2], x)
 
 

@@ -1,0 +1,20 @@
+"""A learned number for every place: what a network that treats all positions alike cannot know."""
+
+from jaxtyping import Array, Float
+
+from dlcore.nn.init import zeros
+from dlcore.types import Input, Key, Model, Params, State
+
+
+def PositionBias() -> Model:
+    """y = x + b with one learned number per position and channel, starting at 0: tells a convolution where it is."""
+
+    def init(key: Key, x: Input) -> tuple[Params, State]:
+        return {"bias": zeros(key, x.shape[1:])}, {}
+
+    def apply(
+        params: Params, state: State, x: Float[Array, "b *s"], *, train: bool = False, key: Key | None = None
+    ) -> tuple[Float[Array, "b *s"], State]:
+        return x + params["bias"], state
+
+    return Model(init, apply)

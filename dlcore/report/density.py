@@ -1,0 +1,47 @@
+"""Densities in the plane, and samples beside data."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from dlcore.report.figures import BLUE
+
+
+def grid(low: Sequence[float] | np.ndarray, high: Sequence[float] | np.ndarray, size: int) -> np.ndarray:
+    """The centres [size², 2] of size × size equal cells of a rectangle, row by row from the lowest y."""
+    x, y = (a + (np.arange(size) + 0.5) * (b - a) / size for a, b in zip(low, high, strict=True))
+    return np.stack(np.meshgrid(x, y), -1).reshape(-1, 2)
+
+
+def density_and_samples(
+    log_density: Callable[[np.ndarray], np.ndarray],
+    data: np.ndarray,
+    samples: np.ndarray,
+    *,
+    size: int = 200,
+    most: int = 3000,
+    title: str = "",
+) -> Figure:
+    """Three panels over the same square: points of the data, the density p(x) of a model, and points drawn from it.
+
+    `log_density` maps points [n, 2] to log p [n] in nats. The probability on the square is written above the density.
+    """
+    centre, half = (data.max(0) + data.min(0)) / 2, 0.55 * float(np.ptp(data, axis=0).max())
+    low, high = centre - half, centre + half
+    extent = (low[0], high[0], low[1], high[1])
+    density = np.exp(log_density(grid(low, high, size))).reshape(size, size)
+    mass = density.sum() * (2 * half / size) ** 2
+    figure = Figure(figsize=(10.2, 3.9), layout="constrained")
+    left, middle, right = figure.subplots(1, 3, sharex=True, sharey=True)
+    # The brightest thousandth of cells would hide the rest.
+    middle.imshow(density, origin="lower", extent=extent, cmap="magma", vmax=np.quantile(density, 0.999))
+    for axes, points, name in ((left, data, "data"), (right, samples, "samples of the model")):
+        axes.plot(*points[:most].T, ".", color=BLUE, markersize=1.5, alpha=0.5)
+        axes.set_title(name, fontsize=10)
+    middle.set_title(f"density; {mass:.1%} of it in the square", fontsize=10)
+    for axes in (left, middle, right):
+        axes.set(xlim=extent[:2], ylim=extent[2:], aspect="equal", xlabel="x₁")
+    left.set_ylabel("x₂")
+    figure.suptitle(title, fontsize=10)
+    return figure

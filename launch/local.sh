@@ -145,7 +145,8 @@ prepare "$verb"
 export PYTHONPATH="$root${PYTHONPATH:+:$PYTHONPATH}"
 if [ "$verb" = test ]; then
   cd "$root"
-  exec "$venv/bin/python" -m pytest ${arguments[@]+"${arguments[@]}"}
+  # One worker per core: most of a test's time is compiling, on one thread.
+  exec "$venv/bin/python" -m pytest -n auto --dist worksteal ${arguments[@]+"${arguments[@]}"}
 fi
 if [ "$processes" -gt 1 ]; then run_processes "$processes" "launch.$verb" ${arguments[@]+"${arguments[@]}"}; fi
 exec "$venv/bin/python" -m "launch.$verb" ${arguments[@]+"${arguments[@]}"}

@@ -103,7 +103,7 @@ def test_tests_run_in_the_repository_with_their_extra(sandbox):
     sandbox.run("test", "-k", "a b")
     _, pip, run = sandbox.calls()
     assert pip == f"pip {sandbox.root}[test]"
-    assert run == f"{sandbox.root}|{sandbox.root}|pytest|-k|a b|"
+    assert run == f"{sandbox.root}|{sandbox.root}|pytest|-n|auto|--dist|worksteal|-k|a b|"
     sandbox.run("train")
     assert len(sandbox.calls()) == 1, "what the tests need includes what training needs"
 

@@ -21,7 +21,7 @@ import numpy as np
 from dlcore.data.prepare import row_keys, scale
 from dlcore.data.source import Data, DataSpec
 from dlcore.generative.diffusion import bound, objective, process, samplers, schedule
-from dlcore.generative.likelihood import Nats, bits_per_dim, summary
+from dlcore.generative.likelihood import Nats, anchors, bits_per_dim, summary
 from dlcore.networks.unet import UNet
 from dlcore.nn.combine import compute_in
 from dlcore.nn.summary import summarize, table
@@ -209,6 +209,7 @@ def build(config: Config, spec: DataSpec) -> Experiment:
         figures=lambda params, state, data: draw(config, network, full, params, state, data),
         ema=config.ema > 0,
         likelihood_kind="upper bound",
+        anchors=lambda data: anchors(data.train.all()["image"], data.test.all()["image"], spec.levels),
         quality_samples=config.quality_samples,
         sample=lambda params, state, key, num: to_pixels(draw_samples(params, state, key, num)),
     )

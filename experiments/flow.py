@@ -25,7 +25,7 @@ from dlcore.generative.flow import density
 from dlcore.generative.flow.chain import chain
 from dlcore.generative.flow.networks import Glow, RealNVP
 from dlcore.generative.flow.pixels import Logit, dequantize, discrete_nats, quantize
-from dlcore.generative.likelihood import Nats, summary
+from dlcore.generative.likelihood import Nats, anchors, summary
 from dlcore.networks.conditioner import ConvConditioner, MLPConditioner
 from dlcore.optim.build import OptimizerConfig, learning_rate
 from dlcore.optim.build import build as build_optimizer
@@ -183,6 +183,9 @@ def build(config: Config, spec: DataSpec) -> Experiment:
         figures=lambda params, state, data: (draw if levels else draw_points)(bijector, params, data, sample),
         ema=config.ema > 0,
         likelihood_kind="upper bound" if levels else None,
+        anchors=(lambda data: anchors(data.train.all()["image"], data.test.all()["image"], spec.levels))
+        if levels
+        else None,
         quality_samples=config.quality_samples if levels else 0,
         sample=sample,
     )

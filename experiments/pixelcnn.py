@@ -18,7 +18,7 @@ import numpy as np
 from dlcore.data.prepare import scale
 from dlcore.data.source import Data, DataSpec
 from dlcore.generative import autoregressive, decoder
-from dlcore.generative.likelihood import Nats, summary
+from dlcore.generative.likelihood import Nats, anchors, summary
 from dlcore.networks.pixelcnn import GatedPixelCNN, PixelCNN, PixelNetwork
 from dlcore.nn.combine import compute_in
 from dlcore.nn.summary import summarize, table
@@ -145,6 +145,7 @@ def build(config: Config, spec: DataSpec) -> Experiment:
         figures=lambda params, state, data: draw(network, likelihood, config, params, state, data, sample),
         ema=config.ema > 0,
         likelihood_kind="exact",
+        anchors=lambda data: anchors(data.train.all()["image"], data.test.all()["image"], spec.levels),
         quality_samples=config.quality_samples,
         sample=sample,
     )

@@ -22,7 +22,7 @@ import numpy as np
 from dlcore.data.prepare import row_keys, scale
 from dlcore.data.source import Data, DataSpec
 from dlcore.generative import decoder, vae
-from dlcore.generative.likelihood import Nats, summary
+from dlcore.generative.likelihood import Nats, anchors, summary
 from dlcore.networks.autoencoder import ConvDecoder, ConvEncoder, MLPDecoder, MLPEncoder
 from dlcore.nn.summary import summarize, table
 from dlcore.optim.build import OptimizerConfig, learning_rate
@@ -51,7 +51,7 @@ class Config:
     """Of the MLP: "gated", or the name of an activation; the convolutional networks use SiLU."""
     latent: int = 40
     likelihood: str = "bernoulli"
-    """"bernoulli" (binarised pixels), "gaussian", "gaussian_learned" or "categorical"."""
+    """"bernoulli" (binarised pixels), "gaussian", "gaussian_learned", "categorical" or "logistic" (discretised)."""
     std: float = 0.1
     """σ of the likelihood "gaussian"."""
     objective: str = "elbo"
@@ -104,6 +104,7 @@ def make_vae(config: Config, spec: DataSpec) -> vae.VAE:
         "gaussian": lambda: decoder.gaussian(config.std),
         "gaussian_learned": decoder.gaussian_learned,
         "categorical": lambda: decoder.categorical(spec.levels),
+        "logistic": lambda: decoder.discretized_logistic(spec.levels),
     }
     if config.likelihood not in likelihoods:
         raise ValueError(f"likelihood must be one of {', '.join(likelihoods)}, got {config.likelihood!r}")
@@ -208,10 +209,21 @@ def build(config: Config, spec: DataSpec) -> Experiment:
         describe=lambda: "\n".join([table(summarize(system.encoder, image)), table(summarize(system.decoder, code))]),
         figures=lambda params, state, data: draw(config, system, prepare, params, state, data),
         ema=config.ema > 0,
+        anchors=(lambda data: code_lengths(config, prepare, data)) if system.likelihood.discrete else None,
         likelihood_kind="upper bound" if system.likelihood.discrete else None,
         quality_samples=config.quality_samples,
         sample=sample,
     )
+
+
+def code_lengths(config: Config, prepare: Any, data: Data) -> dict[str, float]:
+    """Model-free codes of the images as the likelihood sees them: binary for the Bernoulli one."""
+    splits = [data.train.all()["image"], data.test.all()["image"]]
+    if config.likelihood != "bernoulli":
+        return anchors(*splits, data.spec.levels)
+    rows = [{"image": x, "row": np.arange(len(x), dtype=np.int32)} for x in splits]
+    binary = [np.asarray(prepare(batch, key=None, train=False)["image"]).astype(np.uint8) for batch in rows]
+    return anchors(*binary, 2)
 
 
 def draw(config: Config, system: vae.VAE, prepare: Any, params: Params, state: State, data: Data) -> dict[str, Any]:

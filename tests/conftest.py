@@ -1,4 +1,4 @@
-"""Eight simulated devices and a persistent compile cache, set before any backend starts."""
+"""Eight simulated devices, quick compilation and a persistent compile cache, set before any backend starts."""
 
 import os
 import pathlib
@@ -6,6 +6,7 @@ import pathlib
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
 import jax
+import jax.numpy as jnp
 
 CACHE = pathlib.Path(__file__).parents[1] / ".cache" / f"jax-{jax.__version__}"
 
@@ -13,3 +14,9 @@ jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_compilation_cache_dir", str(CACHE))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+# Tests compile far more than they compute. Only this process: the programs that tests start compile as users' do.
+given = os.environ.get("XLA_FLAGS")
+os.environ["XLA_FLAGS"] = f"{given or ''} --xla_backend_optimization_level=0"
+jax.block_until_ready(jax.jit(lambda x: x + 1)(jnp.zeros(1)))
+os.environ.pop("XLA_FLAGS") if given is None else os.environ.update(XLA_FLAGS=given)

@@ -46,6 +46,10 @@ class Split(NamedTuple):
     arrays: Mapping[str, np.ndarray] | None = None
     """The whole split, when it is held in memory."""
 
+    def all(self) -> Rows:
+        """Every row, in order."""
+        return dict(self.arrays) if self.arrays is not None else self.read(np.arange(self.size))
+
 
 class Data(NamedTuple):
     """The three splits; only `train` may inform a model's parameters or statistics."""

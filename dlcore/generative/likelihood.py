@@ -74,3 +74,12 @@ def png_bits(images: UInt8[np.ndarray, "n h w c"], levels: int) -> float:
 def xz_bits(images: UInt8[np.ndarray, "n h w c"]) -> float:
     """Bits/dim of the whole split as one xz file, at the strongest setting."""
     return len(lzma.compress(images.tobytes(), preset=9 | lzma.PRESET_EXTREME)) * 8 / images.size
+
+
+def anchors(train: UInt8[np.ndarray, "n h w c"], test: UInt8[np.ndarray, "m h w c"], levels: int) -> dict[str, float]:
+    """Bits/dim of the test split by codes that no network learns: what a density has to beat."""
+    return {
+        "histogram_bits_per_dim": histogram_bits(train, test, levels),
+        "png_bits_per_dim": png_bits(test, levels),
+        "xz_bits_per_dim": xz_bits(test),
+    }

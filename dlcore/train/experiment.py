@@ -42,5 +42,7 @@ class Experiment(NamedTuple):
     """How many samples are compared with as many real images after training; 0 for none."""
     likelihood_kind: str | None = None
     """What `bits_per_dim` and `nll_nats` of a density are: "exact" or "upper bound"."""
+    anchors: Callable[[Any], Mapping[str, float]] | None = None
+    """`(data) -> metrics` of the test split that stand beside the model's own and need no model."""
     sample: Callable[[Params, State, Key, int], Any] | None = None
     """`(params, state, key, num) -> images [num, h, w, c] in [0, 1]` (or points [num, d]), for a generative model."""

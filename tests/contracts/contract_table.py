@@ -113,6 +113,21 @@ EXPERIMENTS = {
         "glow": {"widths": (6, 8), "steps": 1, "ema": 0.9},
         "real_nvp": {"flow": "real_nvp", "scales": 1, "widths": (6,), "steps": 2},
     },
+    "gan": {
+        "dcgan": {"generator": (8, 6), "discriminator": (4, 6), "latent": 4, "ema": 0.9},
+        "conditional_wasserstein": {
+            "loss": "wasserstein",
+            "generator": (6, 4),
+            "discriminator": (4, 6),
+            "latent": 4,
+            "conditional": True,
+            "spectral": True,
+            "gradient_penalty": 10.0,
+            "r1": 0.0,
+            "discriminator_steps": 2,
+            "ema": 0.0,
+        },
+    },
     "pixelcnn": {
         "gated": {"features": 8, "windows": (3, 3), "head": "mixture", "components": 2, "conditional": True},
         "masked": {"model": "masked", "features": 8, "windows": (3, 1), "ema": 0.0},

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dlcore.generative.likelihood import Nats, bits_per_dim, histogram_bits, png_bits, summary, xz_bits
+from dlcore.generative.likelihood import Nats, anchors, bits_per_dim, histogram_bits, png_bits, summary, xz_bits
 
 
 def test_a_uniform_model_needs_the_bits_of_its_levels():
@@ -40,3 +40,12 @@ def test_compressors_pay_at_least_the_entropy_and_little_for_nothing():
     assert xz_bits(noise) >= 8 and png_bits(noise, 256) >= 8
     blank = np.zeros((200, 16, 16, 1), np.uint8)
     assert xz_bits(blank) < 0.1 and png_bits(blank, 256) < 4
+
+
+def test_anchors_are_of_the_test_split():
+    rng = np.random.default_rng(0)
+    train, test = (rng.integers(16, size=(n, 8, 8, 1)).astype(np.uint8) for n in (2000, 300))
+    found = anchors(train, test, 16)
+    assert found["histogram_bits_per_dim"] == histogram_bits(train, test, 16)
+    assert found["png_bits_per_dim"] == png_bits(test, 16) != png_bits(train, 16)
+    assert found["xz_bits_per_dim"] == xz_bits(test) != xz_bits(train)

@@ -38,7 +38,8 @@ def test_minimiser_is_the_mean_or_a_median():
     data = jnp.array([0.0, 1.0, 2.0, 3.0, 100.0])
     grid = jnp.linspace(-5, 110, 11501)
     best = lambda loss: float(grid[jax.vmap(lambda c: loss(jnp.full(5, c), data).sum())(grid).argmin()])  # noqa: E731
-    assert abs(best(squared_error) - 21.2) < 0.01 and abs(best(absolute_error) - 2) < 0.01
+    # The sum of squares, 7,800, is equal to float32 accuracy at the neighbouring points of the grid.
+    assert abs(best(squared_error) - 21.2) < 0.02 and abs(best(absolute_error) - 2) < 0.01
 
 
 def test_cross_entropy_against_optax():

@@ -1,41 +1,120 @@
 """Causality by the Jacobian: exactly 0 at every future sub-pixel, not 0 at every past one in reach (lecture 26.1)."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dlcore.networks.pixelcnn import GatedPixelCNN, PixelCNN, causal_mask
+from dlcore.networks.pixelcnn import GatedPixelCNN, MaskedConv, PixelCNN, causal_mask
 from dlcore.nn.combine import compute_in
+from dlcore.nn.conv import conv
 
-NETWORKS = {
-    "masked": lambda colours, **o: PixelCNN(2, colours=colours, **{"features": 12, "windows": (3,), **o}),
-    "masked_deep": lambda colours, **o: PixelCNN(2, colours=colours, features=24, first=3, windows=(3, 3, 1)),
-    "gated": lambda colours, **o: GatedPixelCNN(2, colours=colours, **{"features": 12, "windows": (3, 3), **o}),
-    "gated_wide": lambda colours, **o: GatedPixelCNN(2, colours=colours, features=24, windows=(5, 3, 1), hidden=18),
+WINDOWS = {
+    "masked_one": (5,),
+    "masked": (7, 3),
+    "masked_deep": (3, 3, 3, 1),
+    "gated": (3, 3),
+    "gated_wide": (5, 3, 1),
+    "gated_deep": (3, 3, 3, 3),
 }
+"""name: window of every layer. The side of the image is 5, so that reach ends inside it for the shallow ones."""
+
+
+def make(name, colours, features=24):
+    windows = WINDOWS[name]
+    if name.startswith("masked"):
+        return PixelCNN(2, colours=colours, features=features, first=windows[0], windows=windows[1:])
+    return GatedPixelCNN(2, colours=colours, features=features, windows=windows, hidden=18)
 
 
 def jacobian(network, shape, dtype=jnp.float32, seed=0):
-    """|d output of sub-pixel i / d sub-pixel j|, largest over the outputs of i: [n, n] in raster order."""
+    """|d output of sub-pixel i / d sub-pixel j|, the largest over outputs and eight images: [n, n] in raster order."""
     model = network.model if dtype == jnp.float32 else compute_in(network.model, dtype)
-    x = jax.random.normal(jax.random.key(seed), (1, *shape))
+    # Several images: at one, all relus of a colour may be at rest.
+    x = jax.random.normal(jax.random.key(seed), (8, *shape))
     params, state = model.init(jax.random.key(1), x)
     # A start with zero biases leaves relus at rest where the image is blank.
     params = jax.tree.map(lambda p: p + 0.1 * jax.random.normal(jax.random.key(p.size), p.shape), params)
-    full = jax.jacrev(lambda x: model.apply(params, state, x[None])[0][0])(x[0])
+    slopes = jax.jacrev(lambda x: model.apply(params, state, x[None])[0][0])
     n = x[0].size
-    return np.abs(np.asarray(full)).reshape(n, -1, n).max(1)
+    largest = jax.jit(lambda x: jnp.abs(jax.lax.map(slopes, x)).reshape(len(x), n, -1, n).max((0, 2)))
+    return np.asarray(largest(x))
 
 
-@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16], ids=["float32", "bfloat16"])
-@pytest.mark.parametrize("colours", [1, 3])
-@pytest.mark.parametrize("name", NETWORKS)
+@functools.cache
+def found(name, colours, dtype):
+    return jacobian(make(name, colours), (5, 5, colours), dtype)
+
+
+def above(sets, r, c, half, top):
+    """Union of the sets at rows r − half … r − top and columns c − half … c + half."""
+    places = [(r - a, c + k) for a in range(top, half + 1) for k in range(-half, half + 1)]
+    return set().union(*(sets[p] for p in places if p in sets))
+
+
+def left(sets, r, c, half):
+    return set().union(*(sets[r, c - k] for k in range(1, half + 1) if (r, c - k) in sets))
+
+
+def reach(name, side, colours):
+    """What every sub-pixel can depend on, counted with sets from the drawings of van den Oord et al. 2016."""
+    places, groups = [(r, c) for r in range(side) for c in range(side)], range(colours)
+    pixel = {p: {(*p, g) for g in groups} for p in places}
+    vertical, horizontal = pixel, {(*p, g): {(*p, g)} for p in places for g in groups}
+    for i, window in enumerate(WINDOWS[name]):
+        half, first = window // 2, i == 0
+        merged = {p: set().union(*(horizontal[(*p, g)] for g in groups)) for p in places}
+        if name.startswith("masked"):
+            outside = {p: above(merged, *p, half, 1) for p in places}
+        else:
+            vertical = {p: above(vertical, *p, half, 1 if first else 0) for p in places}
+            outside = vertical
+        horizontal = {
+            (*p, g): outside[p]
+            | left(merged, *p, half)
+            | set().union(*(horizontal[(*p, e)] for e in range(g if first else g + 1)))
+            for p in places
+            for g in groups
+        }
+    index = {(*p, g): (p[0] * side + p[1]) * colours + g for p in places for g in groups}
+    table = np.zeros((len(index), len(index)), bool)
+    for target, sources in horizontal.items():
+        table[index[target], [index[source] for source in sources]] = True
+    return table
+
+
+TYPES = {"grey": (1, jnp.float32), "colour": (3, jnp.float32), "colour_bfloat16": (3, jnp.bfloat16)}
+
+
+def cases(test):
+    by_type = pytest.mark.parametrize(("colours", "dtype"), TYPES.values(), ids=TYPES)
+    return pytest.mark.parametrize("name", WINDOWS)(by_type(test))
+
+
+@cases
 def test_the_future_has_no_influence(name, colours, dtype):
-    J = jacobian(NETWORKS[name](colours), (5, 5, colours), dtype)
+    J = found(name, colours, dtype)
     i, j = np.indices(J.shape)
     assert (J[j >= i] == 0.0).all()
-    assert (J[j < i] != 0).any()
+
+
+@cases
+def test_influence_is_exactly_the_reach_counted_by_hand(name, colours, dtype):
+    expected = reach(name, 5, colours)
+    i, j = np.indices(expected.shape)
+    assert not expected[j >= i].any() and expected[j < i].any()
+    np.testing.assert_array_equal(found(name, colours, dtype) != 0.0, expected)
+
+
+@pytest.mark.parametrize("features", [3, 30])
+@pytest.mark.parametrize("kind", ["masked", "gated"])
+def test_the_future_has_no_influence_at_any_width(kind, features):
+    features = 2 * features if kind == "masked" else features
+    J = jacobian(make(kind, 3, features), (4, 4, 3))
+    i, j = np.indices(J.shape)
+    assert (J[j >= i] == 0.0).all() and (J[j < i] != 0).any()
 
 
 @pytest.mark.parametrize("colours", [1, 3])
@@ -83,3 +162,20 @@ def test_a_label_moves_every_output():
     params = jax.tree.map(lambda p: p + 0.1 * jax.random.normal(jax.random.key(p.size), p.shape), params)
     out, _ = network.model.apply(params, {}, x, y)
     assert (out[0] != out[1]).all()
+
+
+@pytest.mark.parametrize("kind", ["A", "B"])
+@pytest.mark.parametrize(("window", "colours"), [(1, 1), (5, 1), (3, 3)])
+def test_masked_convolution_is_a_whole_convolution_with_the_masked_kernel(window, colours, kind):
+    inputs, features = 2 * colours, 4 * colours
+    model = MaskedConv(features, window, colours=colours, kind=kind)
+    x = jax.random.normal(jax.random.key(0), (2, 6, 5, inputs))
+    params, _ = model.init(jax.random.key(1), x)
+    mask = causal_mask(window, inputs, features, colours, kind)
+    expected = conv(x, params["kernel"] * mask, params["bias"], padding="zero")
+    np.testing.assert_allclose(model.apply(params, {}, x)[0], expected, rtol=1e-5, atol=1e-5)
+
+
+def test_bad_masks():
+    with pytest.raises(ValueError, match="mask must be A or B"):
+        causal_mask(3, 1, 1, 1, "C")

@@ -75,9 +75,9 @@ class Config:
 def preset(name: str, spec: DataSpec) -> Config:
     """The configuration of a preset for data like `spec`."""
     optimizer = OptimizerConfig(learning_rate=1e-3, schedule="cosine", warmup_steps=100)
-    train = LoopConfig(batch_size=128, epochs=8.0, eval_every=2.0)
+    train = LoopConfig(batch_size=32, epochs=6.0, eval_every=2.0)
     base = Config(
-        widths=(32, 64), factor_out=False, activation="relu", alpha=0.01, ema=0.998, optimizer=optimizer, train=train
+        steps=8, blocks=0, factor_out=False, activation="relu", alpha=0.01, ema=0.999, optimizer=optimizer, train=train
     )
     if len(spec.shape) == 1:
         train = replace(train, batch_size=256, epochs=100.0, eval_every=20.0)

@@ -95,6 +95,8 @@ LOSSES = {
 """name: (loss, shape of predictions, shape of targets, shape of losses)."""
 
 EXPERIMENTS = {
+    "bias_variance": {"replicas": {"widths": (2, 6), "replicas": 3, "share": 0.5}},
+    "capacity": {"widths": {"widths": (1, 6)}},
     "classify": {"mlp": {"model": "mlp", "widths": (16,), "dropout": 0.1}, "cnn": {"widths": (4, 8), "ema": 0.9}},
     "diffusion": {
         "conditional": {"widths": (8, 8), "heads": 2, "steps": 20, "sample_steps": 3, "guidance": 2.0, "ema": 0.9},
@@ -128,6 +130,7 @@ EXPERIMENTS = {
             "ema": 0.0,
         },
     },
+    "optimizers": {"mlp": {"widths": (16,)}},
     "pixelcnn": {
         "gated": {"features": 8, "windows": (3, 3), "head": "mixture", "components": 2, "conditional": True},
         "masked": {"model": "masked", "features": 8, "windows": (3, 1), "ema": 0.0},

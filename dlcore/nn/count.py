@@ -26,6 +26,13 @@ def convolves(jaxpr: Any) -> bool:
     return any(equation.primitive.name == CONVOLUTION for equation, _ in equations(jaxpr))
 
 
+def loops(jaxpr: Any) -> Iterator[Any]:
+    """The bodies of every `scan` and `while_loop`."""
+    for equation, _ in equations(jaxpr):
+        if equation.primitive.name in ("scan", "while"):
+            yield equation.params.get("jaxpr") or equation.params["body_jaxpr"]
+
+
 def flops(jaxpr: Any) -> int:
     """Floating-point operations of all matrix products and convolutions: two per multiply–add.
 

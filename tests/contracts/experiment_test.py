@@ -5,6 +5,7 @@ import importlib
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from contract_table import EXPERIMENTS
@@ -12,6 +13,7 @@ from jax.sharding import Mesh
 
 from dlcore.data.pipeline import choose
 from dlcore.data.source import load
+from dlcore.nn.count import convolves, loops
 from dlcore.parallel.mesh import global_batch, make_mesh, on_every_device
 from dlcore.parallel.sharding import fsdp, replicate
 from dlcore.train.config import from_json, to_json
@@ -113,6 +115,18 @@ def test_one_device_equals_eight(case, alone, metrics, data):
     for a, b in zip(alone.losses, eight.losses, strict=True):
         np.testing.assert_allclose(a["loss"], b["loss"], rtol=1e-5)
     assert_same(measure(eight, data), metrics)
+
+
+def test_no_convolution_inside_a_loop(alone):
+    batch = jax.ShapeDtypeStruct((1, 16), jnp.int32)
+    programs = [
+        jax.make_jaxpr(alone.engine.program)(alone.engine.like, alone.engine.zeros, alone.engine.resident, batch)
+    ]
+    if alone.experiment.sample:
+        draw = lambda p, s, k: alone.experiment.sample(p, s, k, 4)  # noqa: E731
+        programs.append(jax.make_jaxpr(draw)(alone.state.params, alone.state.state, jax.random.key(0)))
+    for program in programs:
+        assert not any(convolves(body) for body in loops(program)), "on CPU it is many times slower there"
 
 
 def test_streamed_equals_resident(case, alone, data):

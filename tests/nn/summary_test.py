@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from dlcore.networks.cnn import CNN
 from dlcore.nn.combine import compute_in, scan, serial
 from dlcore.nn.conv import Conv
-from dlcore.nn.count import convolves, flops
+from dlcore.nn.count import convolves, flops, loops
 from dlcore.nn.dense import Dense
 from dlcore.nn.pool import GlobalAvgPool
 from dlcore.nn.summary import summarize, table
@@ -33,7 +33,12 @@ def test_loops_count_every_turn():
     assert not convolves(jaxpr)
     inside = scan(Conv(4, 3), 2, unroll=False)
     params, state = inside.init(jax.random.key(0), jnp.ones((1, 5, 5, 4)))
-    assert convolves(jax.make_jaxpr(lambda x: inside.apply(params, state, x)[0])(jnp.ones((1, 5, 5, 4))))
+    unrolled = scan(Conv(4, 3), 2, unroll=True)
+    nested, flat = (
+        jax.make_jaxpr(lambda x, m=m: m.apply(params, state, x)[0])(jnp.ones((1, 5, 5, 4))) for m in (inside, unrolled)
+    )
+    assert convolves(nested) and convolves(flat)
+    assert [convolves(body) for body in loops(nested)] == [True] and not any(convolves(body) for body in loops(flat))
 
 
 def test_mixed_precision_changes_no_path():

@@ -24,7 +24,9 @@ def show(axes: Axes, image: np.ndarray) -> None:
 def rows(labelled: Sequence[tuple[str, np.ndarray]], title: str = "") -> Figure:
     """One line per (label, images [n, h, w, c] in [0, 1]), the label at its left."""
     widest = max(len(images) for _, images in labelled)
-    figure = Figure(figsize=(0.75 * widest + 1.4, 0.78 * len(labelled) + (0.4 if title else 0.1)), layout="constrained")
+    margin = 0.1 + 0.075 * max(len(label) for label, _ in labelled)
+    size = (0.75 * widest + margin, 0.78 * len(labelled) + (0.4 if title else 0.1))
+    figure = Figure(figsize=size, layout="compressed")
     axes = figure.subplots(len(labelled), 1, squeeze=False)[:, 0]
     for ax, (label, images) in zip(axes, labelled, strict=True):
         show(ax, image_grid(images, columns=widest, gap=1))

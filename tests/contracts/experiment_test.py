@@ -23,6 +23,8 @@ from dlcore.train.loop import Engine, make_engine
 from dlcore.types import TrainState
 
 VARIANTS = [(name, variant) for name, variants in EXPERIMENTS.items() for variant in variants]
+FIRST = [(name, next(iter(variants))) for name, variants in EXPERIMENTS.items()]
+"""One variant of every experiment, for what depends on how it reads data and not on its network."""
 
 
 @pytest.fixture(scope="module")
@@ -110,7 +112,7 @@ def _pairs(a, b):
 
 def test_one_device_equals_eight(case, alone, metrics, data):
     # Params in one piece for the first variant of an experiment, split over the devices for the others.
-    rule = replicate if case[1] == next(iter(EXPERIMENTS[case[0]])) else fsdp(min_size=16)
+    rule = replicate if case in FIRST else fsdp(min_size=16)
     eight = train(*case, data, devices=8, rule=rule)
     for a, b in zip(alone.losses, eight.losses, strict=True):
         np.testing.assert_allclose(a["loss"], b["loss"], rtol=1e-5)
@@ -129,6 +131,7 @@ def test_no_convolution_inside_a_loop(alone):
         assert not any(convolves(body) for body in loops(program)), "on CPU it is many times slower there"
 
 
+@pytest.mark.parametrize("case", FIRST, ids="-".join, indirect=True)
 def test_streamed_equals_resident(case, alone, data):
     streamed = train(*case, data, devices=1, kind="grain").state.params
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), alone.state.params, streamed)

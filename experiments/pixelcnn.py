@@ -65,7 +65,7 @@ def preset(name: str, spec: DataSpec) -> Config:
     optimizer = OptimizerConfig(learning_rate=2e-3, schedule="cosine", warmup_steps=200, clip_norm=1.0)
     # Four images are 3,136 predictions: steps count more than their precision.
     train = LoopConfig(batch_size=4, epochs=1.75, eval_every=0.875)
-    base = Config(features=32, windows=(7, 3, 3), components=5, optimizer=optimizer, ema=0.9995, train=train)
+    base = Config(features=32, windows=(11, 3, 3), components=5, optimizer=optimizer, ema=0.9995, train=train)
     if max(spec.shape[:2]) <= 16:
         optimizer = replace(optimizer, learning_rate=3e-3, warmup_steps=50)
         train = replace(train, batch_size=64, epochs=60.0, eval_every=10.0)

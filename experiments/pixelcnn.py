@@ -43,6 +43,8 @@ class Config:
     features: int = 64
     windows: tuple[int, ...] = (7, 3, 3)
     """Window of every layer, odd."""
+    dilations: tuple[int, ...] = ()
+    """Distance of the taps of every layer of the gated network; empty for 1."""
     hidden: int = 0
     """Features of the gated network's head; 0 for twice `features`."""
     head: str = "mixture"
@@ -65,11 +67,15 @@ def preset(name: str, spec: DataSpec) -> Config:
     optimizer = OptimizerConfig(learning_rate=2e-3, schedule="cosine", warmup_steps=200, clip_norm=1.0)
     # Four images are 3,136 predictions: steps count more than their precision.
     train = LoopConfig(batch_size=4, epochs=1.75, eval_every=0.875)
-    base = Config(features=32, windows=(11, 3, 3), components=5, optimizer=optimizer, ema=0.9995, train=train)
+    base = Config(
+        features=32, windows=(11, 3, 3), dilations=(1, 2, 4), components=5, optimizer=optimizer, ema=0.9995, train=train
+    )
     if max(spec.shape[:2]) <= 16:
         optimizer = replace(optimizer, learning_rate=3e-3, warmup_steps=50)
         train = replace(train, batch_size=64, epochs=60.0, eval_every=10.0)
-        base = replace(base, features=32, windows=(5, 3, 3), head="categorical", optimizer=optimizer, train=train)
+        base = replace(
+            base, features=32, windows=(5, 3, 3), dilations=(), head="categorical", optimizer=optimizer, train=train
+        )
     if name == "smoke":
         short = base.train.epochs / 10
         return replace(base, quality_samples=0, train=replace(base.train, epochs=short, eval_every=short))
@@ -78,7 +84,7 @@ def preset(name: str, spec: DataSpec) -> Config:
     if name == "masked":
         # It has no cached sampling: a sheet of samples once, and no comparison of thousands.
         once = replace(base.train, eval_every=base.train.epochs)
-        return replace(base, model="masked", features=2 * base.features, quality_samples=0, train=once)
+        return replace(base, model="masked", dilations=(), features=2 * base.features, quality_samples=0, train=once)
     return base
 
 
@@ -92,6 +98,8 @@ def make_network(config: Config, spec: DataSpec) -> tuple[PixelNetwork, decoder.
     }
     if config.head not in heads:
         raise ValueError(f"head must be mixture or categorical, got {config.head!r}")
+    if config.dilations and config.model == "masked":
+        raise ValueError("dilations belong to model=gated, and model is masked")
     if config.conditional and not (spec.classes and config.model == "gated"):
         raise ValueError("conditional=true needs labelled data and model=gated")
     if config.dtype not in ("float32", "bfloat16"):
@@ -104,7 +112,12 @@ def make_network(config: Config, spec: DataSpec) -> tuple[PixelNetwork, decoder.
     elif config.model == "gated":
         classes = spec.classes if config.conditional else 0
         network = GatedPixelCNN(
-            likelihood.channels, windows=config.windows, hidden=config.hidden, classes=classes or 0, **options
+            likelihood.channels,
+            windows=config.windows,
+            dilations=config.dilations,
+            hidden=config.hidden,
+            classes=classes or 0,
+            **options,
         )
     else:
         raise ValueError(f"model must be gated or masked, got {config.model!r}")

@@ -97,7 +97,7 @@ def MaskedConv(features: int, window: int, *, colours: int = 1, kind: str = "B")
     return Model(init, apply)
 
 
-def _vertical(features: int, window: int, first: bool) -> Model:
+def _vertical(features: int, window: int, first: bool, dilation: int) -> Model:
     """Rows above (layer one), or rows up to the current one of a stack that has only seen rows above."""
     half = window // 2
     height = half if first else half + 1
@@ -108,14 +108,14 @@ def _vertical(features: int, window: int, first: bool) -> Model:
     def apply(
         params: Params, state: State, x: Float[Array, "b h w c"], *, train: bool = False, key: Key | None = None
     ) -> tuple[Float[Array, "b h w f"], State]:
-        padding = [(height if first else height - 1, 0), (half, half)]
-        y = conv(x, params["kernel"], params["bias"], padding=padding)
+        padding = [((height - 1) * dilation + first, 0), (half * dilation, half * dilation)]
+        y = conv(x, params["kernel"], params["bias"], padding=padding, dilation=dilation)
         return y[:, :-1] if first else y, state
 
     return Model(init, apply)
 
 
-def _horizontal(features: int, window: int, colours: int, kind: str) -> Model:
+def _horizontal(features: int, window: int, colours: int, kind: str, dilation: int) -> Model:
     """Pixels to the left, and the current one through a colour mask."""
     reach = window // 2 + 1
 
@@ -128,7 +128,8 @@ def _horizontal(features: int, window: int, colours: int, kind: str) -> Model:
         mask = np.ones((1, reach, x.shape[-1], features), np.float32)
         mask[0, -1] = colour_mask(x.shape[-1], features, colours, kind, parts=2)
         kernel = params["kernel"] * mask.astype(x.dtype)
-        return conv(x, kernel, params["bias"], padding=[(0, 0), (reach - 1, 0)]), state
+        padding = [(0, 0), ((reach - 1) * dilation, 0)]
+        return conv(x, kernel, params["bias"], padding=padding, dilation=(1, dilation)), state
 
     return Model(init, apply)
 
@@ -180,7 +181,9 @@ def gate(x: Float[Array, "*b f"]) -> Float[Array, "*b half"]:
     return jnp.tanh(a) * jax.nn.sigmoid(b)
 
 
-def GatedLayer(features: int, window: int, *, colours: int = 1, first: bool = False, classes: int = 0) -> Model:
+def GatedLayer(
+    features: int, window: int, *, colours: int = 1, first: bool = False, classes: int = 0, dilation: int = 1
+) -> Model:
     """One layer of both stacks, `(vertical, horizontal, label) -> (vertical, horizontal)`.
 
     The vertical stack sees all rows above, the horizontal one the current row and, through `link`, the vertical one;
@@ -200,8 +203,8 @@ def GatedLayer(features: int, window: int, *, colours: int = 1, first: bool = Fa
 
     return compose(
         forward,
-        vertical=_vertical(2 * features, window, first),
-        horizontal=_horizontal(2 * features, window, colours, "A" if first else "B"),
+        vertical=_vertical(2 * features, window, first, dilation),
+        horizontal=_horizontal(2 * features, window, colours, "A" if first else "B", dilation),
         link=_pointwise(2 * features, 1),
         out=_pointwise(features, colours),
         **label,
@@ -215,21 +218,27 @@ def GatedPixelCNN(
     colours: int = 1,
     features: int = 64,
     windows: Sequence[int] = (7, 3, 3),
+    dilations: Sequence[int] = (),
     hidden: int = 0,
     classes: int = 0,
 ) -> PixelNetwork:
     """Gated PixelCNN without a blind spot (van den Oord et al. 2016b), `outputs` numbers per sub-pixel.
 
-    `windows` holds the window of every layer. With `classes` the network takes a label [b] as well and every layer
-    has a bias per class. The head has `hidden` features, twice `features` unless given. Raises `ValueError` for even
-    windows or features that colours do not divide.
+    `windows` holds the window of every layer and `dilations` the distance of its taps, 1 unless given: with windows
+    (11, 3, 3) and dilations (1, 2, 4) a pixel depends on 11 rows above it, instead of 7, for the same work. With
+    `classes` the network takes a label [b] as well and every layer has a bias per class. The head has `hidden`
+    features, twice `features` unless given. Raises `ValueError` for even windows, for a dilated first layer or
+    features that colours do not divide.
     """
+    dilations = tuple(dilations) or (1,) * len(windows)
     if any(window % 2 == 0 for window in windows) or windows[0] < 3:
         raise ValueError(f"windows must be odd and the first at least 3, got {tuple(windows)}")
+    if len(dilations) != len(windows) or dilations[0] != 1 or min(dilations) < 1:
+        raise ValueError(f"dilations must be one per window and start with 1, got {dilations} for {tuple(windows)}")
     names = [f"layer_{i + 1}" for i in range(len(windows))]
     layers = {
-        name: GatedLayer(features, window, colours=colours, first=i == 0, classes=classes)
-        for i, (name, window) in enumerate(zip(names, windows, strict=True))
+        name: GatedLayer(features, window, colours=colours, first=i == 0, classes=classes, dilation=dilation)
+        for i, (name, window, dilation) in enumerate(zip(names, windows, dilations, strict=True))
     }
 
     def forward(call: Call, x: Array, label: Array | None = None) -> Array:
@@ -239,20 +248,24 @@ def GatedPixelCNN(
         return call("head", h)
 
     model = compose(forward, **layers, head=_head(outputs, colours, hidden or 2 * features))
-    return _cached(model, windows, colours, features, classes)
+    return _cached(model, windows, dilations, colours, features, classes)
 
 
-def _cached(model: Model, windows: Sequence[int], colours: int, features: int, classes: int) -> PixelNetwork:
+def _cached(
+    model: Model, windows: Sequence[int], dilations: Sequence[int], colours: int, features: int, classes: int
+) -> PixelNetwork:
     """The gated network as small matrix products: a row of the vertical stack, a pixel of the horizontal one."""
     count = len(windows)
     heights = [w // 2 if i == 0 else w // 2 + 1 for i, w in enumerate(windows)]
-    reaches = [w // 2 + 1 for w in windows]
+    # Rows above, columns at either side and pixels at the left that a layer's cache holds beside the current one.
+    tops = [(height - 1) * d + (i == 0) for i, (height, d) in enumerate(zip(heights, dilations, strict=True))]
+    sides = [window // 2 * d for window, d in zip(windows, dilations, strict=True)]
 
     def start(params: Params, shape: Sequence[int], label: Array | None = None) -> dict[str, Any]:
         b, h, w, c = shape
         widths = [c, *[features] * (count - 1)]
-        up = [jnp.zeros((b, h + heights[i] - 1 + (i == 0), w + 2 * (windows[i] // 2), widths[i])) for i in range(count)]
-        left = [jnp.zeros((b, w + reaches[i] - 1, widths[i])) for i in range(count)]
+        up = [jnp.zeros((b, h + tops[i], w + 2 * sides[i], widths[i])) for i in range(count)]
+        left = [jnp.zeros((b, w + sides[i], widths[i])) for i in range(count)]
         links = [jnp.zeros((b, w, 2 * features)) for _ in range(count)]
         labels = [
             jnp.take(params[f"layer_{i + 1}"]["label"]["embedding"], label, axis=0)
@@ -266,18 +279,17 @@ def _cached(model: Model, windows: Sequence[int], colours: int, features: int, c
         up, links = list(cache["up"]), []
         for i in range(count):
             layer, label = params[f"layer_{i + 1}"], cache["labels"][i]
-            kernel = layer["vertical"]["kernel"]
-            rows = jax.lax.dynamic_slice_in_dim(up[i], r, heights[i], axis=1)
-            width = rows.shape[2] - windows[i] + 1
-            taps = [rows[:, a, k : k + width] for a in range(heights[i]) for k in range(windows[i])]
+            kernel, d = layer["vertical"]["kernel"], dilations[i]
+            rows = jax.lax.dynamic_slice_in_dim(up[i], r, (heights[i] - 1) * d + 1, axis=1)
+            width = rows.shape[2] - 2 * sides[i]
+            taps = [rows[:, a * d, k * d : k * d + width] for a in range(heights[i]) for k in range(windows[i])]
             y = jnp.concatenate(taps, -1) @ kernel.reshape(-1, kernel.shape[-1]) + layer["vertical"]["bias"]
             y = y + label[:, None, : 2 * features]
             if i == 0:
                 y = y + layer["position"]["bias"][r, :, : 2 * features]
             links.append(y @ layer["link"]["kernel"][0, 0] + layer["link"]["bias"])
             if i + 1 < count:
-                side = windows[i + 1] // 2
-                place = (0, r + heights[i + 1] - 1, side, 0)
+                place = (0, r + tops[i + 1], sides[i + 1], 0)
                 up[i + 1] = jax.lax.dynamic_update_slice(up[i + 1], gate(y)[:, None], place)
         return {**cache, "up": up, "links": links, "left": [jnp.zeros_like(h) for h in cache["left"]]}
 
@@ -285,7 +297,7 @@ def _cached(model: Model, windows: Sequence[int], colours: int, features: int, c
         left = list(cache["left"])
         for i in range(count):
             layer, label = params[f"layer_{i + 1}"], cache["labels"][i]
-            patch = jax.lax.dynamic_slice_in_dim(left[i], c, reaches[i], axis=1)
+            patch = jax.lax.dynamic_slice_in_dim(left[i], c, sides[i] + 1, axis=1)[:, :: dilations[i]]
             kernel = layer["horizontal"]["kernel"][0]
             mask = colour_mask(kernel.shape[1], kernel.shape[2], colours, "B" if i else "A", parts=2)
             kernel = kernel.at[-1].multiply(mask)
@@ -296,15 +308,15 @@ def _cached(model: Model, windows: Sequence[int], colours: int, features: int, c
             out = _point(layer["out"], gate(y), colours)
             h = out if i == 0 else patch[:, -1] + out
             if i + 1 < count:
-                place = (0, c + reaches[i + 1] - 1, 0)
+                place = (0, c + sides[i + 1], 0)
                 left[i + 1] = jax.lax.dynamic_update_slice(left[i + 1], h[:, None], place)
         h = _point(params["head"]["hidden"], jax.nn.relu(h), colours)
         return _point(params["head"]["outputs"], jax.nn.relu(h), colours), {**cache, "left": left}
 
     def put(cache: dict[str, Any], r: Array, c: Array, value: Array) -> dict[str, Any]:
-        up, left, side = list(cache["up"]), list(cache["left"]), windows[0] // 2
-        up[0] = jax.lax.dynamic_update_slice(up[0], value[:, None, None], (0, r + heights[0], c + side, 0))
-        left[0] = jax.lax.dynamic_update_slice(left[0], value[:, None], (0, c + reaches[0] - 1, 0))
+        up, left = list(cache["up"]), list(cache["left"])
+        up[0] = jax.lax.dynamic_update_slice(up[0], value[:, None, None], (0, r + tops[0], c + sides[0], 0))
+        left[0] = jax.lax.dynamic_update_slice(left[0], value[:, None], (0, c + sides[0], 0))
         return {**cache, "up": up, "left": left}
 
     return PixelNetwork(model, start, row, pixel, put)

@@ -56,7 +56,7 @@ def test_nll_against_a_hand_table():
 
 CASES = {
     "categorical": (categorical(17), {"features": 12, "windows": (5, 3, 1)}, 1),
-    "mixture": (discretized_logistic(17, 3), {"features": 12, "windows": (3, 3)}, 1),
+    "mixture": (discretized_logistic(17, 3), {"features": 12, "windows": (3, 3, 3), "dilations": (1, 2, 3)}, 1),
     "colours": (categorical(5), {"features": 12, "windows": (3, 3), "colours": 3}, 3),
     "label": (categorical(5), {"features": 12, "windows": (3, 3), "classes": 4}, 1),
 }

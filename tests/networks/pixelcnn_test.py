@@ -18,15 +18,20 @@ WINDOWS = {
     "gated": (3, 3),
     "gated_wide": (5, 3, 1),
     "gated_deep": (3, 3, 3, 3),
+    "gated_dilated": (3, 3, 3),
 }
 """name: window of every layer. The side of the image is 5, so that reach ends inside it for the shallow ones."""
+
+DILATIONS = {"gated_dilated": (1, 2, 1)}
 
 
 def make(name, colours, features=24):
     windows = WINDOWS[name]
     if name.startswith("masked"):
         return PixelCNN(2, colours=colours, features=features, first=windows[0], windows=windows[1:])
-    return GatedPixelCNN(2, colours=colours, features=features, windows=windows, hidden=18)
+    return GatedPixelCNN(
+        2, colours=colours, features=features, windows=windows, dilations=DILATIONS.get(name, ()), hidden=18
+    )
 
 
 def jacobian(network, shape, dtype=jnp.float32, seed=0):
@@ -48,14 +53,14 @@ def found(name, colours, dtype):
     return jacobian(make(name, colours), (5, 5, colours), dtype)
 
 
-def above(sets, r, c, half, top):
-    """Union of the sets at rows r − half … r − top and columns c − half … c + half."""
-    places = [(r - a, c + k) for a in range(top, half + 1) for k in range(-half, half + 1)]
+def above(sets, r, c, half, top, d=1):
+    """Union of the sets at rows r − half·d … r − top·d and columns c − half·d … c + half·d, every d-th."""
+    places = [(r - a * d, c + k * d) for a in range(top, half + 1) for k in range(-half, half + 1)]
     return set().union(*(sets[p] for p in places if p in sets))
 
 
-def left(sets, r, c, half):
-    return set().union(*(sets[r, c - k] for k in range(1, half + 1) if (r, c - k) in sets))
+def left(sets, r, c, half, d=1):
+    return set().union(*(sets[r, c - k * d] for k in range(1, half + 1) if (r, c - k * d) in sets))
 
 
 def reach(name, side, colours):
@@ -64,16 +69,16 @@ def reach(name, side, colours):
     pixel = {p: {(*p, g) for g in groups} for p in places}
     vertical, horizontal = pixel, {(*p, g): {(*p, g)} for p in places for g in groups}
     for i, window in enumerate(WINDOWS[name]):
-        half, first = window // 2, i == 0
+        half, first, d = window // 2, i == 0, DILATIONS.get(name, (1,) * 9)[i]
         merged = {p: set().union(*(horizontal[(*p, g)] for g in groups)) for p in places}
         if name.startswith("masked"):
             outside = {p: above(merged, *p, half, 1) for p in places}
         else:
-            vertical = {p: above(vertical, *p, half, 1 if first else 0) for p in places}
+            vertical = {p: above(vertical, *p, half, 1 if first else 0, d) for p in places}
             outside = vertical
         horizontal = {
             (*p, g): outside[p]
-            | left(merged, *p, half)
+            | left(merged, *p, half, d)
             | set().union(*(horizontal[(*p, e)] for e in range(g if first else g + 1)))
             for p in places
             for g in groups
@@ -153,6 +158,9 @@ def test_mask_by_hand():
 def test_bad_windows():
     with pytest.raises(ValueError, match="windows must be odd"):
         GatedPixelCNN(1, windows=(7, 2))
+    for dilations in [(2, 1), (1,), (1, 0)]:
+        with pytest.raises(ValueError, match="dilations must be one per window"):
+            GatedPixelCNN(1, windows=(7, 3), dilations=dilations)
 
 
 def test_a_label_moves_every_output():

@@ -1,9 +1,11 @@
 """Pooling (lecture 14.6–14.7)."""
 
+import functools
 from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from dlcore.nn.window import Padding, pad_widths, per_axis
@@ -21,7 +23,12 @@ def max_pool(
     """
     sizes, strides, widths = _geometry(x, window, stride, padding)
     if (tiles := _tiles(x, sizes, strides, widths)) is not None:
-        return tiles.max(axis=tuple(range(2, tiles.ndim - 1, 2)))
+        for axis in range(tiles.ndim - 2, 1, -2):
+            cells = [jax.lax.index_in_dim(tiles, i, axis, keepdims=False) for i in range(tiles.shape[axis])]
+            # The gradient of `max` over an axis looks for the maximum among values that a compiler may have computed
+            # anew with another rounding: then it finds none and divides 0 by 0. That of a pair has no division.
+            tiles = functools.reduce(jnp.maximum, cells)
+        return tiles
     return _reduce(x, -jnp.inf, jax.lax.max, sizes, strides, widths)
 
 
@@ -43,8 +50,9 @@ def global_avg_pool(x: Float[Array, "b *space c"]) -> Float[Array, "b c"]:
 
 
 def global_max_pool(x: Float[Array, "b *space c"]) -> Float[Array, "b c"]:
-    """Maximum over all positions."""
-    return x.max(axis=tuple(range(1, x.ndim - 1)))
+    """Maximum over all positions; the gradient goes to the first of equals."""
+    flat = x.reshape(x.shape[0], -1, x.shape[-1])
+    return jnp.take_along_axis(flat, flat.argmax(1, keepdims=True), axis=1)[:, 0]
 
 
 def adaptive_avg_pool(x: Float[Array, "b *space c"], size: Window) -> Float[Array, "b *size c"]:
@@ -78,7 +86,8 @@ def _tiles(x: Array, sizes: Sequence[int], strides: Sequence[int], widths: Seque
 def _reduce(
     x: Array, start: float, operation: Callable, sizes: Sequence[int], strides: Sequence[int], widths: Sequence
 ) -> Array:
-    start = jnp.array(start, x.dtype)
+    # A NumPy constant: JAX knows the gradient of the maximum and of the sum by their neutral element.
+    start = np.array(start, x.dtype)
     return jax.lax.reduce_window(x, start, operation, (1, *sizes, 1), (1, *strides, 1), ((0, 0), *widths, (0, 0)))
 
 

@@ -1,0 +1,52 @@
+"""min ‖Ax − b‖² in closed form, A the `matrix` and b the `target` (lecture 4.3.1)."""
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+
+def solve_qr(matrix: Float[Array, "m n"], target: Float[Array, " m"]) -> Float[Array, " n"]:
+    """x = R⁻¹Qᵀb with A = QR, for m ≥ n and independent columns.
+
+    Raises `ValueError` when a column of A depends on the others (|R_ii| below machine precision · max(m, n) · the
+    largest), where `solve_svd` still answers. Needs concrete values for that: not for use under jit.
+    """
+    rows, columns = matrix.shape
+    if rows < columns:
+        raise ValueError(f"solve_qr: {rows} equations for {columns} unknowns; use solve_svd for the smallest solution")
+    Q, R = jnp.linalg.qr(matrix)
+    sizes = np.abs(np.diagonal(R))
+    if not sizes.min() > rank_tolerance(matrix) * sizes.max():
+        raise ValueError(
+            f"solve_qr: A is singular to working precision, column {int(sizes.argmin())} depends on the others; "
+            "use solve_svd or solve_ridge"
+        )
+    return jnp.linalg.solve(R, Q.T @ target)
+
+
+def solve_svd(
+    matrix: Float[Array, "m n"], target: Float[Array, " m"], *, rcond: float | None = None
+) -> Float[Array, " n"]:
+    """x = A⁺b, of all minimisers the smallest, for any rank.
+
+    Singular values up to `rcond` times the largest count as 0; by default machine precision · max(m, n).
+    """
+    U, sizes, V = jnp.linalg.svd(matrix, full_matrices=False)
+    kept = sizes > (rank_tolerance(matrix) if rcond is None else rcond) * sizes[0]
+    return V.T @ (jnp.where(kept, 1 / jnp.where(kept, sizes, 1.0), 0.0) * (U.T @ target))
+
+
+def solve_ridge(matrix: Float[Array, "m n"], target: Float[Array, " m"], alpha: float) -> Float[Array, " n"]:
+    """The minimiser (AᵀA + αI)⁻¹Aᵀb of ‖Ax − b‖² + α‖x‖², by the singular values of A (Tikhonov).
+
+    AᵀA, whose condition is the square of A's, is never formed. Raises `ValueError` unless α > 0.
+    """
+    if not alpha > 0:
+        raise ValueError(f"solve_ridge: alpha must be positive, got {alpha}; use solve_svd for alpha = 0")
+    U, sizes, V = jnp.linalg.svd(matrix, full_matrices=False)
+    return V.T @ (sizes / (sizes**2 + alpha) * (U.T @ target))
+
+
+def rank_tolerance(matrix: Float[Array, "m n"]) -> float:
+    """Relative size below which a singular value of A is rounding: machine precision · max(m, n)."""
+    return float(jnp.finfo(matrix.dtype).eps) * max(matrix.shape)

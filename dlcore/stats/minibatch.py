@@ -1,0 +1,72 @@
+"""The mini-batch gradient as an estimator: its exact mean and covariance over all batches (lecture 6.1–6.2).
+
+Per-example gradients are the rows of a matrix g [n, d]; a mini-batch gradient is the mean of k of them.
+"""
+
+import itertools
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, Float, Int
+
+from dlcore.types import Params
+
+LARGEST = 10**7
+"""Most examples, over all batches, that are enumerated."""
+
+
+class BatchMoments(NamedTuple):
+    """Mean and covariance of the mini-batch gradient over the choice of the batch."""
+
+    mean: Float[Array, " d"]
+    covariance: Float[Array, "d d"]
+
+
+def per_example_gradients(
+    loss: Callable[[Params, Any], Float[Array, ""]], params: Params, examples: Any
+) -> Float[Array, "n d"]:
+    """Rows ∇_θ loss(θ, example_i), θ flattened; `examples` is a tree of arrays with a common leading axis."""
+    gradient = jax.vmap(jax.grad(loss), (None, 0))(params, examples)
+    return jax.vmap(lambda tree: ravel_pytree(tree)[0])(gradient)
+
+
+def batches(n: int, k: int, *, replace: bool = False) -> Int[np.ndarray, "count k"]:
+    """All C(n, k) sets of k of n examples; with `replace` all nᵏ sequences. Each is equally likely as a mini-batch.
+
+    Raises `ValueError` for k outside 1 … n (with `replace`: below 1), or more than `LARGEST` numbers.
+    """
+    if not (k >= 1 and (replace or k <= n)):
+        raise ValueError(f"batches: {k} of {n} examples cannot be drawn")
+    count = n**k if replace else math.comb(n, k)
+    if count * k > LARGEST:
+        raise ValueError(f"batches: {count} batches of {k} are too many to enumerate; see predicted_covariance")
+    chosen = itertools.product(range(n), repeat=k) if replace else itertools.combinations(range(n), k)
+    return np.fromiter(itertools.chain.from_iterable(chosen), np.int32, count * k).reshape(count, k)
+
+
+def batch_moments(gradients: Float[Array, "n d"], k: int, *, replace: bool = False) -> BatchMoments:
+    """Exact mean and covariance of the mini-batch gradient, by enumeration of every batch of k.
+
+    The mean is the full gradient, Σ_i g_i/n: the estimate is unbiased. Raises what `batches` raises.
+    """
+    estimates = gradients[batches(len(gradients), k, replace=replace)].mean(1)
+    mean = estimates.mean(0)
+    centred = estimates - mean
+    return BatchMoments(mean, centred.T @ centred / len(estimates))
+
+
+def predicted_covariance(gradients: Float[Array, "n d"], k: int, *, replace: bool = False) -> Float[Array, "d d"]:
+    """Σ/k with replacement, Σ/k · (n − k)/(n − 1) without, Σ = Σ_i (g_i − ḡ)(g_i − ḡ)ᵀ/n (Cochran 1977, theorem 2.2).
+
+    0 for the full batch without replacement. Raises `ValueError` for k outside 1 … n (with `replace`: below 1).
+    """
+    n = len(gradients)
+    if not (k >= 1 and (replace or k <= n)):
+        raise ValueError(f"predicted_covariance: {k} of {n} examples cannot be drawn")
+    centred = gradients - gradients.mean(0)
+    factor = 1.0 if replace or n == 1 else (n - k) / (n - 1)
+    return centred.T @ centred / n / k * factor

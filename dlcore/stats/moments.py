@@ -1,0 +1,65 @@
+"""Expectation, variance and standard deviation under a mass function, a density and samples (lecture 2.11–2.12).
+
+Each takes the values f(x) of what is averaged, so that f is applied by the caller: x itself, x², an indicator.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from dlcore.stats.check import check_pmf
+from dlcore.stats.density import Density, marginalize
+from dlcore.types import Params
+
+
+class Moments(NamedTuple):
+    """E[f], Var[f] = E[(f − E[f])²] and its square root."""
+
+    mean: Float[Array, "..."]
+    variance: Float[Array, "..."]
+    std: Float[Array, "..."]
+
+
+def pmf_moments(values: Float[Array, "..."], probabilities: Float[Array, "..."]) -> Moments:
+    """Moments of f under a mass function p over the same places: E[f] = Σ p f.
+
+    Raises `ValueError` for different shapes or a p that is no distribution (not looked at under jit).
+    """
+    if values.shape != probabilities.shape:
+        raise ValueError(f"pmf_moments: values of shape {values.shape}, probabilities {probabilities.shape}")
+    check_pmf(probabilities, "probabilities")
+    return _moments(values, lambda f: (probabilities * f).sum())
+
+
+def density_moments(values: Float[Array, "..."], density: Density) -> Moments:
+    """Moments of f, given at the points of the grid, under a gridded density: E[f] = ∫ p f by the trapezoid rule.
+
+    Raises `ValueError` for different shapes.
+    """
+    if values.shape != density.values.shape:
+        raise ValueError(f"density_moments: values of shape {values.shape}, the density {density.values.shape}")
+    return _moments(values, lambda f: marginalize(density._replace(values=density.values * f), *density.axes).values)
+
+
+def sample_moments(values: Float[Array, "m *s"], *, unbiased: bool = False) -> Moments:
+    """Moments over the first axis; the variance by 1/m, or by 1/(m − 1) if `unbiased`.
+
+    Raises `ValueError` for no sample, or a single one where m − 1 divides.
+    """
+    if len(values) < 1 + unbiased:
+        raise ValueError(f"sample_moments: {len(values)} samples are too few")
+    mean, variance = values.mean(0), values.var(0, ddof=int(unbiased))
+    return Moments(mean, variance, jnp.sqrt(variance))
+
+
+def log_likelihood(log_prob: Callable[[Params, Any], Array], params: Params, samples: Any) -> Float[Array, ""]:
+    """log p(x₁, …, x_m) = Σ_i log p(x_i) of independent, identically distributed samples, in nats (lecture 2.9)."""
+    return log_prob(params, samples).sum()
+
+
+def _moments(values: Array, expect: Callable[[Array], Array]) -> Moments:
+    mean = expect(values)
+    variance = expect(jnp.square(values - mean))
+    return Moments(mean, variance, jnp.sqrt(variance))

@@ -1,0 +1,313 @@
+"""Bias and variance: the same model trained on many training sets (lecture 3.1–3.5).
+
+./launch/local.sh train --experiment=bias_variance --data=digits
+
+Trained are replicas of a network of one hidden layer, of several widths, all at once: each sees its own random part of
+the training images. The squared error of their probabilities is then bias² + variance over the replicas, to float
+accuracy, with the noise of the labels in the bias². Beside them stand polynomials and ridge regression on a problem
+whose truth is known, and the consistency of estimators.
+"""
+
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from dlcore.data.prepare import scale, standardize
+from dlcore.data.source import Data, DataSpec
+from dlcore.losses.classification import softmax_cross_entropy
+from dlcore.networks.mlp import MLP
+from dlcore.nn.combine import compose
+from dlcore.nn.summary import summarize, table
+from dlcore.optim.build import OptimizerConfig, learning_rate
+from dlcore.optim.build import build as build_optimizer
+from dlcore.report import studies
+from dlcore.stats.estimation import EstimatorStudy, consistency
+from dlcore.stats.estimation import summarize as bias_and_variance
+from dlcore.train import polynomial
+from dlcore.train.config import LoopConfig
+from dlcore.train.experiment import Experiment
+from dlcore.train.updates import gradient_update
+from dlcore.types import Aux, Batch, Key, Mean, Model, Params, State
+
+PRESETS = ("smoke", "default", "full")
+PARTS = ("bias_squared", "variance", "error")
+
+
+@dataclass(frozen=True)
+class Config:
+    """All that defines a run, beside data and seed."""
+
+    widths: tuple[int, ...] = (2, 4, 8, 16, 32, 64)
+    """Hidden widths of the networks."""
+    replicas: int = 10
+    """Networks per width."""
+    share: float = 0.1
+    """Probability of a training image to belong to a replica's training set."""
+    activation: str = "tanh"
+    sets: int = 2000
+    """Training sets of the regression problem."""
+    examples: int = 30
+    """Points in each."""
+    noise: float = 0.4
+    """Standard deviation of its noise."""
+    degree: int = 12
+    """Highest degree of the polynomials."""
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    train: LoopConfig = field(default_factory=LoopConfig)
+
+
+def preset(name: str, spec: DataSpec) -> Config:
+    """The configuration of a preset for data like `spec`."""
+    small = max(spec.shape) <= 16
+    optimizer = OptimizerConfig(learning_rate=1e-2, schedule="cosine")
+    train = LoopConfig(batch_size=64, epochs=100.0 if small else 10.0, eval_every=10.0 if small else 1.0)
+    base = Config(optimizer=optimizer, train=train)
+    if name == "smoke":
+        short = replace(train, epochs=train.epochs / 5, eval_every=train.eval_every / 2)
+        return replace(base, widths=(2, 8, 32), replicas=5, sets=300, train=short)
+    if name == "full":
+        return replace(base, replicas=40, sets=20_000, train=replace(train, epochs=2 * train.epochs))
+    return base
+
+
+def replicate(model: Model, copies: int) -> Model:
+    """Copies of a model without state, started apart and stacked: [b, ...] to [copies, b, ...]."""
+
+    def init(key: Key, x: Any) -> tuple[Params, State]:
+        return jax.vmap(lambda key: model.init(key, x)[0])(jax.random.split(key, copies)), {}
+
+    def apply(params: Params, state: State, x: Any, *, train: bool = False, key: Key | None = None) -> Any:
+        return jax.vmap(lambda params: model.apply(params, {}, x)[0])(params), state
+
+    return Model(init, apply)
+
+
+def make_model(config: Config, spec: DataSpec) -> Model:
+    """All networks side by side: [b, ...] to logits [b, widths, replicas, classes]."""
+    if not spec.classes:
+        raise ValueError(f"bias_variance needs labels, and {spec.name} has none; use digits, for instance")
+    network = functools.partial(MLP, outputs=spec.classes, activation=config.activation)
+    parts = {f"width_{width}": replicate(network((width,)), config.replicas) for width in config.widths}
+    return compose(lambda call, x: jnp.moveaxis(jnp.stack([call(name, x) for name in parts]), 2, 0), **parts)
+
+
+def memberships(values: jax.Array, replicas: int, share: float) -> jax.Array:
+    """Which replicas an example belongs to, bool [b, replicas].
+
+    It is drawn from the stored values of the example, and so the same in every epoch and on any number of devices.
+    """
+    flat = values.reshape(len(values), -1)
+    bits = jax.lax.bitcast_convert_type(flat, jnp.uint32) if flat.dtype == jnp.float32 else flat.astype(jnp.uint32)
+    digest = jnp.sum((bits ^ (bits >> 15)) * (2 * jnp.arange(bits.shape[1], dtype=jnp.uint32) + 1), axis=1)
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(0), digest.astype(jnp.uint32))
+    return jax.vmap(lambda key: jax.random.bernoulli(key, share, (replicas,)))(keys)
+
+
+def make_prepare(spec: DataSpec) -> Any:
+    """Standardised values as `x`, beside what is stored."""
+
+    def prepare(batch: Batch, *, key: Key | None, train: bool) -> Batch:
+        x = batch["point"] if len(spec.shape) == 1 else scale(batch["image"], spec.levels)
+        return {**batch, "x": standardize(x, spec.mean, spec.std)}
+
+    return prepare
+
+
+def build(config: Config, spec: DataSpec) -> Experiment:
+    """Compose networks, their losses on their own examples, optimiser, the decomposition and figures."""
+    model, prepare = make_model(config, spec), make_prepare(spec)
+    total = config.train.total_steps(spec.sizes[0])
+    tx = build_optimizer(config.optimizer, total)
+    stored = "point" if len(spec.shape) == 1 else "image"
+
+    def objective(params: Params, state: State, batch: Batch, *, key: Key | None, train: bool) -> tuple[jax.Array, Aux]:
+        logits = model.apply(params, state, batch["x"])[0]
+        own = memberships(batch[stored], config.replicas, config.share)[:, None]
+        labels = jnp.broadcast_to(batch["label"][:, None, None], logits.shape[:3])
+        nats = softmax_cross_entropy(logits, labels)
+        # A sum, so that every network has the gradient that it would have alone.
+        loss = jnp.where(own, nats, 0.0).sum() / (config.share * len(nats))
+        return loss, Aux(state, {"loss": Mean(loss, jnp.float32(1))})
+
+    names = [f"width_{width}" for width in config.widths]
+
+    def evaluate(params: Params, state: State, batch: Batch, key: Key) -> Mapping[str, Any]:
+        p = jax.nn.softmax(model.apply(params, state, batch["x"])[0])
+        target = jax.nn.one_hot(batch["label"], spec.classes)
+        found = decompose(jnp.moveaxis(p, 2, 0), jnp.broadcast_to(target[:, None], (*p.shape[:2], p.shape[3])))
+        sums = {part: values.sum(-1) for part, values in found.items()}
+        right = (p.argmax(-1) == batch["label"][:, None, None]).mean(-1)
+        return {
+            name: {k: Mean.of(v[:, i], batch["where"]) for k, v in {**sums, "accuracy": right}.items()}
+            for i, name in enumerate(names)
+        }
+
+    def summary(sums: Mapping[str, Any]) -> dict[str, float]:
+        found = {f"{k}_{name}": float(v.value()) for name, parts in sums.items() for k, v in parts.items()}
+        return {"brier": float(np.mean([found[f"error_{name}"] for name in names])), **found}
+
+    experiment = Experiment(
+        init=lambda key, batch: model.init(key, batch["x"]),
+        updates=(gradient_update(objective, tx),),
+        optimizers={"params": tx},
+        prepare=prepare,
+        evaluate=evaluate,
+        summarize=summary,
+        monitor=("brier", "min"),
+        learning_rates={"learning_rate": learning_rate(config.optimizer, total)},
+        describe=lambda: table(summarize(model, jax.ShapeDtypeStruct((1, *spec.shape), jnp.float32))),
+        anchors=lambda data: study_metrics(config),
+        figures=lambda params, state, data: {},
+    )
+
+    def figures(params: Params, state: State, data: Data) -> dict[str, Any]:
+        return {"networks": draw_networks(config, experiment, params, state, data), **draw_study(config)}
+
+    return experiment._replace(figures=figures)
+
+
+def decompose(predictions: jax.Array, target: jax.Array) -> dict[str, jax.Array]:
+    """bias², variance and squared error of predictions [sets, ...] at every point, by the names in `PARTS`."""
+    found: EstimatorStudy = bias_and_variance(predictions, target)
+    return dict(zip(PARTS, (jnp.square(found.bias), found.variance, found.mse), strict=True))
+
+
+class Regression(NamedTuple):
+    """Predictions [sets, fits, points] over repeated training sets; what they decompose to, means over the points."""
+
+    grid: np.ndarray
+    truth: np.ndarray
+    penalties: np.ndarray
+    polynomials: np.ndarray
+    ridge: np.ndarray
+    by_degree: Mapping[str, np.ndarray]
+    by_penalty: Mapping[str, np.ndarray]
+
+
+@functools.lru_cache(maxsize=2)
+def regression(config: Config) -> Regression:
+    """Polynomials of every degree, and ridge regression at the highest, on the same training sets, in float64."""
+    penalties = np.logspace(-3, 2, 11)
+    with jax.enable_x64(True):
+        grid = jnp.linspace(-1.0, 1.0, 101)
+        truth = polynomial.truth(grid)
+
+        def one(key: Key) -> tuple[jax.Array, jax.Array]:
+            x, y = polynomial.problem(key, config.examples, config.noise)
+            plain = polynomial.fit_degrees(x, y, config.degree)
+            ridge = polynomial.fit_ridge(x, y, config.degree, jnp.asarray(penalties))
+            return polynomial.predict(plain, grid), polynomial.predict(ridge, grid)
+
+        keys = jax.random.split(jax.random.key(0), config.sets)
+        plain, ridge = jax.jit(jax.vmap(one))(keys)
+        parts = []
+        for fits in (plain, ridge):
+            found = decompose(fits, jnp.broadcast_to(truth, fits.shape[1:]))
+            parts.append({name: np.asarray(values.mean(-1)) for name, values in found.items()})
+        arrays = [np.asarray(a) for a in (grid, truth, penalties, plain, ridge)]
+    return Regression(*arrays, *parts)
+
+
+SIZES = (4, 8, 16, 32, 64, 128, 256, 512)
+EPSILON = 0.25
+
+
+ESTIMATORS = (
+    "1/m variance (biased by −σ²/m)",
+    "1/(m − 1) variance",
+    "(x₁ − x₂)²/2: unbiased, not consistent",
+)
+
+
+def variances(sample: jax.Array) -> jax.Array:
+    """The three estimates in the order of `ESTIMATORS`."""
+    return jnp.stack([sample.var(), sample.var(ddof=1), jnp.square(sample[0] - sample[1]) / 2])
+
+
+def standard_normal(key: Key, m: int) -> jax.Array:
+    """A sample whose variance is 1."""
+    return jax.random.normal(key, (m,))
+
+
+def study_metrics(config: Config) -> dict[str, float]:
+    """What the study beside the trained networks found; `identity_error` is the largest |MSE − bias² − variance|."""
+    found = regression(config)
+    both = (found.by_degree, found.by_penalty)
+    gap = max(float(np.abs(d["error"] - d["bias_squared"] - d["variance"]).max()) for d in both)
+    return {
+        "polynomial_best_degree": float(found.by_degree["error"].argmin()),
+        "polynomial_best_error": float(found.by_degree["error"].min()),
+        "ridge_best_penalty": float(found.penalties[found.by_penalty["error"].argmin()]),
+        "ridge_best_error": float(found.by_penalty["error"].min()),
+        "identity_error": gap,
+    }
+
+
+def draw_networks(config: Config, experiment: Experiment, params: Params, state: State, data: Data) -> Any:
+    """Bias² and variance of the trained networks on the test split."""
+    found = experiment.summarize(split_sums(experiment, params, state, data))
+    curves = {part: np.array([found[f"{part}_width_{width}"] for width in config.widths]) for part in PARTS}
+    return studies.bias_variance(
+        config.widths,
+        **curves,
+        xlabel="hidden units",
+        ylabel="squared error of the probabilities",
+        base=2,
+        title=f"{config.replicas} networks per width, each on {config.share:.0%} of {data.spec.name}",
+    )
+
+
+def split_sums(experiment: Experiment, params: Params, state: State, data: Data) -> Any:
+    """The sums of `evaluate` over the test split."""
+
+    @jax.jit
+    def sums(batch: Batch) -> Any:
+        batch = experiment.prepare({**batch, "where": jnp.ones(len(batch["label"]), bool)}, key=None, train=False)
+        return experiment.evaluate(params, state, batch, jax.random.key(0))
+
+    chunks = np.array_split(np.arange(data.test.size), -(-data.test.size // 2000))
+    found = [sums(data.test.read(chunk)) for chunk in chunks]
+    return functools.reduce(lambda a, b: jax.tree.map(jnp.add, a, b), found)
+
+
+def draw_study(config: Config) -> dict[str, Any]:
+    """Polynomials and ridge regression over repeated training sets, and estimators of a variance."""
+    found = regression(config)
+    best, strong = int(found.by_degree["error"].argmin()), int(found.by_penalty["error"].argmin())
+    beyond = consistency(jax.random.key(0), standard_normal, variances, jnp.ones(3), SIZES, EPSILON, 4000)
+    repeated = f"{config.sets} training sets of {config.examples} points"
+    fits = {f"degree {d}": found.polynomials[:, d] for d in dict.fromkeys((1, best, config.degree))}
+    ridge = {
+        f"degree {config.degree}, α = {found.penalties[i]:.3g}": found.ridge[:, i]
+        for i in dict.fromkeys((0, strong, len(found.penalties) - 1))
+    }
+    return {
+        "polynomials": studies.bias_variance(
+            range(config.degree + 1),
+            **found.by_degree,
+            xlabel="degree of the polynomial",
+            noise=config.noise**2,
+            title=f"least squares, {repeated}",
+        ),
+        "ridge": studies.bias_variance(
+            found.penalties,
+            **found.by_penalty,
+            xlabel="ridge penalty α (less capacity to the right)",
+            noise=config.noise**2,
+            base=10,
+            title=f"ridge regression of degree {config.degree}, {repeated}",
+        ),
+        "polynomial_fits": studies.spread(found.grid, found.truth, fits),
+        "ridge_fits": studies.spread(found.grid, found.truth, ridge),
+        "consistency": studies.consistency(
+            SIZES,
+            dict(zip(ESTIMATORS, np.asarray(beyond).T, strict=True)),
+            EPSILON,
+            title="estimators of the variance of a normal distribution, θ = 1",
+        ),
+    }

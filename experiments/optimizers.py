@@ -1,0 +1,324 @@
+"""Optimisers: a race on surfaces, studies of rate, batch size and momentum on a network, its Hessian's spectrum.
+
+./launch/local.sh train --experiment=optimizers --data=digits
+
+A multi-layer perceptron is trained as by classify; after that the figures are drawn (lecture 4–7). The studies train
+many small copies at once with vmap on the training split alone; the spectrum is that of the trained network.
+"""
+
+import functools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from dlcore.data.prepare import scale, standardize
+from dlcore.data.source import Data, DataSpec
+from dlcore.losses.classification import softmax_cross_entropy
+from dlcore.losses.supervised import supervised
+from dlcore.networks.mlp import MLP
+from dlcore.nn.summary import summarize, table
+from dlcore.optim import surfaces
+from dlcore.optim.build import OptimizerConfig, learning_rate
+from dlcore.optim.build import build as build_optimizer
+from dlcore.optim.cma import cma
+from dlcore.optim.curvature import hvp
+from dlcore.optim.descent import gradient_descent, momentum, nesterov, transformed
+from dlcore.optim.lanczos import Density, extreme_eigenvalues, smooth, spectral_density
+from dlcore.optim.minimize import Method, Run, run
+from dlcore.optim.newton import damped_newton
+from dlcore.optim.transforms import adam
+from dlcore.report import optimizers as figures
+from dlcore.train import metrics
+from dlcore.train.config import LoopConfig
+from dlcore.train.experiment import Experiment
+from dlcore.train.updates import gradient_update
+from dlcore.types import Batch, Key, Mean, Model, Params, State
+
+PRESETS = ("smoke", "default", "full")
+EVERY = 5
+"""Steps between two measurements of a study's loss."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """All that defines a run, beside data and seed."""
+
+    widths: tuple[int, ...] = (64, 32)
+    """Hidden widths of the network."""
+    activation: str = "tanh"
+    """Smooth, so that the Hessian exists everywhere."""
+    race_steps: int = 400
+    """Steps of the first-order methods on the surfaces."""
+    study_examples: int = 1024
+    """Training examples that the studies and the spectrum use."""
+    study_steps: int = 300
+    study_batch: int = 64
+    rates: tuple[float, ...] = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
+    alphas: tuple[float, ...] = (0.0, 0.5, 0.9, 0.97)
+    batch_sizes: tuple[int, ...] = (1, 4, 16, 64, 256)
+    batch_rate: float = 0.1
+    """Learning rate of the study of batch sizes."""
+    lanczos_steps: int = 100
+    probes: int = 6
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    train: LoopConfig = field(default_factory=LoopConfig)
+
+
+def preset(name: str, spec: DataSpec) -> Config:
+    """The configuration of a preset for data like `spec`."""
+    optimizer = OptimizerConfig(name="momentum", learning_rate=0.1, schedule="cosine", momentum=0.9)
+    base = Config(optimizer=optimizer, train=LoopConfig(batch_size=64, epochs=60.0, eval_every=10.0))
+    if name == "smoke":
+        return replace(
+            base,
+            widths=(32,),
+            race_steps=200,
+            study_examples=512,
+            study_steps=60,
+            study_batch=32,
+            rates=(0.003, 0.03, 0.3, 3.0),
+            alphas=(0.0, 0.9),
+            batch_sizes=(1, 8, 64),
+            lanczos_steps=40,
+            probes=2,
+            train=replace(base.train, epochs=10.0, eval_every=5.0),
+        )
+    if name == "full":
+        return replace(base, widths=(128, 64), study_steps=1500, lanczos_steps=150, probes=12)
+    return base
+
+
+def make_prepare(spec: DataSpec) -> Any:
+    """Pixels to standardised floats."""
+
+    def prepare(batch: Batch, *, key: Key | None, train: bool) -> Batch:
+        return {**batch, "image": standardize(scale(batch["image"], spec.levels), spec.mean, spec.std)}
+
+    return prepare
+
+
+def build(config: Config, spec: DataSpec) -> Experiment:
+    """Compose network, loss, optimiser, metrics and figures."""
+    if not spec.classes or len(spec.shape) != 3:
+        raise ValueError(f"optimizers needs labelled images, and {spec.name} has none; use digits, for instance")
+    model, prepare = MLP(config.widths, spec.classes, activation=config.activation), make_prepare(spec)
+    total = config.train.total_steps(spec.sizes[0])
+    tx = build_optimizer(config.optimizer, total)
+
+    def evaluate(params: Params, state: State, batch: Batch, key: Key) -> Mapping[str, Any]:
+        logits, labels, where = model.apply(params, state, batch["image"])[0], batch["label"], batch["where"]
+        return {
+            "nll_nats": Mean.of(softmax_cross_entropy(logits, labels), where),
+            "accuracy": Mean.of(metrics.correct(logits, labels), where),
+        }
+
+    return Experiment(
+        init=lambda key, batch: model.init(key, batch["image"]),
+        updates=(gradient_update(supervised(model, softmax_cross_entropy, {"accuracy": metrics.correct}), tx),),
+        optimizers={"params": tx},
+        prepare=prepare,
+        evaluate=evaluate,
+        summarize=lambda sums: {name: float(mean.value()) for name, mean in sums.items()},
+        monitor=("nll_nats", "min"),
+        learning_rates={"learning_rate": learning_rate(config.optimizer, total)},
+        describe=lambda: table(summarize(model, jax.ShapeDtypeStruct((1, *spec.shape), jnp.float32))),
+        figures=lambda params, state, data: draw(config, model, prepare, params, data),
+    )
+
+
+def draw(config: Config, model: Model, prepare: Any, params: Params, data: Data) -> dict[str, Any]:
+    """All figures: of the surfaces, of many small trainings, of the trained network's curvature."""
+    rows = prepare(data.train.read(np.arange(min(config.study_examples, data.train.size))), key=None, train=False)
+    x, y = jnp.asarray(rows["image"]), jnp.asarray(rows["label"])
+
+    def losses(params: Params, x: jax.Array, y: jax.Array) -> jax.Array:
+        return softmax_cross_entropy(model.apply(params, {}, x)[0], y)
+
+    start = model.init(jax.random.key(0), x)[0]
+    studies = functools.partial(train_many, losses, start, x, y, steps=config.study_steps)
+    return {
+        **race_figures(config.race_steps),
+        "descent": descent_figure(),
+        **rate_figures(config, studies, float(losses(start, x, y).mean())),
+        "batch_size": batch_figure(config, studies, lambda p: losses(p, x[:256], y[:256]), params),
+        "spectrum": spectrum_figure(config, lambda p, x, y: losses(p, x, y).mean(), params, x, y),
+    }
+
+
+RACERS: dict[str, tuple[Callable[[Any], Method], float]] = {
+    "gradient descent": (gradient_descent, 1.0),
+    "momentum, α = 0.9": (momentum, 1.0),
+    "Nesterov, α = 0.9": (nesterov, 1.0),
+    "Adam, ε = 0.1": (lambda rate: transformed(adam(0.1)), 1.0),
+    "damped Newton": (lambda rate: damped_newton(), 0.1),
+    "CMA-ES": (lambda rate: cma(0.3), 0.3),
+}
+"""name: (method from the surface's learning rate, its share of the steps)."""
+
+TRACKS = {
+    "ill-conditioned bowl": (surfaces.quadratic((1.0, 20.0), seed=3), 0.02),
+    "Rosenbrock": (surfaces.rosenbrock(), 1e-3),
+    "Himmelblau": (surfaces.himmelblau(), 5e-3),
+    "saddle": (surfaces.saddle(), 0.05),
+}
+"""name: (surface, learning rate)."""
+
+
+def race_figures(steps: int) -> dict[str, Any]:
+    """Every method on every surface: the ways over contours, and f − f* against evaluations."""
+    tracks = [surface for surface, _ in TRACKS.values()]
+    starts = jnp.asarray(np.stack([surface.start for surface in tracks]), jnp.float32)
+    rates = jnp.asarray([rate for _, rate in TRACKS.values()])
+
+    def one(make: Callable[[Any], Method], steps: int, i: jax.Array, x0: jax.Array, rate: jax.Array) -> Run:
+        def f(x: jax.Array) -> jax.Array:
+            return jax.lax.switch(i, [surface.f for surface in tracks], x)
+
+        return run(make(rate), f, x0, steps=steps, gradient_tolerance=1e-5, step_tolerance=1e-6, key=jax.random.key(1))
+
+    ways = {}
+    for name, (make, share) in RACERS.items():
+        race = jax.jit(jax.vmap(functools.partial(one, make, max(int(share * steps), 10))))
+        ways[name] = jax.tree.map(np.asarray, race(jnp.arange(len(tracks)), starts, rates))
+
+    panels, gaps = [], {}
+    for i, (title, surface) in enumerate(zip(TRACKS, tracks, strict=True)):
+        upto = {name: slice(int(way.steps[i]) + 1) for name, way in ways.items()}
+        panels.append(panel_of(title, surface, {n: ways[n].trace.points[i][s] for n, s in upto.items()}))
+        gaps[title] = {
+            n: (ways[n].trace.evaluations[i][s], ways[n].trace.values[i][s] - surface.value) for n, s in upto.items()
+        }
+    return {"race": figures.paths(panels), "race_values": figures.race(gaps)}
+
+
+def panel_of(title: str, surface: surfaces.Surface, paths: Mapping[str, np.ndarray], size: int = 160) -> figures.Panel:
+    """A surface on a grid with ways over it."""
+    axes = [np.linspace(a, b, size, dtype=np.float32) for a, b in zip(surface.low, surface.high, strict=True)]
+    points = np.stack(np.meshgrid(*axes), -1)
+    values = np.asarray(jax.jit(jax.vmap(jax.vmap(surface.f)))(points))
+    return figures.Panel(title, surface.low, surface.high, values, surface.value, surface.minima, paths)
+
+
+def descent_figure() -> Any:
+    """Gradient descent on a quadratic: too small, good, near the edge, beyond it."""
+    surface, edge = surfaces.quadratic((1.0, 10.0), seed=3), 0.2
+    rates = {"too small": 0.005, "good": 2 / 11, "just below the edge": 0.198, "beyond the edge": 0.206}
+    x0 = jnp.asarray(surface.start * 0.8, jnp.float32)
+    ways = jax.jit(jax.vmap(lambda rate: run(gradient_descent(rate), surface.f, x0, steps=40).trace.points))(
+        jnp.asarray(list(rates.values()))
+    )
+    paths = {f"{name}, ε = {rate:.3g}": np.asarray(w) for (name, rate), w in zip(rates.items(), ways, strict=True)}
+    return figures.descent_rates(panel_of("quadratic, λ = 1, 10", surface, paths), edge)
+
+
+def train_many(
+    losses: Callable[..., jax.Array],
+    start: Params,
+    x: jax.Array,
+    y: jax.Array,
+    settings: list[tuple[float, float, int]],
+    *,
+    steps: int,
+) -> np.ndarray:
+    """Trainings by momentum from one start with settings (ε, α, batch size), at once: losses [settings, steps/EVERY].
+
+    A batch is the first k of the largest one, drawn with replacement; the loss is measured every few steps.
+    """
+    largest = max(size for _, _, size in settings)
+
+    def train(
+        start: Params, x: jax.Array, y: jax.Array, rate: jax.Array, alpha: jax.Array, size: jax.Array
+    ) -> jax.Array:
+        weight = (jnp.arange(largest) < size) / size
+
+        def step(carry: tuple[Params, Params], key: Key) -> tuple[tuple[Params, Params], None]:
+            params, velocity = carry
+            batch = jax.random.randint(key, (largest,), 0, len(x))
+            grads = jax.grad(lambda p: losses(p, x[batch], y[batch]) @ weight)(params)
+            velocity = jax.tree.map(lambda v, g: alpha * v - rate * g, velocity, grads)
+            return (jax.tree.map(jnp.add, params, velocity), velocity), None
+
+        def chunk(carry: tuple[Params, Params], keys: Key) -> tuple[tuple[Params, Params], jax.Array]:
+            carry, _ = jax.lax.scan(step, carry, keys)
+            return carry, losses(carry[0], x, y).mean()
+
+        keys = jax.random.split(jax.random.key(0), (max(steps // EVERY, 1), EVERY))
+        return jax.lax.scan(chunk, (start, jax.tree.map(jnp.zeros_like, start)), keys)[1]
+
+    columns = (jnp.asarray(column, jnp.float32) for column in zip(*settings, strict=True))
+    return np.asarray(jax.jit(jax.vmap(train, (None, None, None, 0, 0, 0)))(start, x, y, *columns))
+
+
+def rate_figures(config: Config, studies: Callable[..., np.ndarray], start: float) -> dict[str, Any]:
+    """Learning rates without and with momentum, and the map of both."""
+    pairs = [(rate, alpha, config.study_batch) for alpha in config.alphas for rate in config.rates]
+    found = studies(pairs).reshape(len(config.alphas), len(config.rates), -1)
+    # A run that is above twice where it began has left for good.
+    final = np.where(found[..., -1] < 2 * start, found[..., -1], np.inf)
+    named = {f"α = {alpha:g}": row for alpha, row in zip(config.alphas, final, strict=True)}
+    middle, way = len(config.rates) // 2, EVERY * np.arange(1, found.shape[-1] + 1)
+    return {
+        "learning_rate": figures.learning_rates(config.rates, way, found[0], start, named),
+        "momentum": figures.momentum(config.rates, config.alphas, final, way, found[:, middle], config.rates[middle]),
+    }
+
+
+def batch_figure(
+    config: Config, studies: Callable[..., np.ndarray], losses: Callable[[Params], jax.Array], params: Params
+) -> Any:
+    """Trainings with different batch sizes, and the noise of the gradient at the trained network."""
+    found = studies([(config.batch_rate, 0.0, size) for size in config.batch_sizes])
+    way = EVERY * np.arange(1, found.shape[-1] + 1)
+    return figures.batch_sizes(config.batch_sizes, way, found, gradient_noise(losses, params), config.batch_rate)
+
+
+def gradient_noise(
+    losses: Callable[[Params], jax.Array], params: Params, *, draws: int = 1500
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Sizes k, E‖ĝ_k − g‖² over draws without replacement, σ²/k, and σ²/k · (n − k)/(n − 1) (lecture 6.1–6.2).
+
+    `losses` gives the loss of each of n examples, g is their mean gradient and σ² the mean of ‖g_i − g‖².
+    """
+    jacobian = jax.jit(jax.jacrev(losses))(params)
+    each = np.concatenate([np.asarray(leaf).reshape(len(leaf), -1) for leaf in jax.tree.leaves(jacobian)], 1)
+    apart, count = each - each.mean(0), len(each)
+    gram, rng = apart @ apart.T, np.random.default_rng(0)
+    variance = np.trace(gram) / count
+    sizes = 2 ** np.arange(int(np.log2(count)) + 1)
+    sizes = sizes[sizes < count]
+    subsets = [np.stack([rng.permutation(count)[:k] for _ in range(draws)]) for k in sizes]
+    measured = [np.mean([gram[np.ix_(rows, rows)].sum() for rows in s]) / s.shape[1] ** 2 for s in subsets]
+    return sizes, np.array(measured), variance / sizes, variance / sizes * (count - sizes) / (count - 1)
+
+
+def spectrum_figure(config: Config, loss: Callable[..., jax.Array], params: Params, x: jax.Array, y: jax.Array) -> Any:
+    """The density of the Hessian's eigenvalues at the trained network, and what its largest allows."""
+
+    def product(v: Params, params: Params, x: jax.Array, y: jax.Array) -> Params:
+        return hvp(lambda p: loss(p, x, y), params, v)
+
+    given = (product, params, params, x, y)
+    key, size = jax.random.key(0), sum(leaf.size for leaf in jax.tree.leaves(params))
+    extremes = extreme_eigenvalues(*given, key=key, steps=config.lanczos_steps, tolerance=1e-3)
+    density = spectral_density(*given, key=key, steps=config.lanczos_steps, probes=config.probes)
+    at, values = symlog_density(density, extremes.smallest, extremes.largest)
+    title = f"Hessian of the training loss, {size:,} parameters: descent is stable for ε < 2/λmax"
+    title += f" = {2 / extremes.largest:.2g}"
+    return figures.spectrum(at, values, (extremes.smallest, extremes.largest), title)
+
+
+def symlog_density(
+    density: Density, smallest: float, largest: float, width: float = 0.12
+) -> tuple[np.ndarray, np.ndarray]:
+    """The density over λ, smoothed by a normal on the scale asinh(λ/s), s a thousandth of the largest |λ|."""
+    unit = 1e-3 * max(abs(smallest), abs(largest))
+    nodes = density._replace(nodes=np.arcsinh(density.nodes / unit))
+    ends = np.arcsinh(np.array([min(smallest, -unit), largest]) / unit)
+    t = np.linspace(ends[0] - 4 * width, ends[1] + 4 * width, 800)
+    # Per unit of λ: dt/dλ = 1/√(λ² + s²).
+    at = unit * np.sinh(t)
+    return at, smooth(nodes, t, width) / np.sqrt(at**2 + unit**2)

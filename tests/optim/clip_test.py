@@ -1,0 +1,62 @@
+"""Clipping against optax, and its promises (lecture 10.1)."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dlcore.optim import clip
+
+PARAMS = {"conv": jnp.linspace(-1, 1, 54).reshape(3, 3, 2, 3), "dense": jnp.eye(4, 3) * 1e-5, "bias": jnp.ones(3)}
+
+
+def gradients(seed, scale):
+    rng = np.random.default_rng(seed)
+    return jax.tree.map(lambda p: jnp.asarray(rng.normal(size=p.shape) * scale, jnp.float32), PARAMS)
+
+
+TRANSFORMS = {
+    "value": (clip.clip_by_value(0.3), optax.clip(0.3)),
+    "norm": (clip.clip_by_global_norm(1.5), optax.clip_by_global_norm(1.5)),
+    "adaptive": (clip.clip_adaptively(0.1), optax.adaptive_grad_clip(0.1)),
+}
+APPLY = {name: [jax.jit(lambda g, tx=tx: tx.update(g, tx.init(PARAMS), PARAMS)[0]) for tx in pair]
+         for name, pair in TRANSFORMS.items()}  # fmt: skip
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 1000), st.sampled_from([1e-6, 1e-3, 0.1, 1.0, 1e4]), st.sampled_from(list(TRANSFORMS)))
+def test_clipping_is_optaxs_and_never_exceeds_the_threshold(seed, scale, name):
+    ours, theirs = (apply(gradients(seed, scale)) for apply in APPLY[name])
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-12), ours, theirs)
+    flat = np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(ours)])
+    if name == "value":
+        assert np.abs(flat).max() <= 0.3
+    if name == "norm":
+        assert np.linalg.norm(flat) <= 1.5 * (1 + 1e-5)
+    if name == "adaptive":
+        for leaf, weights in zip(jax.tree.leaves(ours), jax.tree.leaves(PARAMS), strict=True):
+            of = lambda w: np.linalg.norm(np.reshape(w, (-1, w.shape[-1] if w.ndim > 1 else 1)), axis=0)  # noqa: E731
+            assert (of(np.asarray(leaf)) <= 0.1 * np.maximum(of(np.asarray(weights)), 1e-3) * (1 + 1e-5)).all()
+
+
+def test_small_gradients_pass_zeros_stay_zero_and_nan_is_kept():
+    small = gradients(0, 1e-7)
+    for name, (apply, _) in APPLY.items():
+        jax.tree.map(np.testing.assert_array_equal, apply(small), small)
+        jax.tree.map(lambda a: np.testing.assert_array_equal(a, 0), apply(gradients(0, 0.0)))
+        assert np.isnan(apply(gradients(0, np.nan))["bias"]).all(), name
+
+
+def test_direction_is_kept_by_the_norm_and_bad_input_is_said():
+    g = {"a": jnp.asarray([3.0, 0.0]), "b": jnp.asarray([0.0, -4.0])}
+    clipped = clip.clip_by_global_norm(1.0).update(g, ())[0]
+    np.testing.assert_allclose([clipped["a"][0], clipped["b"][1]], [0.6, -0.8], rtol=1e-6)
+    for factory in (clip.clip_by_value, clip.clip_by_global_norm, clip.clip_adaptively):
+        with pytest.raises(ValueError, match="positive"):
+            factory(0.0)
+    with pytest.raises(ValueError, match="with the params"):
+        clip.clip_adaptively(0.1).update(g, ())

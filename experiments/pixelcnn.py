@@ -2,7 +2,7 @@
 
 ./launch/local.sh train --experiment=pixelcnn --data=digits
 ./launch/local.sh train --experiment=pixelcnn --data=fashion_mnist
-./launch/local.sh train --experiment=pixelcnn --data=digits --set=conditional=true
+./launch/local.sh train --experiment=pixelcnn --data=fashion_mnist --set=conditional=false
 """
 
 import functools
@@ -52,7 +52,7 @@ class Config:
     components: int = 10
     """Logistics in the mixture."""
     conditional: bool = False
-    """Whether the class is given: p(x | y)."""
+    """Whether the class is given: the likelihood is that of p(x | y), and −log p(x) at most log(classes) above it."""
     ema: float = 0.0
     dtype: str = "float32"
     """Compute precision: "float32" or "bfloat16"; params are float32 in any case."""
@@ -67,15 +67,14 @@ def preset(name: str, spec: DataSpec) -> Config:
     optimizer = OptimizerConfig(learning_rate=2e-3, schedule="cosine", warmup_steps=200, clip_norm=1.0)
     # Four images are 3,136 predictions: steps count more than their precision.
     train = LoopConfig(batch_size=4, epochs=1.75, eval_every=0.875)
-    base = Config(
-        features=32, windows=(11, 3, 3), dilations=(1, 2, 4), components=5, optimizer=optimizer, ema=0.9995, train=train
-    )
+    common = {"features": 32, "ema": 0.9995}
     if max(spec.shape[:2]) <= 16:
         optimizer = replace(optimizer, learning_rate=3e-3, warmup_steps=50)
         train = replace(train, batch_size=64, epochs=60.0, eval_every=10.0)
-        base = replace(
-            base, features=32, windows=(5, 3, 3), dilations=(), head="categorical", optimizer=optimizer, train=train
-        )
+        base = Config(windows=(5, 3, 3), head="categorical", optimizer=optimizer, train=train, **common)
+    else:
+        layers = {"windows": (11, 3, 3, 3), "dilations": (1, 1, 2, 4), "components": 5}
+        base = Config(conditional=bool(spec.classes), optimizer=optimizer, train=train, **layers, **common)
     if name == "smoke":
         short = base.train.epochs / 10
         return replace(base, quality_samples=0, train=replace(base.train, epochs=short, eval_every=short))
@@ -84,7 +83,8 @@ def preset(name: str, spec: DataSpec) -> Config:
     if name == "masked":
         # It has no cached sampling: a sheet of samples once, and no comparison of thousands.
         once = replace(base.train, eval_every=base.train.epochs)
-        return replace(base, model="masked", dilations=(), features=2 * base.features, quality_samples=0, train=once)
+        plain = {"model": "masked", "conditional": False, "dilations": (), "features": 2 * base.features}
+        return replace(base, **plain, quality_samples=0, train=once)
     return base
 
 

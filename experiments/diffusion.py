@@ -86,11 +86,11 @@ def preset(name: str, spec: DataSpec) -> Config:
     """The configuration of a preset for data like `spec`."""
     optimizer = OptimizerConfig(learning_rate=1e-3, schedule="cosine", warmup_steps=200, floor=0.02, clip_norm=1.0)
     train = LoopConfig(batch_size=32, epochs=3.0, eval_every=1.5)
-    base = Config(widths=(48, 96), patch=2, optimizer=optimizer, train=train)
+    base = Config(widths=(48, 96), patch=2, guidance=2.0, optimizer=optimizer, train=train)
     if max(spec.shape[:2]) <= 16:
         optimizer = replace(optimizer, learning_rate=2e-3, warmup_steps=50)
         train = replace(train, batch_size=64, epochs=100.0, eval_every=20.0)
-        base = replace(base, widths=(32, 64), patch=1, optimizer=optimizer, train=train)
+        base = replace(base, widths=(32, 64), patch=1, guidance=1.0, optimizer=optimizer, train=train)
     if name == "smoke":
         epochs = 4.0 if max(spec.shape[:2]) <= 16 else 0.1
         short = replace(base.train, epochs=epochs, eval_every=epochs / 2)

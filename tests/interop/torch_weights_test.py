@@ -150,7 +150,7 @@ def test_the_names_of_another_architecture_are_refused(name):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_logits_equal_those_of_pytorch(name, tmp_path):
-    torch = pytest.importorskip("torch", reason="needs PyTorch: pip install torch==2.13.0")
+    torch = pytest.importorskip("torch", reason="needs PyTorch: pip install -e '.[torch]'")
     from torch_definitions import DEFINITIONS
 
     net = ARCHITECTURES[name]
@@ -163,7 +163,7 @@ def test_logits_equal_those_of_pytorch(name, tmp_path):
     definition.load_state_dict(tensors, strict=True)
     x = jax.random.normal(jax.random.key(2), (2, *image_shape(net)))
     with torch.no_grad():
-        expected = definition(torch.from_numpy(x.transpose(0, 3, 1, 2)))
+        expected = definition(torch.from_numpy(np.array(x.transpose(0, 3, 1, 2))))
     ours = jax.jit(lambda p, s: net.model.apply(p, s, x)[0])(*read(tmp_path / "net.safetensors", net.names, *like))
     for mine, theirs in zip(jax.tree.leaves(ours), jax.tree.leaves(expected), strict=True):
         theirs = theirs.numpy()

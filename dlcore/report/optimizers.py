@@ -221,7 +221,7 @@ def spectrum(at: np.ndarray, density: np.ndarray, extremes: tuple[float, float],
     axes.plot(at, density, color=BLUE, linewidth=1.2)
     unit = 10 ** np.floor(np.log10(max(map(abs, extremes))) - 2.5)
     axes.set_xscale("symlog", linthresh=unit)
-    powers = unit * 10.0 ** np.arange(5)
+    powers = unit * 10.0 ** np.arange(1, 5)
     ticks = np.concatenate([-powers[::-1], [0], powers])
     axes.set_xticks([tick for tick in ticks if at[0] <= tick <= at[-1]])
     axes.xaxis.set_minor_formatter(NullFormatter())

@@ -128,3 +128,17 @@ def GroupNorm(groups: int, *, epsilon: float = 1e-5, scale: bool = True, bias: b
         return group_norm(x, groups, params.get("scale"), params.get("bias"), epsilon=epsilon), state
 
     return Model(init, apply)
+
+
+def InstanceNorm(*, epsilon: float = 1e-5, scale: bool = True, bias: bool = True) -> Model:
+    """Layer of `group_norm` with one group per channel: over the positions of an example (Ulyanov et al. 2016)."""
+
+    def init(key: Key, x: Input) -> tuple[Params, State]:
+        return _affine(key, x, scale, bias), {}
+
+    def apply(
+        params: Params, state: State, x: Float[Array, "b *space c"], *, train: bool = False, key: Key | None = None
+    ) -> tuple[Float[Array, "b *space c"], State]:
+        return group_norm(x, x.shape[-1], params.get("scale"), params.get("bias"), epsilon=epsilon), state
+
+    return Model(init, apply)

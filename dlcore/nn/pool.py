@@ -24,12 +24,19 @@ def max_pool(
     sizes, strides, widths = _geometry(x, window, stride, padding)
     if (tiles := _tiles(x, sizes, strides, widths)) is not None:
         for axis in range(tiles.ndim - 2, 1, -2):
-            cells = [jax.lax.index_in_dim(tiles, i, axis, keepdims=False) for i in range(tiles.shape[axis])]
-            # The gradient of `max` over an axis looks for the maximum among values that a compiler may have computed
-            # anew with another rounding: then it finds none and divides 0 by 0. That of a pair has no division.
-            tiles = functools.reduce(jnp.maximum, cells)
+            tiles = fold_max(tiles, axis)
         return tiles
     return _reduce(x, -jnp.inf, jax.lax.max, sizes, strides, widths)
+
+
+def fold_max(x: Float[Array, "..."], axis: int) -> Float[Array, "..."]:
+    """Maximum over a short axis, two cells at a time, of whose gradients equal ones get a half each.
+
+    The gradient of `jnp.max` looks for the maximum among values that a compiler may have computed anew with another
+    rounding: then it finds none, and divides 0 by 0. That of a pair has no division.
+    """
+    cells = [jax.lax.index_in_dim(x, i, axis, keepdims=False) for i in range(x.shape[axis])]
+    return functools.reduce(jnp.maximum, cells)
 
 
 def avg_pool(

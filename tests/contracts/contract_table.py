@@ -18,7 +18,8 @@ from dlcore.nn.conv import Conv
 from dlcore.nn.dense import Dense
 from dlcore.nn.dropout import Dropout
 from dlcore.nn.embedding import Embedding
-from dlcore.nn.norm import BatchNorm, GroupNorm, LayerNorm
+from dlcore.nn.group_conv import GroupConv, GroupLift, GroupPool
+from dlcore.nn.norm import BatchNorm, GroupNorm, InstanceNorm, LayerNorm
 from dlcore.nn.pool import AdaptiveAvgPool, AvgPool, GlobalAvgPool, GlobalMaxPool, MaxPool
 from dlcore.nn.position import PositionBias
 from dlcore.nn.reshape import DepthToSpace, Flatten, Reshape
@@ -55,6 +56,10 @@ MODELS = {
     "batch_norm": Case(BatchNorm(), (8, 4, 4, 3), (8, 4, 4, 3)),
     "layer_norm": Case(LayerNorm(), (8, 6), (8, 6)),
     "group_norm": Case(GroupNorm(2), (8, 4, 4, 6), (8, 4, 4, 6)),
+    "instance_norm": Case(InstanceNorm(), (8, 4, 4, 3), (8, 4, 4, 3)),
+    "group_lift": Case(GroupLift(2, 3), (8, 4, 4, 3), (8, 4, 4, 4, 2)),
+    "group_conv": Case(GroupConv(2, 3), (8, 4, 4, 4, 2), (8, 4, 4, 4, 2)),
+    "group_pool": Case(GroupPool(), (8, 4, 4, 4, 2), (8, 4, 4, 2)),
     "dropout": Case(Dropout(0.5), (8, 6), (8, 6), stochastic=True),
     "embedding": Case(Embedding(11, 4), (8, 5), (8, 5, 4), integer=True),
     "flatten": Case(Flatten(), (8, 2, 3), (8, 6)),

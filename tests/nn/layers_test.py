@@ -14,7 +14,7 @@ from dlcore.nn.dense import Dense
 from dlcore.nn.dropout import dropout
 from dlcore.nn.embedding import Embedding, embedding
 from dlcore.nn.init import glorot_normal, glorot_uniform, he_normal, he_uniform, lecun_normal, lecun_uniform, orthogonal
-from dlcore.nn.norm import BatchNorm, GroupNorm, LayerNorm, group_norm
+from dlcore.nn.norm import BatchNorm, GroupNorm, InstanceNorm, LayerNorm, group_norm
 from dlcore.nn.pool import adaptive_avg_pool, avg_pool, max_pool
 
 KEY = jax.random.key(0)
@@ -160,6 +160,7 @@ def test_layer_and_group_norm_against_flax():
     x = 3 + 2 * jax.random.normal(KEY, (4, 5, 5, 6))
     same_as_linen(LayerNorm(), linen.LayerNorm(epsilon=1e-5), x)
     same_as_linen(GroupNorm(3), linen.GroupNorm(3, epsilon=1e-5), x)
+    same_as_linen(InstanceNorm(), linen.InstanceNorm(epsilon=1e-5), x)
     close(group_norm(x, 6), (x - x.mean((1, 2), keepdims=True)) / np.sqrt(x.var((1, 2), keepdims=True) + 1e-5), 1e-4)
 
 

@@ -1,0 +1,126 @@
+"""Convolutions over turns and mirror images as well as places: p4 and p4m (lecture 13; Cohen & Welling 2016).
+
+Their feature maps [b, n, n, g, c] have one map per element of the group. An element h moves them by moving every map
+as an image and map number h⁻¹u to place u.
+"""
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from dlcore.nn.conv import conv
+from dlcore.nn.groups import Action, dihedral, dihedral_action, rotations
+from dlcore.nn.init import Initializer, lecun_normal, zeros
+from dlcore.nn.pool import fold_max
+from dlcore.nn.window import Padding
+from dlcore.types import Input, Key, Model, Params, State
+
+SIZES = {"p4": 4, "p4m": 8}
+"""Turns by 90 degrees; those and mirror images."""
+
+
+def lift(
+    x: Float[Array, "b n n c"], kernel: Float[Array, "w w c f"], *, group: str, padding: Padding = "zero"
+) -> Float[Array, "b m m g f"]:
+    """y_u = x ⋆ (u k): the correlation of an image with the kernel in every position of the group."""
+    size = _size(group, kernel)
+    bank = jnp.stack([dihedral_action(kernel, u, (0, 1)) for u in range(size)], axis=-2)
+    y = conv(x, bank.reshape(*kernel.shape[:3], -1), padding=padding)
+    return y.reshape(*y.shape[:-1], size, kernel.shape[-1])
+
+
+def group_conv(
+    x: Float[Array, "b n n g c"], kernel: Float[Array, "w w h c f"], *, group: str, padding: Padding = "zero"
+) -> Float[Array, "b m m g f"]:
+    """y_u = Σ_v x_v ⋆ (u k_{u⁻¹v}): one ordinary convolution with |G|² kernels, of which |G| are free."""
+    size = _size(group, kernel)
+    if x.shape[-2] != size or kernel.shape[2] != size:
+        raise ValueError(f"group_conv: {group} has {size} elements, got maps {x.shape} and a kernel {kernel.shape}")
+    left = _left_quotients()[:size, :size]
+    bank = jnp.stack([dihedral_action(kernel[:, :, left[u]], u, (0, 1)) for u in range(size)], axis=-2)
+    w, _, _, c, f = kernel.shape
+    y = conv(x.reshape(*x.shape[:3], -1), bank.reshape(w, w, size * c, size * f), padding=padding)
+    return y.reshape(*y.shape[:-1], size, f)
+
+
+def GroupLift(
+    features: int, window: int, *, group: str = "p4", padding: Padding = "zero", kernel_init: Initializer = lecun_normal
+) -> Model:
+    """Layer of `lift`, images to feature maps, with one bias per feature."""
+
+    def init(key: Key, x: Input) -> tuple[Params, State]:
+        return {
+            "kernel": kernel_init(key, (window, window, x.shape[-1], features)),
+            "bias": zeros(key, (features,)),
+        }, {}
+
+    def apply(
+        params: Params, state: State, x: Float[Array, "b n n c"], *, train: bool = False, key: Key | None = None
+    ) -> tuple[Float[Array, "b m m g f"], State]:
+        return lift(x, params["kernel"], group=group, padding=padding) + params["bias"], state
+
+    return Model(init, apply)
+
+
+def GroupConv(
+    features: int, window: int, *, group: str = "p4", padding: Padding = "zero", kernel_init: Initializer = lecun_normal
+) -> Model:
+    """Layer of `group_conv`, feature maps to feature maps, with one bias per feature."""
+
+    def init(key: Key, x: Input) -> tuple[Params, State]:
+        kernel = kernel_init(key, (window, window, *x.shape[-2:], features)) / np.sqrt(x.shape[-2])
+        return {"kernel": kernel, "bias": zeros(key, (features,))}, {}
+
+    def apply(
+        params: Params, state: State, x: Float[Array, "b n n g c"], *, train: bool = False, key: Key | None = None
+    ) -> tuple[Float[Array, "b m m g f"], State]:
+        return group_conv(x, params["kernel"], group=group, padding=padding) + params["bias"], state
+
+    return Model(init, apply)
+
+
+def GroupPool() -> Model:
+    """The maximum over the elements: feature maps [b, n, n, g, c] to images [b, n, n, c] that turn with the input."""
+
+    def init(key: Key, x: Input) -> tuple[Params, State]:
+        return {}, {}
+
+    def apply(
+        params: Params, state: State, x: Float[Array, "b n n g c"], *, train: bool = False, key: Key | None = None
+    ) -> tuple[Float[Array, "b n n c"], State]:
+        return fold_max(x, -2), state
+
+    return Model(init, apply)
+
+
+def image_actions(group: str) -> dict[str, Action]:
+    """How the elements of p4 or p4m move images."""
+    return {"p4": rotations, "p4m": dihedral}[group]()
+
+
+def feature_actions(group: str) -> dict[str, Action]:
+    """How they move feature maps: (h x)_u = h x_{h⁻¹u}."""
+    size, names = SIZES[group], list(image_actions(group))
+    left = _left_quotients()[:size, :size]
+    return {names[h]: lambda x, h=h: dihedral_action(x[..., left[h], :], h) for h in range(size)}
+
+
+def _left_quotients() -> np.ndarray:
+    """[h, u] the number of h⁻¹u in the dihedral group, found on a picture without symmetry."""
+    picture = np.arange(9).reshape(3, 3)
+    moved = [np.rot90(picture[:, ::-1] if i >= 4 else picture, i % 4) for i in range(8)]
+    table = np.zeros((8, 8), int)
+    for h in range(8):
+        for v in range(8):
+            both = np.rot90(moved[v][:, ::-1] if h >= 4 else moved[v], h % 4)
+            u = next(i for i, other in enumerate(moved) if (other == both).all())
+            table[h, u] = v
+    return table
+
+
+def _size(group: str, kernel: Array) -> int:
+    if group not in SIZES:
+        raise ValueError(f"group must be p4 or p4m, got {group!r}")
+    if kernel.shape[0] != kernel.shape[1] or kernel.shape[0] % 2 == 0:
+        raise ValueError(f"the window must be square and odd to be turned about its middle, got {kernel.shape[:2]}")
+    return SIZES[group]

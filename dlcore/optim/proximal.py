@@ -1,0 +1,64 @@
+"""Proximal steps: penalties with a kink, minimised to zeros that are exact (lecture 10.13–10.14).
+
+After a gradient step on the loss, prox_{ηαΩ}(v) = argmin_w ½‖w − v‖² + ηα Ω(w) solves for the penalty. With plain
+gradient descent that is ISTA (Beck & Teboulle 2009).
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float
+
+from dlcore.types import Params
+
+Prox = Callable[[Array, Any], Array]
+"""`(v, strength) -> argmin_w ½‖w − v‖² + strength · Ω(w)` of one leaf."""
+
+
+def soft_threshold(v: Float[Array, "*s"], strength: Any) -> Float[Array, "*s"]:
+    """The proximal operator of ‖w‖₁: sign(v) · max(|v| − strength, 0)."""
+    return jnp.sign(v) * jnp.maximum(jnp.abs(v) - strength, 0)
+
+
+def group_threshold(v: Float[Array, "*s n"], strength: Any) -> Float[Array, "*s n"]:
+    """That of Σ_g √|g| ‖w_g‖₂, a group being the weights into one output: v_g · max(1 − strength √|g| / ‖v_g‖, 0)."""
+    squares = jnp.square(v).sum(tuple(range(v.ndim - 1)), keepdims=True)
+    norms = jnp.sqrt(jnp.where(squares > 0, squares, 1))
+    return v * jnp.maximum(1 - strength * jnp.sqrt(v.size / v.shape[-1]) / norms, 0)
+
+
+def proximal(
+    tx: optax.GradientTransformation,
+    rate: float | Callable[[Any], Any],
+    alpha: float,
+    mask: Callable[[Params], Any],
+    prox: Prox = soft_threshold,
+) -> optax.GradientTransformation:
+    """`tx`, and then the proximal operator with strength η α on the leaves that `mask` marks.
+
+    w ← prox_{ηα}(w + u) with u the update of `tx` and η = `rate`, a number or a schedule of the step. With
+    `optax.sgd(rate)` that minimises L(w) + α Ω(w); behind Adam the effective α is scaled as its steps are. Raises
+    `ValueError` for a negative α, and, at the update, without params.
+    """
+    if alpha < 0:
+        raise ValueError(f"proximal: alpha must not be negative, got {alpha}")
+
+    def init(params: Params) -> Any:
+        return tx.init(params), jnp.zeros((), jnp.int32)
+
+    def update(updates: Any, state: Any, params: Params | None = None) -> tuple[Any, Any]:
+        if params is None:
+            raise ValueError("proximal: pass params to update")
+        inner, step = state
+        updates, inner = tx.update(updates, inner, params)
+        strength = alpha * (rate(step) if callable(rate) else rate)
+
+        def move(chosen: bool, w: Array, u: Array) -> Array:
+            return prox(w + u, jnp.asarray(strength, w.dtype)) - w if chosen else u
+
+        return jax.tree.map(move, mask(params), params, updates), (inner, step + 1)
+
+    return optax.GradientTransformation(init, update)

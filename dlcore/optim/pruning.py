@@ -1,0 +1,81 @@
+"""Magnitude pruning: masks that keep the largest weights, and a count of zeros (lecture 10.13–10.14)."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from dlcore.types import Params
+
+Chosen = Callable[[str], bool]
+"""Whether the leaf at a path may be pruned."""
+
+
+def magnitude_masks(params: Params, sparsity: float, chosen: Chosen, *, globally: bool = True) -> Params:
+    """Masks, bool like params, that drop the smallest |w|: the given share of all chosen weights, or of every leaf.
+
+    Among equals the first are kept. Leaves that are not chosen are kept whole. Raises `ValueError` unless
+    0 ≤ sparsity ≤ 1, or when no leaf is chosen.
+    """
+    if not 0 <= sparsity <= 1:
+        raise ValueError(f"magnitude_masks: sparsity must lie in [0, 1], got {sparsity}")
+    leaves, structure = jax.tree_util.tree_flatten_with_path(params)
+    paths = [jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in leaves]
+    sizes = {
+        path: np.abs(np.asarray(leaf)).ravel() for path, (_, leaf) in zip(paths, leaves, strict=True) if chosen(path)
+    }
+    if not sizes:
+        raise ValueError("magnitude_masks: no leaf is chosen")
+    groups = [list(sizes)] if globally else [[path] for path in sizes]
+    kept = {}
+    for group in groups:
+        values = np.concatenate([sizes[path] for path in group])
+        keep = np.zeros(values.size, bool)
+        keep[np.argsort(-values, kind="stable")[: values.size - round(sparsity * values.size)]] = True
+        ends = np.cumsum([sizes[path].size for path in group])
+        kept |= dict(zip(group, np.split(keep, ends[:-1]), strict=True))
+    masks = [
+        jnp.asarray(kept[path].reshape(leaf.shape)) if path in kept else jnp.ones(leaf.shape, bool)
+        for path, (_, leaf) in zip(paths, leaves, strict=True)
+    ]
+    return jax.tree_util.tree_unflatten(structure, masks)
+
+
+def apply_masks(params: Params, masks: Params) -> Params:
+    """The params with exact zeros where a mask is false."""
+    return jax.tree.map(lambda w, keep: jnp.where(keep, w, 0), params, masks)
+
+
+def keep_pruned(tx: optax.GradientTransformation, masks: Params) -> optax.GradientTransformation:
+    """`tx` whose updates and gradients are 0 at pruned weights: they stay what they are."""
+
+    def update(updates: Any, state: Any, params: Params | None = None) -> tuple[Any, Any]:
+        updates, state = tx.update(apply_masks(updates, masks), state, params)
+        return apply_masks(updates, masks), state
+
+    return optax.GradientTransformation(tx.init, update)
+
+
+class Sparsity(NamedTuple):
+    """Zeros of one leaf, or of all."""
+
+    zeros: int
+    size: int
+
+    @property
+    def share(self) -> float:
+        """Zeros among all."""
+        return self.zeros / self.size
+
+
+def sparsity(params: Params) -> dict[str, Sparsity]:
+    """Exact zeros by path, and of all leaves together at the path ""."""
+    leaves = jax.tree_util.tree_leaves_with_path(params)
+    found = {
+        jax.tree_util.keystr(path, simple=True, separator="/"): Sparsity(int((np.asarray(leaf) == 0).sum()), leaf.size)
+        for path, leaf in leaves
+    }
+    return found | {"": Sparsity(sum(s.zeros for s in found.values()), sum(s.size for s in found.values()))}

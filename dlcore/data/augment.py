@@ -72,3 +72,60 @@ def cutout(key: Key, images: Float[Array, "b h w c"], size: int, fill: float = 0
         cells = (jnp.arange(n) >= start) & (jnp.arange(n) < start + size)
         inside &= cells[:, :, None, None] if axis == 1 else cells[:, None, :, None]
     return jnp.where(inside, jnp.asarray(fill, images.dtype), images)
+
+
+def random_rotation(
+    key: Key, images: Float[Array, "b h w c"], degrees: float, fill: float = 0.0
+) -> Float[Array, "b h w c"]:
+    """Turn about the middle by an angle uniform in ±`degrees`, bilinear, with `fill` outside. 0 is the identity.
+
+    Raises `ValueError` for a negative angle.
+    """
+    if degrees < 0:
+        raise ValueError(f"random_rotation: degrees must not be negative, got {degrees}")
+    angles = jnp.deg2rad(jax.random.uniform(key, (images.shape[0],), minval=-degrees, maxval=degrees))
+    return jax.vmap(lambda image, angle: rotate(image, angle, fill))(images, angles)
+
+
+def rotate(image: Float[Array, "h w c"], angle: Float[Array, ""] | float, fill: float = 0.0) -> Float[Array, "h w c"]:
+    """An image turned anticlockwise by `angle` (radians) about its middle, by bilinear interpolation."""
+    height, width = image.shape[:2]
+    rows, columns = jnp.arange(height) - (height - 1) / 2, jnp.arange(width) - (width - 1) / 2
+    y, x = jnp.meshgrid(rows, columns, indexing="ij")
+    # Where every pixel comes from; rows count downwards.
+    sources = [
+        jnp.cos(angle) * y + jnp.sin(angle) * x + (height - 1) / 2,
+        jnp.cos(angle) * x - jnp.sin(angle) * y + (width - 1) / 2,
+    ]
+    take = lambda channel: jax.scipy.ndimage.map_coordinates(channel, sources, order=1, cval=fill)  # noqa: E731
+    return jax.vmap(take, in_axes=-1, out_axes=-1)(image)
+
+
+def colour_jitter(
+    key: Key,
+    images: Float[Array, "b h w c"],
+    *,
+    brightness: float = 0.0,
+    contrast: float = 0.0,
+    saturation: float = 0.0,
+) -> Float[Array, "b h w c"]:
+    """Change images in [0, 1] by factors uniform in 1 ± strength, one of each per image, and clip. 0 is the identity.
+
+    Brightness scales values, contrast their distance from the mean grey of the image, saturation that from the grey of
+    the pixel. Raises `ValueError` for strengths outside [0, 1].
+    """
+    strengths = {"brightness": brightness, "contrast": contrast, "saturation": saturation}
+    for name, strength in strengths.items():
+        if not 0 <= strength <= 1:
+            raise ValueError(f"colour_jitter: {name} must lie in [0, 1], got {strength}")
+    factors = jax.random.uniform(key, (3, images.shape[0], 1, 1, 1), minval=-1.0)
+    bright, contrasted, saturated = (1 + s * f for s, f in zip(strengths.values(), factors, strict=True))
+    images = images * bright
+    images = _away_from(images.mean((1, 2, 3), keepdims=True), images, contrasted)
+    images = _away_from(images.mean(-1, keepdims=True), images, saturated)
+    return jnp.clip(images, 0, 1)
+
+
+def _away_from(grey: Array, images: Array, factor: Array) -> Array:
+    # In this form a factor of 1 changes no bit.
+    return images + (factor - 1) * (images - grey)

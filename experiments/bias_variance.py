@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dlcore.data.prepare import scale, standardize
+from dlcore.data.prepare import row_keys, scale, standardize
 from dlcore.data.source import Data, DataSpec
 from dlcore.losses.classification import softmax_cross_entropy
 from dlcore.networks.mlp import MLP
@@ -96,20 +96,13 @@ def make_model(config: Config, spec: DataSpec) -> Model:
     return compose(lambda call, x: jnp.moveaxis(jnp.stack([call(name, x) for name in parts]), 2, 0), **parts)
 
 
-def memberships(values: jax.Array, replicas: int, share: float) -> jax.Array:
-    """Which replicas an example belongs to, bool [b, replicas].
-
-    It is drawn from the stored values of the example, and so the same in every epoch and on any number of devices.
-    """
-    flat = values.reshape(len(values), -1)
-    bits = jax.lax.bitcast_convert_type(flat, jnp.uint32) if flat.dtype == jnp.float32 else flat.astype(jnp.uint32)
-    digest = jnp.sum((bits ^ (bits >> 15)) * (2 * jnp.arange(bits.shape[1], dtype=jnp.uint32) + 1), axis=1)
-    keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(0), digest.astype(jnp.uint32))
-    return jax.vmap(lambda key: jax.random.bernoulli(key, share, (replicas,)))(keys)
+def memberships(rows: jax.Array, replicas: int, share: float) -> jax.Array:
+    """Which replicas the training examples of these numbers belong to, bool [b, replicas]: the same in every epoch."""
+    return jax.vmap(lambda key: jax.random.bernoulli(key, share, (replicas,)))(row_keys(jax.random.key(0), rows))
 
 
 def make_prepare(spec: DataSpec) -> Any:
-    """Standardised values as `x`, beside what is stored."""
+    """Standardised values as `x`."""
 
     def prepare(batch: Batch, *, key: Key | None, train: bool) -> Batch:
         x = batch["point"] if len(spec.shape) == 1 else scale(batch["image"], spec.levels)
@@ -123,11 +116,10 @@ def build(config: Config, spec: DataSpec) -> Experiment:
     model, prepare = make_model(config, spec), make_prepare(spec)
     total = config.train.total_steps(spec.sizes[0])
     tx = build_optimizer(config.optimizer, total)
-    stored = "point" if len(spec.shape) == 1 else "image"
 
     def objective(params: Params, state: State, batch: Batch, *, key: Key | None, train: bool) -> tuple[jax.Array, Aux]:
         logits = model.apply(params, state, batch["x"])[0]
-        own = memberships(batch[stored], config.replicas, config.share)[:, None]
+        own = memberships(batch["row"], config.replicas, config.share)[:, None]
         labels = jnp.broadcast_to(batch["label"][:, None, None], logits.shape[:3])
         nats = softmax_cross_entropy(logits, labels)
         # A sum, so that every network has the gradient that it would have alone.

@@ -36,7 +36,7 @@ def train_rows(step: int, *, seed: int, size: int, batch_size: int) -> np.ndarra
 
 @runtime_checkable
 class Pipeline(Protocol):
-    """Training batches; each process yields its share of the rows of every global batch."""
+    """Training batches; each process yields its share of the rows of every global batch, with their numbers `row`."""
 
     resident: Mapping[str, np.ndarray]
     """Arrays to place on the device once."""
@@ -78,7 +78,7 @@ class Resident:
 
     def fetch(self, resident: Any, feed: Any) -> Any:
         """Gather the rows of the batch."""
-        return {name: values[feed] for name, values in resident.items()}
+        return {**{name: values[feed] for name, values in resident.items()}, "row": feed}
 
     def next(self, count: int) -> np.ndarray:
         """Row numbers [count, rows]."""
@@ -121,7 +121,8 @@ class Streamed:
 
         def read(step: int) -> Rows:
             epoch, i = divmod(step, size // batch_size)
-            return split.read(_order(seed, epoch, size)[i * batch_size : (i + 1) * batch_size][own])
+            rows = _order(seed, epoch, size)[i * batch_size : (i + 1) * batch_size][own]
+            return {**split.read(rows), "row": rows}
 
         steps = grain.MapDataset.range(2**31 - 1).map(read)
         dataset = steps.to_iter_dataset(grain.ReadOptions(num_threads=4, prefetch_buffer_size=8))
@@ -140,7 +141,7 @@ class Streamed:
 
     def example(self) -> dict[str, jax.ShapeDtypeStruct]:
         """The rows of one global batch."""
-        row = self._split.read(np.arange(1))
+        row = {**self._split.read(np.arange(1)), "row": np.zeros(1, np.int32)}
         return {name: jax.ShapeDtypeStruct((self._batch, *v.shape[1:]), v.dtype) for name, v in row.items()}
 
     def position(self) -> dict[str, Any]:

@@ -30,6 +30,7 @@ from dlcore.stats.estimation import EstimatorStudy, consistency
 from dlcore.stats.estimation import summarize as bias_and_variance
 from dlcore.train import polynomial
 from dlcore.train.config import LoopConfig
+from dlcore.train.ensemble import ensemble
 from dlcore.train.experiment import Experiment
 from dlcore.train.updates import gradient_update
 from dlcore.types import Aux, Batch, Key, Mean, Model, Params, State
@@ -75,24 +76,12 @@ def preset(name: str, spec: DataSpec) -> Config:
     return base
 
 
-def replicate(model: Model, copies: int) -> Model:
-    """Copies of a model without state, started apart and stacked: [b, ...] to [copies, b, ...]."""
-
-    def init(key: Key, x: Any) -> tuple[Params, State]:
-        return jax.vmap(lambda key: model.init(key, x)[0])(jax.random.split(key, copies)), {}
-
-    def apply(params: Params, state: State, x: Any, *, train: bool = False, key: Key | None = None) -> Any:
-        return jax.vmap(lambda params: model.apply(params, {}, x)[0])(params), state
-
-    return Model(init, apply)
-
-
 def make_model(config: Config, spec: DataSpec) -> Model:
     """All networks side by side: [b, ...] to logits [b, widths, replicas, classes]."""
     if not spec.classes:
         raise ValueError(f"bias_variance needs labels, and {spec.name} has none; use digits, for instance")
     network = functools.partial(MLP, outputs=spec.classes, activation=config.activation)
-    parts = {f"width_{width}": replicate(network((width,)), config.replicas) for width in config.widths}
+    parts = {f"width_{width}": ensemble(network((width,)), config.replicas) for width in config.widths}
     return compose(lambda call, x: jnp.moveaxis(jnp.stack([call(name, x) for name in parts]), 2, 0), **parts)
 
 

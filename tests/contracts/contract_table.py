@@ -100,6 +100,7 @@ LOSSES = {
 """name: (loss, shape of predictions, shape of targets, shape of losses)."""
 
 EXPERIMENTS = {
+    "bagging": {"bootstrap": {"widths": (6,), "members": 2, "masks": 2}},
     "bias_variance": {"replicas": {"widths": (2, 6), "replicas": 3, "share": 0.5}},
     "capacity": {"widths": {"widths": (1, 6)}},
     "classify": {"mlp": {"model": "mlp", "widths": (16,), "dropout": 0.1}, "cnn": {"widths": (4, 8), "ema": 0.9}},

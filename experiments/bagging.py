@@ -1,0 +1,192 @@
+"""Bagging and dropout: one network, the average of many, and many in one (lecture 12).
+
+./launch/local.sh train --experiment=bagging --data=digits
+./launch/local.sh train --experiment=bagging --data=fashion_mnist
+
+Trained at once are a single network on all training images, `members` networks of the same kind on bootstrap samples of
+them, and one with dropout. Compared are the single network, the average of the members' probabilities, the network with
+dropout at its expected weights, and the average over `masks` of its masks (Monte-Carlo dropout).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from dlcore.data.prepare import row_keys, scale, standardize
+from dlcore.data.source import Data, DataSpec
+from dlcore.losses.classification import softmax_cross_entropy
+from dlcore.networks.mlp import MLP
+from dlcore.nn.combine import compose
+from dlcore.nn.summary import summarize, table
+from dlcore.optim.build import OptimizerConfig, learning_rate
+from dlcore.optim.build import build as build_optimizer
+from dlcore.report import ensembles
+from dlcore.train import metrics
+from dlcore.train.config import LoopConfig
+from dlcore.train.ensemble import average_probabilities, bootstrap_counts, ensemble
+from dlcore.train.experiment import Experiment
+from dlcore.train.updates import gradient_update
+from dlcore.types import Aux, Batch, Key, Mean, Model, Params, State
+
+PRESETS = ("smoke", "default", "full")
+METHODS = ("single", "bag", "dropout", "mc_dropout")
+
+
+@dataclass(frozen=True)
+class Config:
+    """All that defines a run, beside data and seed."""
+
+    widths: tuple[int, ...] = (128,)
+    """Hidden widths of every network."""
+    activation: str = "relu"
+    members: int = 5
+    """Networks in the bag."""
+    bootstrap: bool = True
+    """Whether members see bootstrap samples; otherwise all images, and they differ by their start alone."""
+    dropout: float = 0.3
+    masks: int = 20
+    """Masks of Monte-Carlo dropout."""
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    train: LoopConfig = field(default_factory=LoopConfig)
+
+
+def preset(name: str, spec: DataSpec) -> Config:
+    """The configuration of a preset for data like `spec`."""
+    small = max(spec.shape) <= 16
+    optimizer = OptimizerConfig(learning_rate=1e-3, schedule="cosine")
+    train = LoopConfig(batch_size=64, epochs=40.0 if small else 15.0, eval_every=10.0 if small else 3.0)
+    base = Config(widths=(64,) if small else (256, 128), optimizer=optimizer, train=train)
+    if name == "smoke":
+        epochs = train.epochs / (8 if small else 30)
+        return replace(base, masks=5, train=replace(train, epochs=epochs, eval_every=epochs / 2))
+    if name == "full":
+        return replace(base, members=20, masks=100, train=replace(train, epochs=2 * train.epochs))
+    return base
+
+
+def make_models(config: Config, spec: DataSpec) -> dict[str, Model]:
+    """The single network, the members of the bag, and the network with dropout."""
+    if not spec.classes:
+        raise ValueError(f"bagging needs labels, and {spec.name} has none; use digits, for instance")
+    if config.members < 2:
+        raise ValueError(f"members must be at least 2, got {config.members}")
+    if not config.dropout > 0:
+        raise ValueError(f"dropout must be above 0 to be compared, got {config.dropout}")
+
+    def network(dropout: float = 0.0) -> Model:
+        return MLP(config.widths, spec.classes, activation=config.activation, dropout=dropout)
+
+    return {"single": network(), "bag": ensemble(network(), config.members), "dropout": network(config.dropout)}
+
+
+def make_prepare(spec: DataSpec) -> Any:
+    """Standardised values as `x`."""
+
+    def prepare(batch: Batch, *, key: Key | None, train: bool) -> Batch:
+        x = batch["point"] if len(spec.shape) == 1 else scale(batch["image"], spec.levels)
+        return {**batch, "x": standardize(x, spec.mean, spec.std)}
+
+    return prepare
+
+
+def build(config: Config, spec: DataSpec) -> Experiment:
+    """Compose networks, their losses, optimiser, what is compared, and figures."""
+    models, prepare = make_models(config, spec), make_prepare(spec)
+    model = compose(lambda call, x: tuple(call(name, x) for name in models), **models)
+    total, size = config.train.total_steps(spec.sizes[0]), spec.sizes[0]
+    tx = build_optimizer(config.optimizer, total)
+    counts = None
+    if config.bootstrap:
+        counts = np.asarray(bootstrap_counts(jax.random.key(0), size, config.members)).astype(np.uint8)
+
+    def objective(params: Params, state: State, batch: Batch, *, key: Key | None, train: bool) -> tuple[jax.Array, Aux]:
+        single, bag, dropped = model.apply(params, state, batch["x"], train=train, key=key)[0]
+        labels = batch["label"]
+        nats = softmax_cross_entropy(bag, jnp.broadcast_to(labels, bag.shape[:2]))
+        if counts is not None:
+            nats = nats * jnp.asarray(counts)[:, batch["row"]]
+        # A sum, so that every network has the gradient that it would have alone.
+        loss = (nats.sum(0) + softmax_cross_entropy(single, labels) + softmax_cross_entropy(dropped, labels)).mean()
+        return loss, Aux(state, {"loss": Mean(loss, jnp.float32(1))})
+
+    def predict(params: Params, batch: Batch) -> dict[str, jax.Array]:
+        """Log-probabilities by method, and the members' own as "members"."""
+        single, bag, dropped = model.apply(params, {}, batch["x"])[0]
+        keys = [jax.random.fold_in(jax.random.key(1), i) for i in range(config.masks)]
+        masked = jnp.stack([drop_by_row(params["dropout"], batch["x"], row_keys(key, batch["row"])) for key in keys])
+        found = {"single": single, "dropout": dropped, "members": bag}
+        found = {name: jax.nn.log_softmax(logits) for name, logits in found.items()}
+        return found | {"bag": average_probabilities(bag), "mc_dropout": average_probabilities(masked)}
+
+    def drop_by_row(params: Params, x: jax.Array, keys: Key) -> jax.Array:
+        one = lambda key, x: models["dropout"].apply(params, {}, x[None], train=True, key=key)[0][0]  # noqa: E731
+        return jax.vmap(one)(keys, x)
+
+    def evaluate(params: Params, state: State, batch: Batch, key: Key) -> Mapping[str, Any]:
+        found, labels, where = predict(params, batch), batch["label"], batch["where"]
+        errors = jnp.exp(found["members"]) - jax.nn.one_hot(labels, spec.classes)
+        sums = {name: scores(found[name], labels, where) for name in METHODS}
+        member = metrics.correct(found["members"], jnp.broadcast_to(labels, found["members"].shape[:2])).mean(0)
+        return {
+            **sums,
+            "member": Mean.of(member, where),
+            "v": Mean.of(jnp.square(errors).sum(-1).mean(0), where),
+            "average": Mean.of(jnp.square(errors.mean(0)).sum(-1), where),
+        }
+
+    return Experiment(
+        init=lambda key, batch: model.init(key, batch["x"]),
+        updates=(gradient_update(objective, tx),),
+        optimizers={"params": tx},
+        prepare=prepare,
+        evaluate=evaluate,
+        summarize=lambda sums: summary(sums, config.members),
+        monitor=("nll_nats_bag", "min"),
+        learning_rates={"learning_rate": learning_rate(config.optimizer, total)},
+        describe=lambda: table(summarize(model, jax.ShapeDtypeStruct((1, *spec.shape), jnp.float32))),
+        figures=lambda params, state, data: draw(predict, prepare, params, data),
+    )
+
+
+def scores(log_p: jax.Array, labels: jax.Array, where: jax.Array) -> dict[str, Any]:
+    """Sums of what one method's log-probabilities are judged by."""
+    return {
+        "accuracy": Mean.of(metrics.correct(log_p, labels), where),
+        "nll_nats": Mean.of(softmax_cross_entropy(log_p, labels), where),
+        "ece": metrics.calibration(jnp.exp(log_p), labels, where=where),
+    }
+
+
+def summary(sums: Mapping[str, Any], members: int) -> dict[str, float]:
+    """Numbers by method; v, c and the squared error of the average, Brier scores of the members (lecture 12.3)."""
+    found: dict[str, float] = {}
+    for name in METHODS:
+        part = sums[name]
+        found |= {f"{k}_{name}": float(part[k].value()) for k in ("accuracy", "nll_nats")}
+        found[f"ece_{name}"] = float(metrics.expected_calibration_error(part["ece"]))
+    v, average = (float(sums[name].value()) for name in ("v", "average"))
+    c = (members * average - v) / (members - 1)
+    return found | {"accuracy_member": float(sums["member"].value()), "v": v, "c": c, "squared_error_bag": average}
+
+
+def draw(predict: Any, prepare: Any, params: Params, data: Data) -> dict[str, Any]:
+    """Methods side by side, and the error of the average of the first j members, on the test split."""
+    run = jax.jit(lambda batch: predict(params, prepare(batch, key=None, train=False)))
+    rows = np.arange(data.test.size, dtype=np.int32)
+    chunks = [{**data.test.read(part), "row": part} for part in np.array_split(rows, -(-len(rows) // 1000))]
+    parts = [run(chunk) for chunk in chunks]
+    log_p = {name: np.concatenate([np.asarray(part[name]) for part in parts], axis=-2) for name in parts[0]}
+    labels = np.concatenate([chunk["label"] for chunk in chunks])
+    found = {
+        name: {
+            "error": float((log_p[name].argmax(-1) != labels).mean()),
+            "ece": float(metrics.expected_calibration_error(metrics.calibration(jnp.exp(log_p[name]), labels))),
+        }
+        for name in METHODS
+    }
+    errors = np.exp(log_p["members"]) - np.eye(data.spec.classes)[labels]
+    return {"methods": ensembles.methods(found, len(labels)), "average": ensembles.average(errors)}

@@ -1,0 +1,111 @@
+"""Members trained at once are members trained one by one; the error of an average (lecture 12.1–12.3)."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from jax.sharding import NamedSharding, PartitionSpec
+
+from dlcore.losses.classification import softmax_cross_entropy
+from dlcore.nn.activation import Activation
+from dlcore.nn.combine import serial
+from dlcore.nn.dense import Dense
+from dlcore.nn.dropout import Dropout
+from dlcore.nn.norm import BatchNorm
+from dlcore.parallel.mesh import make_mesh
+from dlcore.train.ensemble import (
+    average_probabilities,
+    bootstrap_counts,
+    bootstrap_rows,
+    ensemble,
+    error_model,
+    member,
+)
+
+KEY = jax.random.key(0)
+NET = serial(Dense(6, bias=False), BatchNorm(), Activation("tanh"), Dropout(0.2), Dense(3))
+X = jax.random.normal(KEY, (16, 4))
+Y = jnp.arange(16) % 3
+
+
+def test_bootstrap_draws_with_replacement():
+    rows = np.asarray(bootstrap_rows(KEY, 5000, 3))
+    assert rows.min() >= 0 and rows.max() < 5000
+    missing = [1 - len(np.unique(r)) / 5000 for r in rows]
+    np.testing.assert_allclose(missing, np.exp(-1), atol=0.02)
+    assert (rows[0] != rows[1]).mean() > 0.99
+    counts = bootstrap_counts(KEY, 5000, 3)
+    np.testing.assert_array_equal(counts, [np.bincount(r, minlength=5000) for r in rows])
+    with pytest.raises(ValueError, match="must be positive"):
+        bootstrap_rows(KEY, 0, 3)
+
+
+def train(model, params, state, keys, weights, steps=4):
+    """Weighted losses, the weights [members, n] or [n]."""
+    tx = optax.adam(0.05)
+
+    def loss(params, state, key):
+        logits, state = model.apply(params, state, X, train=True, key=key)
+        nats = softmax_cross_entropy(logits, jnp.broadcast_to(Y, logits.shape[:-1]))
+        return (weights * nats).sum(), state
+
+    @jax.jit
+    def step(params, state, opt, key):
+        gradient, state = jax.grad(loss, has_aux=True)(params, state, key)
+        updates, opt = tx.update(gradient, opt, params)
+        return optax.apply_updates(params, updates), state, opt
+
+    opt = tx.init(params)
+    for key in keys[:steps]:
+        params, state, opt = step(params, state, opt, key)
+    return params, state
+
+
+def test_members_trained_at_once_are_members_trained_alone():
+    k, keys = 3, jax.random.split(jax.random.key(3), 4)
+    both = ensemble(NET, k)
+    weights = bootstrap_counts(KEY, 16, k).astype(jnp.float32)
+    params, state = train(both, *both.init(jax.random.key(1), X), keys, weights)
+    for i, key in enumerate(jax.random.split(jax.random.key(1), k)):
+        own = [jax.random.split(step, k)[i] for step in keys]
+        expected = train(NET, *NET.init(key, X), own, weights[i])
+        found = (member(params, i), member(state, i))
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-5, atol=2e-6), found, expected)
+    logits = both.apply(params, state, X)[0]
+    np.testing.assert_allclose(logits[1], NET.apply(member(params, 1), member(state, 1), X)[0], rtol=1e-4, atol=1e-5)
+
+
+def test_members_can_lie_on_devices_of_their_own():
+    both = ensemble(NET, 8)
+    params, state = both.init(jax.random.key(1), X)
+    mesh = make_mesh(8)
+    split = NamedSharding(mesh, PartitionSpec(mesh.axis_names))
+    apart = jax.tree.map(lambda leaf: jax.device_put(leaf, split), (params, state))
+    run = jax.jit(lambda p, s: both.apply(p, s, X)[0])
+    logits = run(*apart)
+    assert len(logits.sharding.device_set) == 8
+    np.testing.assert_allclose(logits, run(params, state), rtol=1e-5, atol=1e-6)
+
+
+def test_average_of_probabilities():
+    logits = 3 * jax.random.normal(KEY, (4, 5, 3))
+    found = average_probabilities(logits)
+    np.testing.assert_allclose(jnp.exp(found), jax.nn.softmax(logits).mean(0), rtol=1e-5)
+    assert np.isfinite(average_probabilities(1e4 * logits)).any()
+
+
+@pytest.mark.parametrize("correlation", [0.0, 0.4, 1.0])
+def test_error_of_the_average_on_simulated_errors(correlation):
+    k, n, v = 5, 200_000, 2.0
+    rng = np.random.default_rng(0)
+    common, own = rng.standard_normal(n), rng.standard_normal((k, n))
+    errors = np.sqrt(v) * (np.sqrt(correlation) * common + np.sqrt(1 - correlation) * own)
+    found = error_model(jnp.asarray(errors, jnp.float32))
+    np.testing.assert_allclose(found.v, v, rtol=0.01)
+    np.testing.assert_allclose(found.c, v * correlation, atol=0.02)
+    np.testing.assert_allclose(found.predicted, v / k + (k - 1) / k * v * correlation, atol=0.02)
+    np.testing.assert_allclose(found.measured, np.square(errors.mean(0)).mean(), rtol=1e-4)
+    np.testing.assert_allclose(found.predicted, found.measured, rtol=1e-4)
+    with pytest.raises(ValueError, match="two members"):
+        error_model(jnp.ones((1, 4)))

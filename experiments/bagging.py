@@ -58,10 +58,10 @@ def preset(name: str, spec: DataSpec) -> Config:
     """The configuration of a preset for data like `spec`."""
     small = max(spec.shape) <= 16
     optimizer = OptimizerConfig(learning_rate=1e-3, schedule="cosine")
-    train = LoopConfig(batch_size=64, epochs=40.0 if small else 15.0, eval_every=10.0 if small else 3.0)
+    train = LoopConfig(batch_size=64, epochs=200.0 if small else 15.0, eval_every=20.0 if small else 3.0)
     base = Config(widths=(64,) if small else (256, 128), optimizer=optimizer, train=train)
     if name == "smoke":
-        epochs = train.epochs / (8 if small else 30)
+        epochs = train.epochs / (10 if small else 30)
         return replace(base, masks=5, train=replace(train, epochs=epochs, eval_every=epochs / 2))
     if name == "full":
         return replace(base, members=20, masks=100, train=replace(train, epochs=2 * train.epochs))

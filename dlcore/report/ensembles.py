@@ -28,7 +28,7 @@ def methods(found: Mapping[str, Mapping[str, float]], count: int) -> Figure:
 
 
 def average(errors: np.ndarray) -> Figure:
-    """Squared error of the average of the first j of k members, from errors [k, n, classes], beside v/j + (j − 1) c/j."""
+    """Squared error of the average of the first j members, and v/j + (j − 1) c/j, from errors [k, n, classes]."""
     k = len(errors)
     squares = np.square(errors).sum(-1).mean()
     whole = np.square(errors.mean(0)).sum(-1).mean()

@@ -42,3 +42,22 @@ def group_lasso(params: Params, chosen: Callable[[str], bool] = is_weight) -> Fl
         return jnp.sqrt(w.size / w.shape[-1]) * norms.sum()
 
     return _over(term, params, chosen)
+
+
+def soft_sharing(params: Params, other: Params) -> Float[Array, ""]:
+    """½ ‖θ_A − θ_B‖² over two trees of the same structure (lecture 11.3): their leaves are drawn to each other.
+
+    Raises `ValueError` when the structures or shapes differ.
+    """
+    if jax.tree.structure(params) != jax.tree.structure(other):
+        raise ValueError("soft_sharing: the two trees must have the same structure")
+    shapes = jax.tree.map(lambda a, b: (a.shape, b.shape), params, other)
+    if any(a.shape != b.shape for a, b in zip(jax.tree.leaves(params), jax.tree.leaves(other), strict=True)):
+        raise ValueError(f"soft_sharing: leaves must have the same shapes, got {shapes}")
+    terms = jax.tree.map(lambda a, b: 0.5 * jnp.sum(jnp.square(a - b)), params, other)
+    return sum(jax.tree.leaves(terms), jnp.float32(0))
+
+
+def activity_l1(h: Float[Array, "b ..."]) -> Float[Array, " b"]:
+    """Σ_j |h_j| per example (lecture 10.13): a penalty on a representation, whose units it turns off."""
+    return jnp.abs(h).reshape(len(h), -1).sum(-1)

@@ -22,6 +22,26 @@ def dropout(
     return jnp.where(jax.random.bernoulli(key, 1 - rate, shape), x / (1 - rate), jnp.zeros_like(x))
 
 
+def drop(x: Float[Array, "..."], rate: float, *, key: Key) -> Float[Array, "..."]:
+    """Set each unit to 0 with probability `rate` and keep the others as they are: dropout as it was first written.
+
+    Its mean is (1 − rate) x, which `scale_weights` makes up for at inference.
+    """
+    _check(rate)
+    return jnp.where(jax.random.bernoulli(key, 1 - rate, x.shape), x, jnp.zeros_like(x))
+
+
+def scale_weights(kernel: Float[Array, "..."], rate: float) -> Float[Array, "..."]:
+    """(1 − rate) W, for the weights out of units that `drop` has trained (Srivastava et al. 2014, section 4).
+
+    Every unit then gives what it gave in the mean. For a softmax of a linear model it is exactly the normalised
+    geometric mean of the predictions of all 2ⁿ masks at rate ½, and for any rate if every mask has the weight of its
+    probability.
+    """
+    _check(rate)
+    return (1 - rate) * kernel
+
+
 def Dropout(rate: float, *, broadcast_axes: Sequence[int] = ()) -> Model:
     """`dropout` in training, the identity otherwise. Raises `ValueError` when it is to train without a key."""
     _check(rate)

@@ -23,6 +23,7 @@ def methods(found: Mapping[str, Mapping[str, float]], count: int) -> Figure:
     for axes, values in ((left, error), (right, ece)):
         for i, value in enumerate(values):
             axes.text(i, 100 * value / 2, f"{100 * value:.2f}", ha="center", color="white", fontsize=9)
+        axes.tick_params(axis="x", labelsize=8)
         axes.spines[["top", "right"]].set_visible(False)
     return figure
 

@@ -1,0 +1,62 @@
+"""Noise as a regulariser: on inputs, hidden units and weights (lecture 11.5)."""
+
+from typing import Any
+
+import jax
+from jaxtyping import Array, Float
+
+from dlcore.types import Input, Key, Model, Params, State
+
+
+def add_noise(x: Float[Array, "..."], std: float, *, key: Key) -> Float[Array, "..."]:
+    """x + ε with ε ~ N(0, σ²) drawn for every element; 0 is the identity. Raises `ValueError` for a negative σ.
+
+    On the inputs of a linear model with squared error this is Tikhonov's penalty: E[(w·(x + ε) − y)²] is
+    (w·x − y)² + σ²‖w‖².
+    """
+    _check(std)
+    return x + std * jax.random.normal(key, x.shape, x.dtype) if std else x
+
+
+def Noise(std: float) -> Model:
+    """`add_noise` in training, the identity otherwise: between layers it is noise on hidden units."""
+    _check(std)
+
+    def init(key: Key, x: Input) -> tuple[Params, State]:
+        return {}, {}
+
+    def apply(
+        params: Params, state: State, x: Array, *, train: bool = False, key: Key | None = None
+    ) -> tuple[Array, State]:
+        if not train or std == 0:
+            return x, state
+        if key is None:
+            raise ValueError("Noise: train=True needs a key; pass key=jax.random.key(...) to apply")
+        return add_noise(x, std, key=key), state
+
+    return Model(init, apply)
+
+
+def weight_noise(model: Model, std: float) -> Model:
+    """A model whose params are perturbed by N(0, σ²) at every application in training; gradients reach the params.
+
+    The noise pushes towards minima with small gradients: to second order it adds ½σ² of the trace of the Hessian.
+    """
+    _check(std)
+
+    def apply(params: Params, state: State, *inputs: Any, train: bool = False, key: Key | None = None) -> Any:
+        if train and std:
+            if key is None:
+                raise ValueError("weight_noise: train=True needs a key; pass key=jax.random.key(...) to apply")
+            leaves, structure = jax.tree.flatten(params)
+            keys = jax.random.split(jax.random.fold_in(key, len(leaves)), len(leaves))
+            noisy = [add_noise(leaf, std, key=k) for leaf, k in zip(leaves, keys, strict=True)]
+            params = jax.tree.unflatten(structure, noisy)
+        return model.apply(params, state, *inputs, train=train, key=key)
+
+    return Model(model.init, apply)
+
+
+def _check(std: float) -> None:
+    if std < 0:
+        raise ValueError(f"noise: std must not be negative, got {std}")

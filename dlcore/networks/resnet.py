@@ -15,8 +15,7 @@ from dlcore.nn.combine import compose, residual, serial
 from dlcore.nn.conv import Conv
 from dlcore.nn.dense import Dense
 from dlcore.nn.dropout import Dropout
-from dlcore.nn.init import zeros
-from dlcore.nn.init_fan_out import he_normal_fan_out
+from dlcore.nn.init import he_normal_fan_out, zeros
 from dlcore.nn.norm import BatchNorm
 from dlcore.nn.pool import GlobalAvgPool
 from dlcore.nn.stage import Stage

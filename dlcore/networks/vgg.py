@@ -7,7 +7,7 @@ from dlcore.networks.stem import check_stem
 from dlcore.nn.activation import Activation
 from dlcore.nn.combine import serial
 from dlcore.nn.conv import Conv
-from dlcore.nn.init_fan_out import he_normal_fan_out
+from dlcore.nn.init import he_normal_fan_out
 from dlcore.nn.norm import BatchNorm
 from dlcore.nn.pool import AdaptiveAvgPool, MaxPool
 from dlcore.types import Model

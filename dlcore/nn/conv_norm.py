@@ -7,8 +7,7 @@ from jaxtyping import Array
 from dlcore.nn.activation import Activation
 from dlcore.nn.combine import serial
 from dlcore.nn.conv import Conv
-from dlcore.nn.init import Initializer
-from dlcore.nn.init_fan_out import he_normal_fan_out
+from dlcore.nn.init import Initializer, he_normal_fan_out
 from dlcore.nn.norm import BatchNorm
 from dlcore.types import Model
 

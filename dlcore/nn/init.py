@@ -72,6 +72,14 @@ def he_uniform(key: Key, shape: Sequence[int]) -> Float[Array, "..."]:
     return jax.nn.initializers.he_uniform()(key, tuple(shape), jnp.float32)
 
 
+def he_normal_fan_out(key: Key, shape: Sequence[int]) -> Float[Array, "..."]:
+    """N(0, 2/fan_out): keeps the second moment of gradients backward through a ReLU (He et al. 2015, eq. 14).
+
+    Residual networks and their successors start here; fan_out = window · outputs. The normal is not truncated.
+    """
+    return jax.nn.initializers.variance_scaling(2.0, "fan_out", "normal")(key, tuple(shape), jnp.float32)
+
+
 def orthogonal(gain: float = 1.0) -> Initializer:
     """`gain` times a random matrix with orthonormal rows or columns over the last axis (Saxe et al. 2014)."""
     return lambda key, shape: jax.nn.initializers.orthogonal(gain)(key, tuple(shape), jnp.float32)

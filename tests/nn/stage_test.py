@@ -10,8 +10,7 @@ import pytest
 from dlcore.nn.combine import residual, serial
 from dlcore.nn.conv_norm import ConvNorm
 from dlcore.nn.dense import Dense
-from dlcore.nn.init import zeros
-from dlcore.nn.init_fan_out import he_normal_fan_out
+from dlcore.nn.init import he_normal_fan_out, zeros
 from dlcore.nn.layer_scale import LayerScale
 from dlcore.nn.norm import BatchNorm
 from dlcore.nn.pool_ceil import ceil_width, max_pool_ceil

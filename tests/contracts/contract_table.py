@@ -136,6 +136,7 @@ EXPERIMENTS = {
             "ema": 0.0,
         },
     },
+    "initialisation": {"two": {"schemes": ("he", "lecun"), "depth": 2, "width": 6}},
     "optimizers": {"mlp": {"widths": (16,)}},
     "pixelcnn": {
         "gated": {"features": 8, "windows": (3, 3), "head": "mixture", "components": 2, "conditional": True},

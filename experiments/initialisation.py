@@ -1,0 +1,151 @@
+"""Initialisers: the same deep network from several starts, trained at once (lecture 10.2–10.6).
+
+./launch/local.sh train --experiment=initialisation --data=digits
+
+Beside the training stand the sizes of activations and gradients through the layers at the start, and the singular
+values of the layers' Jacobians.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from dlcore.data.prepare import scale, standardize
+from dlcore.data.source import DataSpec
+from dlcore.losses.classification import softmax_cross_entropy
+from dlcore.losses.supervised import supervised
+from dlcore.nn import init
+from dlcore.nn.activation import Activation, by_name
+from dlcore.nn.combine import compose, serial
+from dlcore.nn.dense import Dense
+from dlcore.nn.reshape import Flatten
+from dlcore.nn.summary import summarize, table
+from dlcore.optim.build import OptimizerConfig, learning_rate
+from dlcore.optim.build import build as build_optimizer
+from dlcore.report import scales
+from dlcore.train import metrics
+from dlcore.train.config import LoopConfig
+from dlcore.train.experiment import Experiment
+from dlcore.train.scaling import scaling
+from dlcore.train.updates import gradient_update
+from dlcore.types import Batch, Key, Mean, Model, Params, State
+
+PRESETS = ("smoke", "default", "full")
+SCHEMES = {
+    "zeros": init.zeros,
+    "normal_0.01": init.normal(0.01),
+    "normal_0.3": init.normal(0.3),
+    "lecun": init.lecun_normal,
+    "glorot": init.glorot_normal,
+    "he": init.he_normal,
+    "orthogonal": init.orthogonal(),
+}
+
+
+@dataclass(frozen=True)
+class Config:
+    """All that defines a run, beside data and seed."""
+
+    schemes: tuple[str, ...] = tuple(SCHEMES)
+    """Names of initialisers of the hidden layers."""
+    depth: int = 20
+    width: int = 64
+    activation: str = "relu"
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    train: LoopConfig = field(default_factory=LoopConfig)
+
+
+def preset(name: str, spec: DataSpec) -> Config:
+    """The configuration of a preset for data like `spec`."""
+    small = max(spec.shape) <= 16
+    optimizer = OptimizerConfig(name="sgd", learning_rate=0.05, clip_norm=1.0)
+    train = LoopConfig(batch_size=64, epochs=30.0 if small else 3.0, eval_every=3.0 if small else 0.5)
+    base = Config(optimizer=optimizer, train=train)
+    if name == "smoke":
+        epochs = train.epochs / (5 if small else 20)
+        return replace(base, depth=8, width=32, train=replace(train, epochs=epochs, eval_every=epochs / 2))
+    if name == "full":
+        return replace(base, depth=50, width=128, train=replace(train, epochs=2 * train.epochs))
+    return base
+
+
+def make_model(config: Config, spec: DataSpec) -> Model:
+    """The networks side by side: [b, ...] to logits [b, schemes, classes]."""
+    if not spec.classes:
+        raise ValueError(f"initialisation needs labels, and {spec.name} has none; use digits, for instance")
+    unknown = [name for name in config.schemes if name not in SCHEMES]
+    if unknown or not config.schemes:
+        raise ValueError(f"schemes must be some of {', '.join(SCHEMES)}, got {config.schemes}")
+
+    def network(initializer: init.Initializer) -> Model:
+        layers: list[Model] = [Flatten()]
+        for _ in range(config.depth):
+            layers += [Dense(config.width, kernel_init=initializer), Activation(config.activation)]
+        return serial(*layers, Dense(spec.classes))
+
+    parts = {name: network(SCHEMES[name]) for name in config.schemes}
+    return compose(lambda call, x: jnp.stack([call(name, x) for name in parts], axis=1), **parts)
+
+
+def build(config: Config, spec: DataSpec) -> Experiment:
+    """Compose networks, their summed loss, optimiser, errors by scheme and figures."""
+    model = make_model(config, spec)
+    total = config.train.total_steps(spec.sizes[0])
+    # Each network is clipped by its own norm: one that explodes must not slow the others.
+    transforms = {name: build_optimizer(config.optimizer, total) for name in config.schemes}
+    tx = optax.transforms.partition(transforms, by_part)
+
+    def losses(logits: Any, labels: Any) -> Any:
+        return softmax_cross_entropy(logits, jnp.broadcast_to(labels[:, None], logits.shape[:2]))
+
+    objective = supervised(model, lambda logits, labels: losses(logits, labels).sum(-1), inputs="x")
+
+    def prepare(batch: Batch, *, key: Key | None, train: bool) -> Batch:
+        x = batch["point"] if len(spec.shape) == 1 else scale(batch["image"], spec.levels)
+        return {**batch, "x": standardize(x, spec.mean, spec.std)}
+
+    def evaluate(params: Params, state: State, batch: Batch, key: Key) -> Mapping[str, Any]:
+        logits, labels, where = model.apply(params, state, batch["x"])[0], batch["label"], batch["where"]
+        right = metrics.correct(logits, jnp.broadcast_to(labels[:, None], logits.shape[:2]))
+        nats = losses(logits, labels)
+        return {
+            name: (Mean.of(right[:, i], where), Mean.of(nats[:, i], where)) for i, name in enumerate(config.schemes)
+        }
+
+    def summary(sums: Mapping[str, Any]) -> dict[str, float]:
+        found: dict[str, float] = {}
+        for name in config.schemes:
+            right, nats = (float(mean.value()) for mean in sums[name])
+            found |= {f"accuracy_{name}": right, f"nll_nats_{name}": nats}
+        return {**found, "nll_nats": min(found[f"nll_nats_{name}"] for name in config.schemes)}
+
+    return Experiment(
+        init=lambda key, batch: model.init(key, batch["x"]),
+        updates=(gradient_update(objective, tx),),
+        optimizers={"params": tx},
+        prepare=prepare,
+        evaluate=evaluate,
+        summarize=summary,
+        monitor=("nll_nats", "min"),
+        learning_rates={"learning_rate": learning_rate(config.optimizer, total)},
+        describe=lambda: table(summarize(model, jax.ShapeDtypeStruct((1, *spec.shape), jnp.float32))),
+        figures=lambda params, state, data: {"scaling": draw(config)},
+    )
+
+
+def by_part(params: Params) -> Params:
+    """The name of the network that every leaf belongs to."""
+    return {name: jax.tree.map(lambda _, name=name: name, part) for name, part in params.items()}
+
+
+def draw(config: Config) -> Any:
+    """Sizes and singular values through the layers at the start."""
+    study = {
+        name: scaling(jax.random.key(0), SCHEMES[name], by_name(config.activation), depth=config.depth)
+        for name in config.schemes
+    }
+    return scales.scaling(study, f"{config.depth} layers of {config.activation}")

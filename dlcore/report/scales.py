@@ -24,12 +24,12 @@ def scaling(study: Mapping[str, Any], title: str) -> Figure:
         panels["activation"].plot(layers, found.activation, color=colour, marker=".", label=name)
         panels["gradient"].plot(layers, found.gradient, color=colour, marker=".", label=name)
         values = np.asarray(found.singular)
-        panels["singular"].plot(layers, values[:, 0], color=colour, label=f"{name}: largest")
-        panels["singular"].plot(layers, np.median(values, axis=1), color=colour, linestyle=":")
+        panels["singular"].plot(layers, values[:, 0], color=colour, label=name)
+        panels["singular"].plot(layers, np.sqrt(np.square(values).mean(1)), color=colour, linestyle=":")
     titles = {
         "activation": "root mean square of the activations",
         "gradient": "root mean square of the gradients",
-        "singular": "∂h_l/∂h_{l−1}: largest and median singular value",
+        "singular": "singular values of a layer: largest, and root mean square (dotted)",
     }
     for key, axes in panels.items():
         axes.set_yscale("log")

@@ -1,8 +1,9 @@
-"""Image classification: a multi-layer perceptron or a small CNN (lecture 1, 8–15).
+"""Image classification: a multi-layer perceptron, a small CNN or a published architecture (lecture 1, 8–16).
 
 ./launch/local.sh train --experiment=classify --data=digits
 ./launch/local.sh train --experiment=classify --data=fashion_mnist
 ./launch/local.sh train --experiment=classify --data=fashion_mnist --preset=mlp
+./launch/local.sh train --experiment=classify --data=fashion_mnist --set=model=cifar_resnet20
 """
 
 from collections.abc import Mapping
@@ -18,6 +19,7 @@ from dlcore.data.prepare import scale, standardize
 from dlcore.data.source import Data, DataSpec
 from dlcore.losses.classification import softmax_cross_entropy
 from dlcore.losses.supervised import supervised
+from dlcore.networks import named
 from dlcore.networks.cnn import CNN
 from dlcore.networks.mlp import MLP
 from dlcore.nn.combine import activations, compute_in
@@ -39,7 +41,8 @@ class Config:
     """All that defines a run, beside data and seed."""
 
     model: str = "cnn"
-    """"mlp" or "cnn"."""
+    """"mlp", "cnn", or an architecture by name, such as "cifar_resnet20"; of the settings of the network down to
+    dropout, those take none."""
     widths: tuple[int, ...] = ()
     """Hidden widths of the MLP, or channels of the CNN's stages; empty for the model's own."""
     hidden: int = 0
@@ -107,7 +110,10 @@ def make_model(config: Config, spec: DataSpec) -> Model:
             pool=config.pool,
         )
     else:
-        raise ValueError(f"model must be mlp or cnn, got {config.model!r}")
+        try:
+            model = named.network(config.model, spec.classes, max(spec.shape[:2]))
+        except ValueError as error:
+            raise ValueError(f"model must be mlp, cnn or an architecture: {error}") from None
     if config.dtype not in ("float32", "bfloat16"):
         raise ValueError(f"dtype must be float32 or bfloat16, got {config.dtype!r}")
     return compute_in(model, jnp.bfloat16) if config.dtype == "bfloat16" else model

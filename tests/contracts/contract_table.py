@@ -15,14 +15,19 @@ from dlcore.networks.pixelcnn import GatedPixelCNN, PixelCNN
 from dlcore.nn.activation import Activation
 from dlcore.nn.combine import compute_in, concat, identity, residual, scan, serial
 from dlcore.nn.conv import Conv
+from dlcore.nn.conv_norm import ConvNorm
 from dlcore.nn.dense import Dense
 from dlcore.nn.dropout import Dropout
 from dlcore.nn.embedding import Embedding
 from dlcore.nn.group_conv import GroupConv, GroupLift, GroupPool
+from dlcore.nn.layer_scale import LayerScale
 from dlcore.nn.norm import BatchNorm, GroupNorm, InstanceNorm, LayerNorm
 from dlcore.nn.pool import AdaptiveAvgPool, AvgPool, GlobalAvgPool, GlobalMaxPool, MaxPool
+from dlcore.nn.pool_ceil import MaxPoolCeil
 from dlcore.nn.position import PositionBias
 from dlcore.nn.reshape import DepthToSpace, Flatten, Reshape
+from dlcore.nn.stage import Stage
+from dlcore.nn.stochastic_depth import StochasticDepth
 from dlcore.types import Model
 
 
@@ -50,6 +55,7 @@ MODELS = {
     "max_pool": Case(MaxPool(2), (8, 5, 4, 3), (8, 2, 2, 3)),
     "max_pool_overlapping": Case(MaxPool(3, stride=2, padding="zero"), (8, 5, 5, 3), (8, 3, 3, 3)),
     "avg_pool": Case(AvgPool(2, padding=1), (8, 4, 4, 3), (8, 3, 3, 3)),
+    "max_pool_ceil": Case(MaxPoolCeil(3, 2), (8, 6, 4, 3), (8, 3, 2, 3)),
     "adaptive_avg_pool": Case(AdaptiveAvgPool((2, 3)), (8, 5, 7, 2), (8, 2, 3, 2)),
     "global_avg_pool": Case(GlobalAvgPool(), (8, 5, 4, 3), (8, 3)),
     "global_max_pool": Case(GlobalMaxPool(), (8, 5, 4, 3), (8, 3)),
@@ -57,10 +63,13 @@ MODELS = {
     "layer_norm": Case(LayerNorm(), (8, 6), (8, 6)),
     "group_norm": Case(GroupNorm(2), (8, 4, 4, 6), (8, 4, 4, 6)),
     "instance_norm": Case(InstanceNorm(), (8, 4, 4, 3), (8, 4, 4, 3)),
+    "conv_norm": Case(ConvNorm(4, 3, stride=2, activation="silu"), (8, 5, 5, 3), (8, 3, 3, 4)),
+    "layer_scale": Case(LayerScale(0.1), (8, 6), (8, 6)),
     "group_lift": Case(GroupLift(2, 3), (8, 4, 4, 3), (8, 4, 4, 4, 2)),
     "group_conv": Case(GroupConv(2, 3), (8, 4, 4, 4, 2), (8, 4, 4, 4, 2)),
     "group_pool": Case(GroupPool(), (8, 4, 4, 4, 2), (8, 4, 4, 2)),
     "dropout": Case(Dropout(0.5), (8, 6), (8, 6), stochastic=True),
+    "stochastic_depth": Case(StochasticDepth(0.5), (8, 3, 2), (8, 3, 2), stochastic=True),
     "embedding": Case(Embedding(11, 4), (8, 5), (8, 5, 4), integer=True),
     "flatten": Case(Flatten(), (8, 2, 3), (8, 6)),
     "reshape": Case(Reshape((3, 2)), (8, 6), (8, 3, 2)),
@@ -72,6 +81,7 @@ MODELS = {
     "concat": Case(concat(Dense(2), Dense(3)), (8, 4), (8, 5)),
     "scan": Case(scan(_block(), 3), (8, 5, 5, 4), (8, 5, 5, 4)),
     "scan_loop": Case(scan(serial(Dense(4), Dropout(0.2)), 3, unroll=False), (8, 4), (8, 4), stochastic=True),
+    "stage": Case(Stage(Dense(4), residual(serial(Dense(4), BatchNorm())), 3, scan=True), (8, 3), (8, 4)),
     "bfloat16": Case(compute_in(serial(Dense(4), BatchNorm(), Dense(2)), jnp.bfloat16), (8, 3), (8, 2)),
     "mlp": Case(MLP((8,), 3, dropout=0.1), (8, 4, 4, 1), (8, 3), stochastic=True),
     "cnn": Case(CNN((4, 6), 3, hidden=5), (8, 8, 8, 1), (8, 3)),

@@ -54,6 +54,8 @@ class Sandbox:
         return path
 
     def start(self, *arguments: str, **environment: str) -> subprocess.Popen:
+        # Behind nohup or a shell's & an interrupt is ignored, and children would inherit that; a handler they do not.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         return subprocess.Popen(
             [str(self.root / "launch" / "local.sh"), *arguments],
             cwd=self.elsewhere,

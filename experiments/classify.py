@@ -14,7 +14,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dlcore.data.augment import random_flip, random_shift
+from dlcore.data.augment import cutout, random_flip, random_rotation, random_shift
+from dlcore.data.mix import cutmix, mixup
 from dlcore.data.prepare import scale, standardize
 from dlcore.data.source import Data, DataSpec
 from dlcore.losses.classification import softmax_cross_entropy
@@ -29,6 +30,7 @@ from dlcore.optim.build import build as build_optimizer
 from dlcore.report import figures
 from dlcore.train import metrics
 from dlcore.train.config import LoopConfig
+from dlcore.train.ensemble import average_probabilities
 from dlcore.train.experiment import Experiment
 from dlcore.train.updates import ema_update, gradient_update
 from dlcore.types import Batch, Key, Mean, Model, Params, State
@@ -57,6 +59,16 @@ class Config:
     """Augmentation: random translations by up to so many pixels."""
     flip: bool = False
     """Augmentation: random horizontal flips."""
+    rotation: float = 0.0
+    """Augmentation: random rotations by up to so many degrees."""
+    cutout: int = 0
+    """Augmentation: a grey square of so many pixels."""
+    mixup: float = 0.0
+    """Augmentation: α of mixup; 0 for none."""
+    cutmix: float = 0.0
+    """Augmentation: α of cutmix; 0 for none."""
+    test_flip: bool = False
+    """Whether evaluation averages the probabilities of an image and its mirror image."""
     ema: float = 0.0
     """Decay of the moving average that is evaluated; 0 keeps none."""
     dtype: str = "float32"
@@ -120,33 +132,71 @@ def make_model(config: Config, spec: DataSpec) -> Model:
 
 
 def make_prepare(config: Config, spec: DataSpec) -> Any:
-    """Pixels to standardised floats, with the augmentations of `config` in training."""
+    """Pixels to standardised floats, with the augmentations of `config` in training; mixtures have a `target`."""
+    chosen = {
+        0: (config.shift, lambda key, x: random_shift(key, x, config.shift)),
+        1: (config.flip, random_flip),
+        2: (config.rotation, lambda key, x: random_rotation(key, x, config.rotation, _black(spec))),
+        3: (config.cutout, lambda key, x: cutout(key, x, config.cutout)),
+    }
 
     def prepare(batch: Batch, *, key: Key | None, train: bool) -> Batch:
         images = standardize(scale(batch["image"], spec.levels), spec.mean, spec.std)
-        if train and config.shift:
-            images = random_shift(jax.random.fold_in(key, 0), images, config.shift)
-        if train and config.flip:
-            images = random_flip(jax.random.fold_in(key, 1), images)
-        return {**batch, "image": images}
+        if not train:
+            return {**batch, "image": images}
+        for i, (strength, augment) in chosen.items():
+            images = augment(jax.random.fold_in(key, i), images) if strength else images
+        if not mixes(config):
+            return {**batch, "image": images}
+        target = jax.nn.one_hot(batch["label"], spec.classes)
+        images, target = mixup(jax.random.fold_in(key, 4), images, target, config.mixup)
+        images, target = cutmix(jax.random.fold_in(key, 5), images, target, config.cutmix)
+        return {**batch, "image": images, "target": target}
 
     return prepare
+
+
+def _black(spec: DataSpec) -> float:
+    """The standardised value of a black pixel."""
+    return float(np.mean((0 - np.asarray(spec.mean)) / np.asarray(spec.std)))
+
+
+def mixes(config: Config) -> bool:
+    """Whether training sees mixtures of classes."""
+    return config.mixup > 0 or config.cutmix > 0
+
+
+def make_predict(model: Model, config: Config) -> Any:
+    """`(params, state, images) -> logits`; with `test_flip` log-probabilities, averaged over two views."""
+
+    def predict(params: Params, state: State, images: jax.Array) -> jax.Array:
+        logits = model.apply(params, state, images)[0]
+        if not config.test_flip:
+            return logits
+        return average_probabilities(jnp.stack([logits, model.apply(params, state, images[:, :, ::-1])[0]]))
+
+    return predict
 
 
 def build(config: Config, spec: DataSpec) -> Experiment:
     """Compose model, loss, optimiser, metrics and figures."""
     model, prepare = make_model(config, spec), make_prepare(config, spec)
+    predict = make_predict(model, config)
     total = config.train.total_steps(spec.sizes[0])
     tx = build_optimizer(config.optimizer, total)
 
     def loss(logits: Any, labels: Any) -> Any:
         return softmax_cross_entropy(logits, labels, label_smoothing=config.label_smoothing)
 
-    objective = supervised(model, loss, {"accuracy": metrics.correct})
+    def accuracy(logits: Any, labels: Any) -> Any:
+        return metrics.correct(logits, labels if labels.ndim < logits.ndim else labels.argmax(-1))
+
+    targets = "target" if mixes(config) else "label"
+    objective = supervised(model, loss, {"accuracy": accuracy}, targets=targets)
     image = jax.ShapeDtypeStruct((1, *spec.shape), jnp.float32)
 
     def evaluate(params: Params, state: State, batch: Batch, key: Key) -> Mapping[str, Any]:
-        logits, labels, where = model.apply(params, state, batch["image"])[0], batch["label"], batch["where"]
+        logits, labels, where = predict(params, state, batch["image"]), batch["label"], batch["where"]
         return {
             "nll_nats": Mean.of(softmax_cross_entropy(logits, labels), where),
             "accuracy": Mean.of(metrics.correct(logits, labels), where),
@@ -171,7 +221,7 @@ def build(config: Config, spec: DataSpec) -> Experiment:
         monitor=("nll_nats", "min"),
         learning_rates={"learning_rate": learning_rate(config.optimizer, total)},
         describe=lambda: table(summarize(model, image)),
-        figures=lambda params, state, data: draw(model, prepare, params, state, data),
+        figures=lambda params, state, data: draw(predict, prepare, params, state, data),
         ema=config.ema > 0,
     )
 
@@ -193,14 +243,14 @@ def features(config: Config, spec: DataSpec) -> Any:
     return extract
 
 
-def draw(model: Model, prepare: Any, params: Params, state: State, data: Data) -> dict[str, Any]:
+def draw(predict: Any, prepare: Any, params: Params, state: State, data: Data) -> dict[str, Any]:
     """Figures on the test split: confusion matrix, the most confident mistakes, calibration."""
-    predict = jax.jit(
-        lambda batch: jax.nn.softmax(model.apply(params, state, prepare(batch, key=None, train=False)["image"])[0])
+    probabilities_of = jax.jit(
+        lambda batch: jax.nn.softmax(predict(params, state, prepare(batch, key=None, train=False)["image"]))
     )
     rows = np.arange(data.test.size)
     chunks = [data.test.read(chunk) for chunk in np.array_split(rows, -(-data.test.size // 500))]
-    probabilities = np.concatenate([np.asarray(predict({"image": chunk["image"]})) for chunk in chunks])
+    probabilities = np.concatenate([np.asarray(probabilities_of({"image": chunk["image"]})) for chunk in chunks])
     labels = np.concatenate([chunk["label"] for chunk in chunks])
     predicted, confidence = probabilities.argmax(-1), probabilities.max(-1)
     wrong = np.flatnonzero(predicted != labels)

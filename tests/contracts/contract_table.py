@@ -113,7 +113,18 @@ EXPERIMENTS = {
     "bagging": {"bootstrap": {"widths": (6,), "members": 2, "masks": 2}},
     "bias_variance": {"replicas": {"widths": (2, 6), "replicas": 3, "share": 0.5}},
     "capacity": {"widths": {"widths": (1, 6)}},
-    "classify": {"mlp": {"model": "mlp", "widths": (16,), "dropout": 0.1}, "cnn": {"widths": (4, 8), "ema": 0.9}},
+    "classify": {
+        "mlp": {"model": "mlp", "widths": (16,), "dropout": 0.1},
+        "cnn": {
+            "widths": (4, 8),
+            "ema": 0.9,
+            "rotation": 9.0,
+            "cutout": 2,
+            "mixup": 0.3,
+            "cutmix": 1.0,
+            "test_flip": True,
+        },
+    },
     "diffusion": {
         "conditional": {"widths": (8, 8), "heads": 2, "steps": 20, "sample_steps": 3, "guidance": 2.0, "ema": 0.9},
         "unconditional_eps": {

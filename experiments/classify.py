@@ -122,10 +122,7 @@ def make_model(config: Config, spec: DataSpec) -> Model:
             pool=config.pool,
         )
     else:
-        try:
-            model = named.network(config.model, spec.classes, max(spec.shape[:2]))
-        except ValueError as error:
-            raise ValueError(f"model must be mlp, cnn or an architecture: {error}") from None
+        model = named.network(config.model, spec.classes, max(spec.shape[:2]), others=("mlp", "cnn"))
     if config.dtype not in ("float32", "bfloat16"):
         raise ValueError(f"dtype must be float32 or bfloat16, got {config.dtype!r}")
     return compute_in(model, jnp.bfloat16) if config.dtype == "bfloat16" else model

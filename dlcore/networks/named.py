@@ -1,7 +1,7 @@
 """Architectures by their published names (lecture 16)."""
 
 import difflib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from dlcore.networks.alexnet import AlexNet, AlexNetConfig
 from dlcore.networks.convnext import ConvNeXt, ConvNeXtConfig
@@ -38,12 +38,13 @@ for _depth in (121, 161, 169, 201):
     NETWORKS[f"densenet{_depth}"] = lambda c, s, n=_depth: DenseNet(densenet_config(n, classes=c, stem=s))
 
 
-def network(name: str, classes: int, pixels: int) -> Model:
+def network(name: str, classes: int, pixels: int, *, others: Sequence[str] = ()) -> Model:
     """Images [b, pixels, pixels, c] to logits [b, classes], with the stem that suits their size.
 
-    Raises `ValueError` for a name that is not in `NETWORKS`, with the nearest one.
+    Raises `ValueError` for a name that is not in `NETWORKS`, with the nearest of them and of the caller's `others`.
     """
     if name not in NETWORKS:
-        near = difflib.get_close_matches(name, NETWORKS, 1, 0.0)[0]
-        raise ValueError(f"unknown network {name!r}; did you mean {near!r}? Known: {', '.join(sorted(NETWORKS))}")
+        known = [*others, *sorted(NETWORKS)]
+        near = difflib.get_close_matches(name, known, 1, 0.0)[0]
+        raise ValueError(f"model must be one of {', '.join(known)}, got {name!r}; did you mean {near!r}?")
     return NETWORKS[name](classes, "small" if pixels < SMALL else "imagenet")

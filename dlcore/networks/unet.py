@@ -37,17 +37,9 @@ def upsample(x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c"]:
     return x.repeat(2, axis=1).repeat(2, axis=2)
 
 
-FINE = 8
-"""Features per pixel that patches are unfolded into."""
-
-
 def Norm(features: int) -> Model:
     """Group norm with at most eight groups."""
     return GroupNorm(math.gcd(features, 8))
-
-
-FINE = 8
-"""Features per pixel that patches are unfolded into."""
 
 
 def TimeBlock(inputs: int, features: int, *, dropout: float = 0.0) -> Model:
@@ -106,9 +98,8 @@ def UNet(
 
     One resolution per width, each half of the one before by averaging; `blocks` residual blocks on the way down and as
     many on the way up, where the features from below, repeated, meet those kept on the way down. `patch` pixels each
-    way make one position at the start, which saves patch² of the work; a last convolution at full resolution then sees
-    `FINE` features per pixel beside x itself, or the patches would show in what the network draws. With `heads` the
-    lowest resolution has self-attention. Label `classes` means none. Raises `ValueError` for sizes that do not halve.
+    way make one position at the start, which saves patch² of the work. With `heads` the lowest resolution has
+    self-attention. Label `classes` means none. Raises `ValueError` for sizes that do not halve.
     """
     levels, wide = len(widths), 4 * widths[0]
 
@@ -127,17 +118,15 @@ def UNet(
             h = jnp.concatenate([h if i == levels - 1 else upsample(h), kept[i]], axis=-1)
             for j in range(blocks):
                 h = call(f"up_{i}_{j}", h, e)
-        out = depth_to_space(call("out", silu(call("norm", h))), patch)
-        return call("fine", jnp.concatenate([out, x], axis=-1)) if patch > 1 else out
+        return depth_to_space(call("out", silu(call("norm", h))), patch)
 
     parts = {
         "time": serial(Dense(wide), Activation("silu"), Dense(wide)),
         "stem": Conv(widths[0], 3),
         "middle": TimeBlock(widths[-1], widths[-1], dropout=dropout),
         "norm": Norm(widths[0]),
-        "out": Conv(FINE * patch**2, 3) if patch > 1 else Conv(channels, 3, kernel_init=zeros),
+        "out": Conv(channels * patch**2, 3, kernel_init=zeros),
     }
-    parts |= {"fine": Conv(channels, 3, kernel_init=zeros)} if patch > 1 else {}
     parts |= {"label": Embedding(classes + 1, wide)} if classes else {}
     parts |= {"attention": SpatialAttention(widths[-1], heads)} if heads else {}
     for i, width in enumerate(widths):

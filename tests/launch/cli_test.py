@@ -93,7 +93,7 @@ MISTAKES = {
     "type": ((*SMOKE, "--set=train.steps=three"), "steps must be of type int, got 'three'"),
     "batch": ((*SMOKE, "--cpu_devices=8", "--set=train.batch_size=100"), "not divisible by 8 devices; use 96 or 104"),
     "large_batch": ((*SMOKE, "--set=train.batch_size=5000"), "1257 examples"),
-    "model": ((*SMOKE, "--set=model=cnm"), "model must be mlp or cnn"),
+    "model": ((*SMOKE, "--set=model=cnm"), "did you mean 'cnn'"),
     "nothing": ((), "pass --experiment"),
     "no_images": (("--experiment=classify", "--data=two_moons"), "labelled images"),
     "argument": (("classify",), "unexpected argument 'classify'"),

@@ -46,5 +46,5 @@ def test_small_images_get_the_small_stem():
 
 
 def test_an_unknown_name_is_answered_with_the_nearest():
-    with pytest.raises(ValueError, match="did you mean 'resnet18'"):
+    with pytest.raises(ValueError, match="got 'resnet-18'; did you mean 'resnet18'"):
         network("resnet-18", 10, 28)

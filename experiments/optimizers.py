@@ -1,4 +1,4 @@
-"""Optimisers: a race on surfaces, studies of rate, batch size and momentum on a network, its Hessian's spectrum.
+"""Optimisers: races on surfaces and on a network, studies of rate, batch size and momentum, the Hessian's spectrum.
 
 ./launch/local.sh train --experiment=optimizers --data=digits
 
@@ -14,6 +14,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
 from dlcore.data.prepare import scale, standardize
 from dlcore.data.source import Data, DataSpec
@@ -21,7 +22,7 @@ from dlcore.losses.classification import softmax_cross_entropy
 from dlcore.losses.supervised import supervised
 from dlcore.networks.mlp import MLP
 from dlcore.nn.summary import summarize, table
-from dlcore.optim import surfaces
+from dlcore.optim import surfaces, transforms
 from dlcore.optim.build import OptimizerConfig, learning_rate
 from dlcore.optim.build import build as build_optimizer
 from dlcore.optim.cma import cma
@@ -30,17 +31,21 @@ from dlcore.optim.descent import gradient_descent, momentum, nesterov, transform
 from dlcore.optim.lanczos import Density, extreme_eigenvalues, smooth, spectral_density
 from dlcore.optim.minimize import Method, Run, run
 from dlcore.optim.newton import damped_newton
-from dlcore.optim.transforms import adam
 from dlcore.report import optimizers as figures
+from dlcore.report import surfaces as drawings
+from dlcore.stats.minibatch import per_example_gradients, sampled_noise
 from dlcore.train import metrics
 from dlcore.train.config import LoopConfig
 from dlcore.train.experiment import Experiment
+from dlcore.train.many import train_many
 from dlcore.train.updates import gradient_update
 from dlcore.types import Batch, Key, Mean, Model, Params, State
 
 PRESETS = ("smoke", "default", "full")
 EVERY = 5
 """Steps between two measurements of a study's loss."""
+SEED = 0
+"""Of all draws in studies: they are the same whatever the run's own seed."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +56,7 @@ class Config:
     """Hidden widths of the network."""
     activation: str = "tanh"
     """Smooth, so that the Hessian exists everywhere."""
-    race_steps: int = 400
+    race_steps: int = 1000
     """Steps of the first-order methods on the surfaces."""
     study_examples: int = 1024
     """Training examples that the studies and the spectrum use."""
@@ -138,13 +143,24 @@ def draw(config: Config, model: Model, prepare: Any, params: Params, data: Data)
     def losses(params: Params, x: jax.Array, y: jax.Array) -> jax.Array:
         return softmax_cross_entropy(model.apply(params, {}, x)[0], y)
 
-    start = model.init(jax.random.key(0), x)[0]
-    studies = functools.partial(train_many, losses, start, x, y, steps=config.study_steps)
+    start = model.init(jax.random.key(SEED), x)[0]
+    studies = functools.partial(
+        train_many,
+        losses,
+        start,
+        x,
+        y,
+        steps=max(config.study_steps // EVERY, 1) * EVERY,
+        every=EVERY,
+        key=jax.random.key(SEED),
+    )
+    before = float(losses(start, x, y).mean())
     return {
         **race_figures(config.race_steps),
         "descent": descent_figure(),
-        **rate_figures(config, studies, float(losses(start, x, y).mean())),
-        "batch_size": batch_figure(config, studies, lambda p: losses(p, x[:256], y[:256]), params),
+        "network_race": network_race_figure(config, studies, before),
+        **rate_figures(config, studies, before),
+        "batch_size": batch_figure(config, studies, losses, params, x[:256], y[:256]),
         "spectrum": spectrum_figure(config, lambda p, x, y: losses(p, x, y).mean(), params, x, y),
     }
 
@@ -153,7 +169,7 @@ RACERS: dict[str, tuple[Callable[[Any], Method], float]] = {
     "gradient descent": (gradient_descent, 1.0),
     "momentum, α = 0.9": (momentum, 1.0),
     "Nesterov, α = 0.9": (nesterov, 1.0),
-    "Adam, ε = 0.1": (lambda rate: transformed(adam(0.1)), 1.0),
+    "Adam, ε = 0.1": (lambda rate: transformed(transforms.adam(0.1)), 1.0),
     "damped Newton": (lambda rate: damped_newton(), 0.1),
     "CMA-ES": (lambda rate: cma(0.3), 0.3),
 }
@@ -161,7 +177,7 @@ RACERS: dict[str, tuple[Callable[[Any], Method], float]] = {
 
 TRACKS = {
     "ill-conditioned bowl": (surfaces.quadratic((1.0, 20.0), seed=3), 0.02),
-    "Rosenbrock": (surfaces.rosenbrock(), 1e-3),
+    "Rosenbrock": (surfaces.rosenbrock()._replace(low=np.array([-1.7, -0.7]), high=np.array([1.7, 1.8])), 1e-3),
     "Himmelblau": (surfaces.himmelblau(), 5e-3),
     "saddle": (surfaces.saddle(), 0.05),
 }
@@ -192,15 +208,15 @@ def race_figures(steps: int) -> dict[str, Any]:
         gaps[title] = {
             n: (ways[n].trace.evaluations[i][s], ways[n].trace.values[i][s] - surface.value) for n, s in upto.items()
         }
-    return {"race": figures.paths(panels), "race_values": figures.race(gaps)}
+    return {"race": drawings.paths(panels), "race_values": drawings.race(gaps)}
 
 
-def panel_of(title: str, surface: surfaces.Surface, paths: Mapping[str, np.ndarray], size: int = 160) -> figures.Panel:
+def panel_of(title: str, surface: surfaces.Surface, paths: Mapping[str, np.ndarray], size: int = 160) -> drawings.Panel:
     """A surface on a grid with ways over it."""
     axes = [np.linspace(a, b, size, dtype=np.float32) for a, b in zip(surface.low, surface.high, strict=True)]
     points = np.stack(np.meshgrid(*axes), -1)
     values = np.asarray(jax.jit(jax.vmap(jax.vmap(surface.f)))(points))
-    return figures.Panel(title, surface.low, surface.high, values, surface.value, surface.minima, paths)
+    return drawings.Panel(title, surface.low, surface.high, values, surface.value, surface.minima, paths)
 
 
 def descent_figure() -> Any:
@@ -212,55 +228,41 @@ def descent_figure() -> Any:
         jnp.asarray(list(rates.values()))
     )
     paths = {f"{name}, ε = {rate:.3g}": np.asarray(w) for (name, rate), w in zip(rates.items(), ways, strict=True)}
-    return figures.descent_rates(panel_of("quadratic, λ = 1, 10", surface, paths), edge)
+    return drawings.descent_rates(panel_of("quadratic, λ = 1, 10", surface, paths), edge)
 
 
-def train_many(
-    losses: Callable[..., jax.Array],
-    start: Params,
-    x: jax.Array,
-    y: jax.Array,
-    settings: list[tuple[float, float, int]],
-    *,
-    steps: int,
-) -> np.ndarray:
-    """Trainings by momentum from one start with settings (ε, α, batch size), at once: losses [settings, steps/EVERY].
-
-    A batch is the first k of the largest one, drawn with replacement; the loss is measured every few steps.
-    """
-    largest = max(size for _, _, size in settings)
-
-    def train(
-        start: Params, x: jax.Array, y: jax.Array, rate: jax.Array, alpha: jax.Array, size: jax.Array
-    ) -> jax.Array:
-        weight = (jnp.arange(largest) < size) / size
-
-        def step(carry: tuple[Params, Params], key: Key) -> tuple[tuple[Params, Params], None]:
-            params, velocity = carry
-            batch = jax.random.randint(key, (largest,), 0, len(x))
-            grads = jax.grad(lambda p: losses(p, x[batch], y[batch]) @ weight)(params)
-            velocity = jax.tree.map(lambda v, g: alpha * v - rate * g, velocity, grads)
-            return (jax.tree.map(jnp.add, params, velocity), velocity), None
-
-        def chunk(carry: tuple[Params, Params], keys: Key) -> tuple[tuple[Params, Params], jax.Array]:
-            carry, _ = jax.lax.scan(step, carry, keys)
-            return carry, losses(carry[0], x, y).mean()
-
-        keys = jax.random.split(jax.random.key(0), (max(steps // EVERY, 1), EVERY))
-        return jax.lax.scan(chunk, (start, jax.tree.map(jnp.zeros_like, start)), keys)[1]
-
-    columns = (jnp.asarray(column, jnp.float32) for column in zip(*settings, strict=True))
-    return np.asarray(jax.jit(jax.vmap(train, (None, None, None, 0, 0, 0)))(start, x, y, *columns))
+CONTESTANTS: dict[str, Callable[..., optax.GradientTransformation]] = {
+    "SGD": transforms.sgd,
+    "momentum": transforms.momentum,
+    "Nesterov": transforms.nesterov,
+    "AdaGrad": transforms.adagrad,
+    "RMSProp": transforms.rmsprop,
+    "Adam": transforms.adam,
+}
+"""name: transformation from a learning rate."""
 
 
-def rate_figures(config: Config, studies: Callable[..., np.ndarray], start: float) -> dict[str, Any]:
+def network_race_figure(config: Config, studies: Callable[..., jax.Array], start: float) -> Any:
+    """Every optimiser at every learning rate, from one start and with the same batches."""
+    settings, sizes = [(rate,) for rate in config.rates], [config.study_batch] * len(config.rates)
+    found = {name: np.asarray(studies(make, settings, sizes)) for name, make in CONTESTANTS.items()}
+    return figures.race(config.rates, _way(found["SGD"]), found, start)
+
+
+def _way(losses: np.ndarray) -> np.ndarray:
+    """The steps after which losses [..., measured] were measured."""
+    return EVERY * np.arange(1, losses.shape[-1] + 1)
+
+
+def rate_figures(config: Config, studies: Callable[..., jax.Array], start: float) -> dict[str, Any]:
     """Learning rates without and with momentum, and the map of both."""
-    pairs = [(rate, alpha, config.study_batch) for alpha in config.alphas for rate in config.rates]
-    found = studies(pairs).reshape(len(config.alphas), len(config.rates), -1)
+    settings = [(rate, alpha) for alpha in config.alphas for rate in config.rates]
+    found = np.asarray(studies(transforms.momentum, settings, [config.study_batch] * len(settings)))
+    found = found.reshape(len(config.alphas), len(config.rates), -1)
     # A run that is above twice where it began has left for good.
     final = np.where(found[..., -1] < 2 * start, found[..., -1], np.inf)
     named = {f"α = {alpha:g}": row for alpha, row in zip(config.alphas, final, strict=True)}
-    middle, way = len(config.rates) // 2, EVERY * np.arange(1, found.shape[-1] + 1)
+    middle, way = len(config.rates) // 2, _way(found)
     return {
         "learning_rate": figures.learning_rates(config.rates, way, found[0], start, named),
         "momentum": figures.momentum(config.rates, config.alphas, final, way, found[:, middle], config.rates[middle]),
@@ -268,31 +270,38 @@ def rate_figures(config: Config, studies: Callable[..., np.ndarray], start: floa
 
 
 def batch_figure(
-    config: Config, studies: Callable[..., np.ndarray], losses: Callable[[Params], jax.Array], params: Params
+    config: Config,
+    studies: Callable[..., jax.Array],
+    losses: Callable[..., jax.Array],
+    params: Params,
+    x: jax.Array,
+    y: jax.Array,
 ) -> Any:
-    """Trainings with different batch sizes, and the noise of the gradient at the trained network."""
-    found = studies([(config.batch_rate, 0.0, size) for size in config.batch_sizes])
-    way = EVERY * np.arange(1, found.shape[-1] + 1)
-    return figures.batch_sizes(config.batch_sizes, way, found, gradient_noise(losses, params), config.batch_rate)
+    """Trainings with different batch sizes, and the noise of the gradient of x and y at the trained network."""
+    settings = [(config.batch_rate,)] * len(config.batch_sizes)
+    found = np.asarray(studies(transforms.sgd, settings, config.batch_sizes))
+
+    def one(params: Params, example: tuple[jax.Array, jax.Array]) -> jax.Array:
+        return losses(params, *(part[None] for part in example))[0]
+
+    gradients = jax.jit(functools.partial(per_example_gradients, one))(params, (x, y))
+    noise = gradient_noise(gradients)
+    return figures.batch_sizes(config.batch_sizes, _way(found), found, noise, config.batch_rate)
 
 
-def gradient_noise(
-    losses: Callable[[Params], jax.Array], params: Params, *, draws: int = 1500
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Sizes k, E‖ĝ_k − g‖² over draws without replacement, σ²/k, and σ²/k · (n − k)/(n − 1) (lecture 6.1–6.2).
-
-    `losses` gives the loss of each of n examples, g is their mean gradient and σ² the mean of ‖g_i − g‖².
-    """
-    jacobian = jax.jit(jax.jacrev(losses))(params)
-    each = np.concatenate([np.asarray(leaf).reshape(len(leaf), -1) for leaf in jax.tree.leaves(jacobian)], 1)
-    apart, count = each - each.mean(0), len(each)
-    gram, rng = apart @ apart.T, np.random.default_rng(0)
-    variance = np.trace(gram) / count
-    sizes = 2 ** np.arange(int(np.log2(count)) + 1)
-    sizes = sizes[sizes < count]
-    subsets = [np.stack([rng.permutation(count)[:k] for _ in range(draws)]) for k in sizes]
-    measured = [np.mean([gram[np.ix_(rows, rows)].sum() for rows in s]) / s.shape[1] ** 2 for s in subsets]
-    return sizes, np.array(measured), variance / sizes, variance / sizes * (count - sizes) / (count - 1)
+def gradient_noise(gradients: jax.Array, *, draws: int = 4000) -> dict[str, np.ndarray]:
+    """E‖ĝ − g‖² of batches drawn from the examples with these gradients [n, d], measured and predicted (lecture 6.2)."""
+    count = len(gradients)
+    sizes = 2 ** np.arange(int(np.log2(count - 1)) + 1)
+    found = [sampled_noise(jax.random.key(SEED + int(k)), gradients, int(k), draws) for k in sizes]
+    one = float(jnp.square(gradients - gradients.mean(0)).sum() / count)
+    return {
+        "sizes": sizes,
+        "measured": np.array([estimate.mean for estimate in found]),
+        "error": np.array([estimate.standard_error for estimate in found]),
+        "with": one / sizes,
+        "without": one / sizes * (count - sizes) / (count - 1),
+    }
 
 
 def spectrum_figure(config: Config, loss: Callable[..., jax.Array], params: Params, x: jax.Array, y: jax.Array) -> Any:
@@ -302,23 +311,23 @@ def spectrum_figure(config: Config, loss: Callable[..., jax.Array], params: Para
         return hvp(lambda p: loss(p, x, y), params, v)
 
     given = (product, params, params, x, y)
-    key, size = jax.random.key(0), sum(leaf.size for leaf in jax.tree.leaves(params))
+    key, size = jax.random.key(SEED), sum(leaf.size for leaf in jax.tree.leaves(params))
     extremes = extreme_eigenvalues(*given, key=key, steps=config.lanczos_steps, tolerance=1e-3)
     density = spectral_density(*given, key=key, steps=config.lanczos_steps, probes=config.probes)
-    at, values = symlog_density(density, extremes.smallest, extremes.largest)
+    ends = extremes.smallest, extremes.largest
+    unit = 3e-3 * max(map(abs, ends))
     title = f"Hessian of the training loss, {size:,} parameters: descent is stable for ε < 2/λmax"
     title += f" = {2 / extremes.largest:.2g}"
-    return figures.spectrum(at, values, (extremes.smallest, extremes.largest), title)
+    return figures.spectrum(*asinh_density(density, ends, unit), ends, unit, title)
 
 
-def symlog_density(
-    density: Density, smallest: float, largest: float, width: float = 0.12
+def asinh_density(
+    density: Density, ends: tuple[float, float], unit: float, width: float = 0.15
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The density over λ, smoothed by a normal on the scale asinh(λ/s), s a thousandth of the largest |λ|."""
-    unit = 1e-3 * max(abs(smallest), abs(largest))
+    """λ and the density there, smoothed by a normal of deviation `width` on the scale asinh(λ/`unit`)."""
     nodes = density._replace(nodes=np.arcsinh(density.nodes / unit))
-    ends = np.arcsinh(np.array([min(smallest, -unit), largest]) / unit)
-    t = np.linspace(ends[0] - 4 * width, ends[1] + 4 * width, 800)
+    first, last = np.arcsinh(np.array([min(ends[0], -unit), ends[1]]) / unit)
+    t = np.linspace(first - 4 * width, last + 4 * width, 800)
     # Per unit of λ: dt/dλ = 1/√(λ² + s²).
     at = unit * np.sinh(t)
     return at, smooth(nodes, t, width) / np.sqrt(at**2 + unit**2)

@@ -66,6 +66,16 @@ ARCHITECTURES = {
         f"cifar_resnet{n}": Published(ResNet(cifar_config(n)), count, 32, 3, 10, torch_names.resnet)
         for n, count in CIFAR_RESNETS.items()
     },
+    # The norm that the stem lacks, the one behind the last stage and the narrower ones where stages begin balance out.
+    **{
+        f"cifar_resnet{n}_preactivation": Published(
+            ResNet(cifar_config(n, preactivation=True)), count, 32, 3, 10, torch_names.resnet
+        )
+        for n, count in CIFAR_RESNETS.items()
+    },
+    "cifar_resnet20_preactivation_b": Published(
+        ResNet(cifar_config(20, shortcut="B", preactivation=True)), 272_282, 32, 3, 10, torch_names.resnet
+    ),
     "cifar_resnet20_b": Published(ResNet(cifar_config(20, shortcut="B")), 272_474, 32, 3, 10, torch_names.resnet),
 }
 

@@ -34,6 +34,12 @@ for _depth in (18, 34, 50, 101, 152):
     NETWORKS[f"resnet{_depth}"] = lambda c, s, n=_depth: ResNet(imagenet_config(n, classes=c, stem=s))
 for _depth in (20, 32, 44, 56, 110):
     NETWORKS[f"cifar_resnet{_depth}"] = lambda c, s, n=_depth: ResNet(cifar_config(n, classes=c))
+    NETWORKS[f"cifar_resnet{_depth}_preactivation"] = lambda c, s, n=_depth: ResNet(
+        cifar_config(n, classes=c, preactivation=True)
+    )
+    NETWORKS[f"cifar_resnet{_depth}_preactivation"] = lambda c, s, n=_depth: ResNet(
+        cifar_config(n, classes=c, preactivation=True)
+    )
 for _depth in (121, 161, 169, 201):
     NETWORKS[f"densenet{_depth}"] = lambda c, s, n=_depth: DenseNet(densenet_config(n, classes=c, stem=s))
 

@@ -46,7 +46,8 @@ def group_conv(
 def GroupLift(
     features: int, window: int, *, group: str = "p4", padding: Padding = "zero", kernel_init: Initializer = lecun_normal
 ) -> Model:
-    """Layer of `lift`, images to feature maps, with one bias per feature."""
+    """Layer of `lift`, images to feature maps, with one bias per feature. Raises `ValueError` for another group."""
+    _check(group)
 
     def init(key: Key, x: Input) -> tuple[Params, State]:
         return {
@@ -65,11 +66,14 @@ def GroupLift(
 def GroupConv(
     features: int, window: int, *, group: str = "p4", padding: Padding = "zero", kernel_init: Initializer = lecun_normal
 ) -> Model:
-    """Layer of `group_conv`, feature maps to feature maps, with one bias per feature."""
+    """Layer of `group_conv`, feature maps to feature maps, with one bias per feature. Raises as `GroupLift` does."""
+    _check(group)
 
     def init(key: Key, x: Input) -> tuple[Params, State]:
-        kernel = kernel_init(key, (window, window, *x.shape[-2:], features)) / np.sqrt(x.shape[-2])
-        return {"kernel": kernel, "bias": zeros(key, (features,))}, {}
+        return {
+            "kernel": kernel_init(key, (window, window, *x.shape[-2:], features)),
+            "bias": zeros(key, (features,)),
+        }, {}
 
     def apply(
         params: Params, state: State, x: Float[Array, "b n n g c"], *, train: bool = False, key: Key | None = None
@@ -95,12 +99,14 @@ def GroupPool() -> Model:
 
 def image_actions(group: str) -> dict[str, Action]:
     """How the elements of p4 or p4m move images."""
+    _check(group)
     return {"p4": rotations, "p4m": dihedral}[group]()
 
 
 def feature_actions(group: str) -> dict[str, Action]:
     """How they move feature maps: (h x)_u = h x_{h⁻¹u}."""
-    size, names = SIZES[group], list(image_actions(group))
+    names = list(image_actions(group))
+    size = len(names)
     left = _left_quotients()[:size, :size]
     return {names[h]: lambda x, h=h: dihedral_action(x[..., left[h], :], h) for h in range(size)}
 
@@ -118,9 +124,13 @@ def _left_quotients() -> np.ndarray:
     return table
 
 
-def _size(group: str, kernel: Array) -> int:
+def _check(group: str) -> None:
     if group not in SIZES:
         raise ValueError(f"group must be p4 or p4m, got {group!r}")
+
+
+def _size(group: str, kernel: Array) -> int:
+    _check(group)
     if kernel.shape[0] != kernel.shape[1] or kernel.shape[0] % 2 == 0:
         raise ValueError(f"the window must be square and odd to be turned about its middle, got {kernel.shape[:2]}")
     return SIZES[group]

@@ -28,7 +28,13 @@ def dihedral() -> dict[str, Action]:
 
 
 def dihedral_action(x: Float[Array, "..."], element: int, axes: tuple[int, int] = (1, 2)) -> Float[Array, "..."]:
-    """Element i of the dihedral group: mirror the second of `axes` if i ≥ 4, then turn by 90 · (i mod 4) degrees."""
+    """Element i of the dihedral group: mirror the second of `axes` if i ≥ 4, then turn by 90 · (i mod 4) degrees.
+
+    Raises `ValueError` unless both axes have the same length.
+    """
+    height, width = (x.shape[axis] for axis in axes)
+    if height != width:
+        raise ValueError(f"dihedral_action: only squares turn onto themselves, got {height}×{width}; crop or pad x")
     return jnp.rot90(jnp.flip(x, axes[1]) if element >= 4 else x, element % 4, axes)
 
 

@@ -4,11 +4,12 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from dlcore.nn.window import Padding, pad_widths, per_axis
+from dlcore.nn.window import Padding, pad, pad_widths, per_axis
 
 
 def conv_matrix(
@@ -24,7 +25,9 @@ def conv_matrix(
 
     Every row holds the kernel at the cells that the window covers; in one dimension with stride 1 and zeros outside it
     is a Toeplitz matrix, with periodic padding a circulant one. It is made from positions alone, without a convolution.
+    Raises `ValueError` where `conv` does.
     """
+    _check_groups(groups, kernel.shape[-2] * groups, kernel.shape[-1])
     taps = _taps(kernel.shape[:-2], space, stride, padding, dilation)
     # Cells outside add to one more input, which is cut off.
     cells = math.prod(space)
@@ -55,7 +58,8 @@ def count_connections(
     dilation: int | Sequence[int] = 1,
     groups: int = 1,
 ) -> Counts:
-    """What a convolution of `channels` (in, out) needs on a signal of size `space`."""
+    """What a convolution of `channels` (in, out) needs on a signal of size `space`; raises as `conv_matrix` does."""
+    _check_groups(groups, *channels)
     taps = _taps(window, space, stride, padding, dilation)
     pairs = channels[0] // groups * channels[1]
     dense = math.prod(space) * channels[0] * len(taps) * channels[1]
@@ -73,6 +77,9 @@ def _taps(
     axes = len(space)
     strides, dilations = per_axis(stride, axes, "stride"), per_axis(dilation, axes, "dilation")
     widths = pad_widths(space, window, strides, dilations, padding)
+    if padding in ("mirror", "periodic"):
+        # The shapes alone: an axis too short to be copied from is told as for the convolution.
+        jax.eval_shape(lambda x: pad(x, widths, padding), jax.ShapeDtypeStruct((1, *space, 1), jnp.float32))
     flat = np.zeros((1, 1), int)
     for n, w, s, d, (low, high) in zip(space, window, strides, dilations, widths, strict=True):
         count = (n + low + high - (w - 1) * d - 1) // s + 1
@@ -87,6 +94,11 @@ def _taps(
         flat = np.where(outside, -1, flat[:, None, :, None] * n + cell[None, :, None, :])
         flat = flat.reshape(flat.shape[0] * flat.shape[1], -1)
     return flat
+
+
+def _check_groups(groups: int, c_in: int, c_out: int) -> None:
+    if groups < 1 or c_in % groups or c_out % groups:
+        raise ValueError(f"groups={groups} must divide the {c_in} channels in and the {c_out} out")
 
 
 def _expand(kernel: Array, groups: int) -> Array:

@@ -22,8 +22,9 @@ REASONS = ("budget", "gradient", "step", "value", "complete", "diverged")
 """Why a run stopped: `steps` were used up; the gradient's norm, the step's size or the value fell to its tolerance; the
 method has nothing left to try; value, point or gradient would have become infinite or NaN."""
 
-Function = Callable[[Any], Array]
-"""The objective: a point to a scalar (or, for methods of least squares, to the residuals r of ½‖r‖²)."""
+Function = Callable[..., Array]
+"""The objective: a point to a scalar; for methods of least squares to the residuals r of ½‖r‖²; for stochastic ones a
+point and a key to an estimate."""
 
 
 class Iterate(NamedTuple):
@@ -54,6 +55,8 @@ class Method(NamedTuple):
     step: Callable[[Function, Iterate, Key | None], Iterate]
     residuals: bool = False
     """Whether f gives residuals, the objective being ½‖f(x)‖²."""
+    stochastic: bool = False
+    """Whether f takes a key too and gives an estimate, the objective being its mean E[f(x, key)]."""
 
 
 class Trace(NamedTuple):
@@ -124,8 +127,8 @@ def run(
     """The loop of `minimize` without its checks, pure: fit for `jit`, and for `vmap` over anything that is an array."""
     start, unravel = ravel_pytree(x0)
 
-    def flat(v: Array) -> Array:
-        return f(unravel(v))
+    def flat(v: Array, *rest: Any) -> Array:
+        return f(unravel(v), *rest)
 
     def verdict(now: Iterate) -> Array:
         met = (
@@ -189,7 +192,10 @@ def minimize(
     if steps < 0:
         raise ValueError(f"minimize: steps must not be negative, got {steps}")
     x0 = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.result_type(leaf, jnp.float32)), x0)
-    shape, wanted = jax.eval_shape(f, x0).shape, "a vector of residuals" if method.residuals else "a scalar"
+    if method.stochastic and key is None:
+        raise ValueError("minimize: a stochastic method draws numbers; pass key=jax.random.key(seed)")
+    given = (x0, key) if method.stochastic else (x0,)
+    shape, wanted = jax.eval_shape(f, *given).shape, "a vector of residuals" if method.residuals else "a scalar"
     if len(shape) != int(method.residuals):
         raise ValueError(f"minimize: f must give {wanted}, and gives shape {shape}")
     found = _compiled(

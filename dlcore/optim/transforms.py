@@ -1,7 +1,8 @@
 """The optimisers of the lecture written out as optax gradient transformations (lecture 6.3–7).
 
 Training uses optax's own; these show what they do, and give the same trajectories. Each maps a gradient g to the update
-that is added to θ. A rate is a number or a schedule of the step k = 0, 1, …
+that is added to θ. A rate is a number or a schedule of the step k = 0, 1, … Numbers may be traced, so that one program
+trains with many of them.
 """
 
 from collections.abc import Callable
@@ -10,10 +11,12 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+from jaxtyping import Array, Float
 
 from dlcore.optim.schedules import Schedule
 
-Rate = float | Schedule
+Number = float | Float[Array, ""]
+Rate = Number | Schedule
 
 
 class Memory(NamedTuple):
@@ -49,7 +52,7 @@ def sgd(rate: Rate) -> optax.GradientTransformation:
     return optax.GradientTransformation(_start(), update)
 
 
-def momentum(rate: Rate, alpha: float = 0.9) -> optax.GradientTransformation:
+def momentum(rate: Rate, alpha: Number = 0.9) -> optax.GradientTransformation:
     """v ← α v − ε_k g, θ ← θ + v (Polyak 1964; lecture 6.5)."""
 
     def update(grads: Any, memory: Memory, params: Any = None) -> tuple[Any, Memory]:
@@ -60,7 +63,7 @@ def momentum(rate: Rate, alpha: float = 0.9) -> optax.GradientTransformation:
     return optax.GradientTransformation(_start(first=True), update)
 
 
-def nesterov(rate: Rate, alpha: float = 0.9) -> optax.GradientTransformation:
+def nesterov(rate: Rate, alpha: Number = 0.9) -> optax.GradientTransformation:
     """v ← α v − ε_k g, θ̃ ← θ̃ + α v − ε_k g, with g taken at θ̃ (lecture 6.6).
 
     The lecture's form takes the gradient at θ̃ = θ + α v, ahead of θ. A transformation sees the gradient where the
@@ -76,7 +79,7 @@ def nesterov(rate: Rate, alpha: float = 0.9) -> optax.GradientTransformation:
     return optax.GradientTransformation(_start(first=True), update)
 
 
-def adagrad(rate: Rate, delta: float = 1e-7) -> optax.GradientTransformation:
+def adagrad(rate: Rate, delta: Number = 1e-7) -> optax.GradientTransformation:
     """r ← r + g², θ ← θ − ε_k g/(δ + √r), δ outside the root (Duchi et al. 2011; Goodfellow et al. 2016, alg. 8.4).
 
     optax adds δ inside the root and starts r at 0.1 instead.
@@ -91,7 +94,7 @@ def adagrad(rate: Rate, delta: float = 1e-7) -> optax.GradientTransformation:
     return optax.GradientTransformation(_start(second=True), update)
 
 
-def rmsprop(rate: Rate, decay: float = 0.9, delta: float = 1e-8) -> optax.GradientTransformation:
+def rmsprop(rate: Rate, decay: Number = 0.9, delta: Number = 1e-8) -> optax.GradientTransformation:
     """r ← ρ r + (1 − ρ) g², θ ← θ − ε_k g/√(δ + r) (Hinton 2012; Goodfellow et al. 2016, algorithm 8.5)."""
 
     def update(grads: Any, memory: Memory, params: Any = None) -> tuple[Any, Memory]:
@@ -103,7 +106,7 @@ def rmsprop(rate: Rate, decay: float = 0.9, delta: float = 1e-8) -> optax.Gradie
     return optax.GradientTransformation(_start(second=True), update)
 
 
-def adam(rate: Rate, b1: float = 0.9, b2: float = 0.999, delta: float = 1e-8) -> optax.GradientTransformation:
+def adam(rate: Rate, b1: Number = 0.9, b2: Number = 0.999, delta: Number = 1e-8) -> optax.GradientTransformation:
     """s ← β₁ s + (1 − β₁) g, r ← β₂ r + (1 − β₂) g², ŝ = s/(1 − β₁ᵏ), r̂ = r/(1 − β₂ᵏ), θ ← θ − ε ŝ/(√r̂ + δ).
 
     k counts from 1 (Kingma & Ba 2015, algorithm 1).
@@ -112,7 +115,7 @@ def adam(rate: Rate, b1: float = 0.9, b2: float = 0.999, delta: float = 1e-8) ->
 
 
 def adamw(
-    rate: Rate, b1: float = 0.9, b2: float = 0.999, delta: float = 1e-8, *, weight_decay: float = 1e-4
+    rate: Rate, b1: Number = 0.9, b2: Number = 0.999, delta: Number = 1e-8, *, weight_decay: float = 1e-4
 ) -> optax.GradientTransformation:
     """Adam with the decay of weights beside its step, θ ← θ − ε_k (ŝ/(√r̂ + δ) + λ θ) (Loshchilov & Hutter 2019).
 

@@ -1,97 +1,17 @@
-"""Figures of optimisation: paths over contours, races, studies of rates, batches and momentum, spectra."""
+"""Figures of optimisers on a network: a race, studies of rates, batches and momentum, spectra (lecture 5–7)."""
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import LogNorm, Normalize
+from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
 from dlcore.report.figures import BLUE, GREEN, GREY, ORANGE
-
-COLOURS = (BLUE, ORANGE, GREEN, "#CC79A7", "#E69F00", "#56B4E9", "#000000", GREY)
-"""One per method, told apart by colour-blind readers too (Okabe & Ito 2008)."""
-DASHES = ("-", (0, (5, 1.5)), "-", (0, (1.5, 1)), "-", (0, (4, 1, 1, 1)), "-", "--")
-
-
-class Panel(NamedTuple):
-    """A surface in the plane and the ways down it."""
-
-    name: str
-    low: Sequence[float] | np.ndarray
-    high: Sequence[float] | np.ndarray
-    values: np.ndarray
-    """[m, m], the lowest row of y first."""
-    least: float
-    minima: np.ndarray
-    """[k, 2]."""
-    paths: Mapping[str, np.ndarray]
-    """Points [steps + 1, 2] by name, the start first."""
-
-
-def _contours(axes: Axes, panel: Panel) -> None:
-    x, y = (np.linspace(a, b, n) for a, b, n in zip(panel.low, panel.high, panel.values.shape[::-1], strict=True))
-    above = np.maximum(panel.values - panel.least, 1e-12)
-    levels = np.geomspace(max(np.quantile(above, 0.002), 1e-4), above.max(), 14)
-    axes.contourf(x, y, above, levels, cmap="Greys", norm=LogNorm(levels[0], 8 * levels[-1]), extend="min", alpha=0.7)
-    axes.contour(x, y, above, levels, colors="white", linewidths=0.5)
-    axes.plot(*panel.minima.T, "*", color="#F0E442", markersize=13, markeredgecolor="black", zorder=6)
-    axes.set(xlim=(panel.low[0], panel.high[0]), ylim=(panel.low[1], panel.high[1]))
-    axes.set_xlabel("θ₁")
-    axes.set_ylabel("θ₂")
-    axes.set_title(panel.name, fontsize=10)
-
-
-def paths(panels: Sequence[Panel], *, columns: int = 2, title: str = "") -> Figure:
-    """The ways of several methods over the contours of surfaces, in the order and colours of one legend.
-
-    Circles mark starts, dots the first thirty steps, stars the minima, squares where a way ends inside the picture.
-    """
-    lines = -(-len(panels) // columns)
-    figure = Figure(figsize=(4.4 * columns, 4.0 * lines + 0.9), layout="constrained")
-    drawn = {}
-    for panel, axes in zip(panels, figure.subplots(lines, columns, squeeze=False).flat, strict=False):
-        _contours(axes, panel)
-        for i, (name, points) in enumerate(panel.paths.items()):
-            colour, dash = COLOURS[i % len(COLOURS)], DASHES[i % len(DASHES)]
-            drawn[name] = axes.plot(*points.T, color=colour, linestyle=dash, linewidth=1.5, label=name, zorder=3)[0]
-            axes.plot(*points[:30].T, ".", color=colour, markersize=3.5, zorder=4)
-            axes.plot(*points[-1:].T, "s", color=colour, markersize=5, markeredgecolor="white", zorder=5)
-        start = next(iter(panel.paths.values()))[0]
-        axes.plot(*start, "o", color="white", markersize=7, markeredgecolor="black", zorder=6)
-    figure.legend(drawn.values(), drawn.keys(), loc="outside lower center", ncols=min(4, len(drawn)), frameon=False)
-    figure.suptitle(title, fontsize=11)
-    return figure
-
-
-def race(
-    ways: Mapping[str, Mapping[str, tuple[np.ndarray, np.ndarray]]], *, columns: int = 2, floor: float = 1e-10
-) -> Figure:
-    """f − f* against evaluations, one panel per surface, `ways[surface][method] = (evaluations, f − f*)`.
-
-    Values below `floor` are drawn there.
-    """
-    lines = -(-len(ways) // columns)
-    figure = Figure(figsize=(4.4 * columns, 3.1 * lines + 0.9), layout="constrained")
-    drawn = {}
-    for (surface, methods), axes in zip(
-        ways.items(), figure.subplots(lines, columns, squeeze=False).flat, strict=False
-    ):
-        for i, (name, (evaluations, gap)) in enumerate(methods.items()):
-            style = {"color": COLOURS[i % len(COLOURS)], "linestyle": DASHES[i % len(DASHES)], "linewidth": 1.5}
-            drawn[name] = axes.plot(evaluations, np.maximum(gap, floor), **style)[0]
-            axes.plot(evaluations[-1:], np.maximum(gap, floor)[-1:], "s", color=style["color"], markersize=4)
-        axes.set_xscale("log")
-        axes.set_yscale("log")
-        axes.set_xlabel("evaluations of f, its gradient or a product")
-        axes.set_ylabel("f(θ) − least value")
-        axes.set_title(surface, fontsize=10)
-        axes.grid(alpha=0.25)
-    figure.legend(drawn.values(), drawn.keys(), loc="outside lower center", ncols=min(4, len(drawn)), frameon=False)
-    return figure
+from dlcore.report.surfaces import COLOURS
 
 
 def _shades(values: Sequence[float] | np.ndarray) -> tuple[ScalarMappable, np.ndarray]:
@@ -122,23 +42,58 @@ def learning_rates(
     for colour, loss in zip(colours, losses, strict=True):
         left.plot(steps, np.where(loss < 10 * start, loss, np.nan), color=colour, linewidth=1.2)
     figure.colorbar(scale, ax=left, label="learning rate ε")
-    left.set(xlabel="step", ylim=(None, 3 * start))
-    ceiling = 3 * start
+    left.set_xlabel("step")
     for i, (name, values) in enumerate(final.items()):
-        gone = ~(values < 2 * start)
-        colour = COLOURS[i]
-        right.plot(rates, np.where(gone, np.nan, values), "o-", color=colour, markersize=4, label=name)
-        right.plot(np.asarray(rates)[gone], np.full(gone.sum(), ceiling), "x", color=colour, markersize=7)
-    right.axhline(start, color=GREY, linestyle="--", linewidth=1, label="at the start")
-    right.plot([], [], "x", color=GREY, label="diverged")
-    right.set(xlabel="learning rate ε", xscale="log")
-    right.legend(frameon=False, fontsize=8, loc="lower left")
-    for axes in (left, right):
-        _loss_axis(axes)
-    right.set_ylabel("training loss after all steps (nats)")
+        _final(right, rates, values, start, color=COLOURS[i], label=name)
+    _rate_axis(right, start)
+    _loss_axis(left)
+    left.axhline(start, color=GREY, linestyle="--", linewidth=1)
+    # After the scale is logarithmic: a linear one would begin below 0.
+    left.set_ylim(top=3 * start)
     left.set_title("too small creeps, too large leaps out", fontsize=10)
     right.set_title("good rates lie just below the edge", fontsize=10)
     return figure
+
+
+def race(rates: Sequence[float], steps: np.ndarray, losses: Mapping[str, np.ndarray], start: float) -> Figure:
+    """Left the training loss of every method at its own best rate, right the last one by rate, `losses[name]` [rates,
+    steps].
+
+    The best is that with the least last loss; a method whose every run diverged is missing on the left.
+    """
+    figure = Figure(figsize=(9.6, 4.3), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    for i, (name, ways) in enumerate(losses.items()):
+        final = np.where(ways[:, -1] < 2 * start, ways[:, -1], np.inf)
+        best, style = int(final.argmin()), {"color": COLOURS[i], "linestyle": DASHES[i]}
+        if np.isfinite(final[best]):
+            left.plot(steps, ways[best], **style, linewidth=1.4, label=f"{name}, ε = {rates[best]:g}")
+        _final(right, rates, final, start, **style)
+    left.set(xlabel="step")
+    _loss_axis(left)
+    _rate_axis(right, start)
+    left.set_title("each at its own best rate, from one start, the same batches", fontsize=10)
+    right.set_title("how much the choice of the rate matters", fontsize=10)
+    named = left.get_legend_handles_labels()
+    figure.legend(*named, loc="outside lower center", ncols=4, frameon=False, fontsize=9)
+    return figure
+
+
+def _final(axes: Axes, rates: Sequence[float], values: np.ndarray, start: float, **style: Any) -> None:
+    """Last losses by rate; those at twice the start's or beyond are crosses at the top."""
+    gone = ~(values < 2 * start)
+    axes.plot(rates, np.where(gone, np.nan, values), marker="o", markersize=4, **style)
+    axes.plot(np.asarray(rates)[gone], np.full(gone.sum(), 3 * start), "x", color=style["color"], markersize=7)
+
+
+def _rate_axis(axes: Axes, start: float) -> None:
+    axes.axhline(start, color=GREY, linestyle="--", linewidth=1)
+    axes.plot([], [], color=GREY, linestyle="--", label="at the start")
+    axes.plot([], [], "x", color=GREY, label="diverged")
+    axes.set(xlabel="learning rate ε", xscale="log")
+    axes.legend(frameon=False, fontsize=8, loc="lower left")
+    _loss_axis(axes)
+    axes.set_ylabel("training loss after all steps (nats)")
 
 
 def momentum(
@@ -179,12 +134,13 @@ def batch_sizes(
     sizes: Sequence[int],
     steps: np.ndarray,
     losses: np.ndarray,
-    noise: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray],
+    noise: Mapping[str, np.ndarray],
     rate: float,
 ) -> Figure:
     """Losses [sizes, steps] against examples seen, and the variance of the mini-batch gradient against its size.
 
-    `noise` holds sizes, the measured E‖ĝ − g‖², σ²/k, and σ²/k · (n − k)/(n − 1) for draws without replacement.
+    `noise` holds arrays [m]: `sizes`, the `measured` E‖ĝ − g‖² and its standard `error`, what is predicted `with`
+    replacement, σ²/k, and `without`, σ²/k · (n − k)/(n − 1).
     """
     figure = Figure(figsize=(12.6, 3.9), layout="constrained")
     panels = figure.subplots(1, 3)
@@ -199,10 +155,11 @@ def batch_sizes(
     panels[0].legend(frameon=False, fontsize=8)
     panels[0].set_title(f"per step, ε = {rate:.2g}", fontsize=10)
     panels[1].set_title("per example: small batches are cheap", fontsize=10)
-    at, measured, theory, finite = noise
-    panels[2].plot(at, theory, color=GREY, linestyle="--", linewidth=1.2, label="σ²/k")
-    panels[2].plot(at, np.where(finite > 0, finite, np.nan), color=BLUE, linewidth=1.2, label="without replacement")
-    panels[2].plot(at, measured, "o", color=ORANGE, markersize=5, label="measured")
+    at = noise["sizes"]
+    panels[2].plot(at, noise["with"], color=GREY, linestyle="--", linewidth=1.2, label="σ²/k")
+    panels[2].plot(at, noise["without"], color=BLUE, linewidth=1.2, label="σ²/k · (n − k)/(n − 1)")
+    bars = {"color": ORANGE, "markersize": 5, "capsize": 2, "label": "measured, without replacement"}
+    panels[2].errorbar(at, noise["measured"], 2 * noise["error"], fmt="o", **bars)
     panels[2].set(xlabel="batch size k", ylabel="E‖ĝ − g‖²", xscale="log", yscale="log")
     panels[2].set_title("noise of the gradient after training", fontsize=10)
     panels[2].legend(frameon=False, fontsize=8)
@@ -210,41 +167,28 @@ def batch_sizes(
     return figure
 
 
-def spectrum(at: np.ndarray, density: np.ndarray, extremes: tuple[float, float], title: str) -> Figure:
-    """The density of the Hessian's eigenvalues, log–log on either side of 0, with λmin and λmax marked.
+def spectrum(at: np.ndarray, density: np.ndarray, extremes: tuple[float, float], unit: float, title: str) -> Figure:
+    """The density of the Hessian's eigenvalues, with λmin and λmax marked.
 
-    The axis is linear within a thousandth of the largest |λ| and logarithmic beyond.
+    The axis is asinh(λ/`unit`): linear within the unit around 0 and logarithmic on either side.
     """
     figure = Figure(figsize=(7.4, 4.2), layout="constrained")
     axes = figure.add_subplot()
     axes.fill_between(at, density, color=BLUE, alpha=0.35, linewidth=0)
     axes.plot(at, density, color=BLUE, linewidth=1.2)
-    unit = 10 ** np.floor(np.log10(max(map(abs, extremes))) - 2.5)
-    axes.set_xscale("symlog", linthresh=unit)
-    powers = unit * 10.0 ** np.arange(1, 5)
+    axes.set_xscale("asinh", linear_width=unit)
+    powers = 10.0 ** np.arange(np.ceil(np.log10(2 * unit)), np.ceil(np.log10(2 * max(map(abs, extremes)))))
     ticks = np.concatenate([-powers[::-1], [0], powers])
     axes.set_xticks([tick for tick in ticks if at[0] <= tick <= at[-1]])
+    axes.xaxis.set_major_formatter(lambda tick, _: f"{tick:g}".replace("-", "−"))
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set_yscale("log")
     for name, value, colour in (("λmin", extremes[0], ORANGE), ("λmax", extremes[1], GREEN)):
-        axes.axvline(value, color=colour, linewidth=1.4, label=f"{name} = {value:.3g}")
-    top = density.max()
-    axes.set_ylim(1e-6 * top, 3 * top)
+        axes.axvline(value, color=colour, linewidth=1.4, label=f"{name} = {value:.3g}".replace("-", "−"))
+    # Low enough for single eigenvalues far out to be seen.
+    axes.set_ylim(0.2 * min(np.interp(extremes, at, density)), 3 * density.max())
     axes.set(xlabel="eigenvalue λ of the Hessian", ylabel="density (per unit of λ)")
     axes.set_title(title, fontsize=10)
     axes.grid(alpha=0.25)
     figure.legend(frameon=False, fontsize=9, loc="outside lower center", ncols=2)
-    return figure
-
-
-def descent_rates(panel: Panel, edge: float) -> Figure:
-    """The surface `panel.name` once per way: descent with different rates, `edge` the one where it stops converging."""
-    count = len(panel.paths)
-    figure = Figure(figsize=(3.3 * count, 3.7), layout="constrained")
-    for (name, points), axes in zip(panel.paths.items(), figure.subplots(1, count, squeeze=False)[0], strict=True):
-        _contours(axes, panel._replace(name=name))
-        axes.plot(*points.T, "-", color=BLUE, linewidth=1.1, zorder=3)
-        axes.scatter(*points.T, c=np.arange(len(points)), cmap="autumn", s=10, zorder=4, norm=Normalize())
-        axes.plot(*points[0], "o", color="white", markersize=7, markeredgecolor="black", zorder=6)
-    figure.suptitle(f"{panel.name}: descent converges for ε < 2/λmax = {edge:.3g}", fontsize=11)
     return figure

@@ -13,7 +13,8 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Int
 
-from dlcore.types import Params
+from dlcore.stats.distribution import Estimate, monte_carlo
+from dlcore.types import Key, Params
 
 LARGEST = 10**7
 """Most examples, over all batches, that are enumerated."""
@@ -70,3 +71,19 @@ def predicted_covariance(gradients: Float[Array, "n d"], k: int, *, replace: boo
     centred = gradients - gradients.mean(0)
     factor = 1.0 if replace or n == 1 else (n - k) / (n - 1)
     return centred.T @ centred / n / k * factor
+
+
+def sampled_noise(key: Key, gradients: Float[Array, "n d"], k: int, draws: int) -> Estimate:
+    """E‖ĝ − ḡ‖², the trace of the covariance, from `draws` batches of k drawn without replacement, with its error.
+
+    For more batches than can be enumerated; of sums over the n × n inner products, so that d may be large. Raises
+    `ValueError` for k outside 1 … n or fewer than 2 draws.
+    """
+    n = len(gradients)
+    if not 1 <= k <= n:
+        raise ValueError(f"sampled_noise: {k} of {n} examples cannot be drawn")
+    apart = gradients - gradients.mean(0)
+    # A batch holds the k places with the smallest of n random numbers.
+    order = jax.random.uniform(key, (draws, n)).argsort(-1).argsort(-1)
+    chosen = (order < k).astype(gradients.dtype) / k
+    return monte_carlo(((chosen @ (apart @ apart.T)) * chosen).sum(-1))

@@ -332,6 +332,8 @@ DEFINITIONS = {
     "mobilenet_v2": MobileNetV2,
     "convnext_tiny": ConvNeXt,
     **{f"cifar_resnet{n}": lambda n=n: cifar_resnet(n) for n in (20, 32, 44, 56, 110)},
+    **{f"cifar_resnet{n}_preactivation": lambda n=n: cifar_resnet(n, pre=True) for n in (20, 32, 44, 56, 110)},
+    "cifar_resnet20_preactivation_b": lambda: cifar_resnet(20, shortcut="B", pre=True),
     "cifar_resnet20_b": lambda: cifar_resnet(20, shortcut="B"),
 }
 """By the names of the table of networks."""

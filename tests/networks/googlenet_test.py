@@ -4,21 +4,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from network_table import MODULE, TINY_GOOGLENET
+from network_table import ARCHITECTURES, MODULE, TINY_GOOGLENET
 
 from dlcore.networks.googlenet import GoogLeNet, GoogLeNetConfig, Inception
 from dlcore.nn.combine import activations
 
 
-def shapes(config, pixels):
-    net, x = GoogLeNet(config), jax.ShapeDtypeStruct((1, pixels, pixels, 3), jnp.float32)
+def shapes(net, pixels):
+    x = jax.ShapeDtypeStruct((2, pixels, pixels, 3), jnp.float32)
     params, state = jax.eval_shape(net.init, jax.random.key(0), x)
     found = jax.eval_shape(lambda p, s, x: activations(net, p, s, x)[1], params, state, x)
     return {path: (value.shape[1], value.shape[-1]) for path, value in found.items()}
 
 
 def test_sizes_and_channels_are_those_of_the_paper():
-    found = shapes(GoogLeNetConfig(), 224)
+    found = shapes(ARCHITECTURES["googlenet"].model, 224)
     assert found["stem/pool_1"] == (56, 64) and found["stem/pool_2"] == (28, 192)
     names = ("module_3a", "module_3b", "module_4a", "module_4d", "module_4e", "module_5a", "module_5b")
     expected = [(28, 256), (28, 480), (14, 512), (14, 528), (14, 832), (7, 832), (7, 1024)]

@@ -4,8 +4,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from network_table import ARCHITECTURES, SMALL
 
-from dlcore.networks.mobilenet import InvertedResidual, MobileNet, MobileNetConfig, rounded
+from dlcore.networks.mobilenet import InvertedResidual, rounded
 from dlcore.nn.combine import activations
 
 
@@ -33,11 +34,11 @@ def test_a_block_expands_filters_each_map_alone_and_projects_linearly():
 
 
 def test_sizes_of_the_maps():
-    for stem, pixels, expected in [
-        ("imagenet", 224, [112, 112, 56, 28, 14, 14, 7, 7]),
-        ("small", 32, [32, 32, 32, 16, 8, 8, 4, 4]),
+    for net, image, expected in [
+        (ARCHITECTURES["mobilenet_v2"].model, (224, 224, 3), [112, 112, 56, 28, 14, 14, 7, 7]),
+        (SMALL["mobilenet_v2"], (28, 28, 1), [28, 28, 28, 14, 7, 7, 4, 4]),
     ]:
-        net, x = MobileNet(MobileNetConfig(stem=stem)), jax.ShapeDtypeStruct((1, pixels, pixels, 3), jnp.float32)
+        x = jax.ShapeDtypeStruct((2, *image), jnp.float32)
         params, state = jax.eval_shape(net.init, jax.random.key(0), x)
         found = jax.eval_shape(lambda p, s, x, net=net: activations(net, p, s, x)[1], params, state, x)
         assert [found[name].shape[1] for name in ("stem", *(f"stage_{i}" for i in range(1, 8)))] == expected

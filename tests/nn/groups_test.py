@@ -107,6 +107,20 @@ def test_group_convolutions_turn_with_their_input_before_and_after_training(grou
     assert float(loss(params)) < 0.9 * before
 
 
+def test_group_convolutions_shift_with_their_input():
+    net = serial(lift=GroupLift(2, 3, padding="periodic"), conv=GroupConv(2, 3, padding="periodic"))
+    params, state = jax.jit(net.init)(jax.random.key(0), X)
+    shifts = {name: act for name, act in translations(6, 6).items() if name in ("shift_0_1", "shift_1_0", "shift_4_3")}
+    assert equivariance_error(jax.jit(lambda x: net.apply(params, state, x)[0]), X, shifts, shifts) < 2e-6
+
+
+def test_kernels_over_the_group_start_with_the_variance_that_keeps_that_of_the_input():
+    """Every output sums window² · g · c products."""
+    x = jax.ShapeDtypeStruct((1, 6, 6, 8, 8), jnp.float32)
+    kernel = GroupConv(8, 3, group="p4m").init(jax.random.key(0), x)[0]["kernel"]
+    assert np.var(np.asarray(kernel)) == pytest.approx(1 / (9 * 8 * 8), rel=0.1)
+
+
 def test_p4m_is_not_had_for_p4():
     layer = GroupLift(3, 3, group="p4")
     params, _ = layer.init(jax.random.key(0), X)
@@ -116,7 +130,11 @@ def test_p4m_is_not_had_for_p4():
 
 def test_bad_input():
     with pytest.raises(ValueError, match="p4 or p4m"):
-        GroupLift(2, 3, group="p6").apply({"kernel": jnp.ones((3, 3, 1, 2)), "bias": 0.0}, {}, X)
+        GroupLift(2, 3, group="p6")
+    with pytest.raises(ValueError, match="p4 or p4m"):
+        feature_actions("p6")
+    with pytest.raises(ValueError, match="got 6×5"):
+        invariance_error(lambda x: x.sum((1, 2)), X[:, :, :5], rotations())
     with pytest.raises(ValueError, match="square and odd"):
         GroupLift(2, 2).apply({"kernel": jnp.ones((2, 2, 1, 2)), "bias": 0.0}, {}, X)
     with pytest.raises(ValueError, match="has 4 elements"):

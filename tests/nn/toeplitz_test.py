@@ -56,3 +56,13 @@ def test_counts_by_hand():
     # 28×28 to 28×28 by a 3×3 window: 9 weights; every border row and column loses a third of its products.
     counts = count_connections((3, 3), (1, 1), (28, 28))
     assert counts == (9, (3 * 28 - 2) ** 2, 784**2)
+
+
+def test_what_a_convolution_refuses_the_matrix_refuses():
+    for padding in ("mirror", "periodic"):
+        with pytest.raises(ValueError, match=f"{padding} padding by 4 needs more than the 3 cells"):
+            conv_matrix(jnp.ones((9, 1, 1)), (3,), padding=padding)
+    with pytest.raises(ValueError, match="groups=2 must divide the 2 channels in and the 3 out"):
+        conv_matrix(jnp.ones((3, 1, 3)), (5,), groups=2)
+    with pytest.raises(ValueError, match="groups=2 must divide the 3 channels in"):
+        count_connections((3,), (3, 2), (5,), groups=2)

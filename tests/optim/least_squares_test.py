@@ -1,5 +1,7 @@
 """Least squares against numpy, rank-deficient systems included (lecture 4.3.1)."""
 
+from functools import partial
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -51,6 +53,11 @@ def test_what_qr_cannot_solve_is_said():
     with pytest.raises(ValueError, match="alpha"):
         solve_ridge(jnp.asarray(A), jnp.asarray(b), 0.0)
     np.testing.assert_array_equal(solve_svd(jnp.zeros((3, 2)), jnp.ones(3)), 0)
+    for solve in (solve_qr, solve_svd, partial(solve_ridge, alpha=1.0)):
+        with pytest.raises(ValueError, match="matrix must be finite"):
+            solve(jnp.full((3, 2), jnp.nan), jnp.ones(3))
+        with pytest.raises(ValueError, match="target must be finite"):
+            solve(jnp.eye(3, 2), jnp.full(3, jnp.inf))
 
 
 def test_ridge_has_a_solution_where_columns_depend_and_shrinks_to_the_smallest():

@@ -7,7 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dlcore.stats.minibatch import batch_moments, batches, per_example_gradients, predicted_covariance
+from dlcore.stats.minibatch import (
+    batch_moments,
+    batches,
+    per_example_gradients,
+    predicted_covariance,
+    sampled_noise,
+)
 
 
 def logistic_loss(params, example):
@@ -52,6 +58,14 @@ def test_with_replacement_it_is_unbiased_with_variance_over_k(problem, k):
     np.testing.assert_allclose(predicted_covariance(gradients, k, replace=True), covariance, rtol=1e-10)
 
 
+@pytest.mark.parametrize("k", [1, 3, 7])
+def test_sampled_noise_is_the_exact_one_within_its_error(problem, k):
+    exact = float(jnp.trace(batch_moments(problem[2], k).covariance))
+    found = sampled_noise(jax.random.key(0), problem[2], k, 4000)
+    assert abs(float(found.mean) - exact) <= 4 * float(found.standard_error) + 1e-12
+    assert k == 7 or float(found.standard_error) < 0.03 * exact
+
+
 def test_batches_are_every_choice_once():
     assert batches(5, 3).shape == (10, 3) and batches(3, 2, replace=True).shape == (9, 2)
     assert set(map(tuple, batches(5, 3))) == {c for c in itertools.product(range(5), repeat=3) if c[0] < c[1] < c[2]}
@@ -64,6 +78,9 @@ def test_impossible_batches_are_refused(problem):
         for call in (batch_moments, predicted_covariance):
             with pytest.raises(ValueError, match="cannot be drawn"):
                 call(gradients, k, replace=replace)
+        if not replace:
+            with pytest.raises(ValueError, match="cannot be drawn"):
+                sampled_noise(jax.random.key(0), gradients, k, 5)
     with pytest.raises(ValueError, match="too many"):
         batches(60, 20)
 

@@ -290,7 +290,7 @@ def batch_figure(
 
 
 def gradient_noise(gradients: jax.Array, *, draws: int = 4000) -> dict[str, np.ndarray]:
-    """E‖ĝ − g‖² of batches drawn from the examples with these gradients [n, d], measured and predicted (lecture 6.2)."""
+    """E‖ĝ − g‖² of batches from examples with these gradients [n, d], measured and predicted (lecture 6.2)."""
     count = len(gradients)
     sizes = 2 ** np.arange(int(np.log2(count - 1)) + 1)
     found = [sampled_noise(jax.random.key(SEED + int(k)), gradients, int(k), draws) for k in sizes]

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
 from dlcore.report.figures import BLUE, GREEN, GREY, ORANGE
-from dlcore.report.surfaces import COLOURS
+from dlcore.report.surfaces import COLOURS, DASHES
 
 
 def _shades(values: Sequence[float] | np.ndarray) -> tuple[ScalarMappable, np.ndarray]:
@@ -91,7 +91,7 @@ def _rate_axis(axes: Axes, start: float) -> None:
     axes.plot([], [], color=GREY, linestyle="--", label="at the start")
     axes.plot([], [], "x", color=GREY, label="diverged")
     axes.set(xlabel="learning rate ε", xscale="log")
-    axes.legend(frameon=False, fontsize=8, loc="lower left")
+    axes.legend(frameon=False, fontsize=8, loc="best")
     _loss_axis(axes)
     axes.set_ylabel("training loss after all steps (nats)")
 

@@ -26,6 +26,14 @@ VARIANTS = [(name, variant) for name, variants in EXPERIMENTS.items() for varian
 FIRST = [(name, next(iter(variants))) for name, variants in EXPERIMENTS.items()]
 """One variant of every experiment, for what depends on how it reads data and not on its network."""
 
+COSTLY = (
+    ("diffusion", "unconditional_eps"),
+    ("flow", "real_nvp"),
+    ("gan", "conditional_wasserstein"),
+    ("pixelcnn", "masked"),
+)
+"""Variants whose training on eight devices is a slow proof: the other variant of each is in the default suite."""
+
 
 @pytest.fixture(scope="module")
 def data():
@@ -110,6 +118,12 @@ def _pairs(a, b):
     return list(zip(paths, zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True), strict=True))
 
 
+@pytest.mark.parametrize(
+    "case",
+    [pytest.param(c, marks=[pytest.mark.slow] if c in COSTLY else []) for c in VARIANTS],
+    ids="-".join,
+    indirect=True,
+)
 def test_one_device_equals_eight(case, alone, metrics, data):
     # Params in one piece for the first variant of an experiment, split over the devices for the others.
     rule = replicate if case in FIRST else fsdp(min_size=16)

@@ -54,7 +54,7 @@ def drawn(rule, steps, kind="v", n=20_000, seed=0, **options):
 
 @pytest.mark.parametrize(("rule", "steps", "mean", "spread"), [
     ("ancestral", 100, 0.03, 0.04),
-    ("ancestral_beta", 200, 0.03, 0.04),
+    pytest.param("ancestral_beta", 200, 0.03, 0.04, marks=pytest.mark.slow),
     ("ddim", 100, 0.03, 0.04),
     ("ddim_half", 100, 0.03, 0.04),
     ("dpm", 20, 0.03, 0.04),

@@ -94,8 +94,14 @@ TYPES = {"grey": (1, jnp.float32), "colour": (3, jnp.float32), "colour_bfloat16"
 
 
 def cases(test):
-    by_type = pytest.mark.parametrize(("colours", "dtype"), TYPES.values(), ids=TYPES)
-    return pytest.mark.parametrize("name", WINDOWS)(by_type(test))
+    chosen = [
+        pytest.param(
+            name, *of_type, id=f"{kind}-{name}", marks=[pytest.mark.slow] if "_" in kind and "_" in name else []
+        )
+        for name in WINDOWS
+        for kind, of_type in TYPES.items()
+    ]
+    return pytest.mark.parametrize(("name", "colours", "dtype"), chosen)(test)
 
 
 @cases

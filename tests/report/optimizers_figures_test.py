@@ -1,4 +1,4 @@
-"""Figures of optimisation are drawn from plain arrays, diverged runs included."""
+"""Figures of optimisers on a network are drawn from plain arrays, diverged runs included."""
 
 import io
 
@@ -6,11 +6,8 @@ import numpy as np
 
 from dlcore.report import optimizers as figures
 
-AXIS = np.linspace(-2, 2, 30)
-BOWL = AXIS**2 + 5 * AXIS[:, None] ** 2
-WAY = np.array([[1.5, -1.0], [0.5, 0.5], [0.0, 0.0]])
-PANEL = figures.Panel("bowl", (-2, -2), (2, 2), BOWL, 0.0, np.zeros((1, 2)), {"one": WAY, "other": -WAY[:1]})
 STEPS = np.array([5, 10, 15])
+START = 2.3
 
 
 def drawn(figure):
@@ -18,6 +15,9 @@ def drawn(figure):
     for axes in figure.axes:
         if axes.get_label() != "<colorbar>":
             assert axes.get_xlabel() and axes.get_ylabel()
+            low, high = axes.get_ylim()
+            # What is drawn must not be squeezed into an edge of a logarithmic axis.
+            assert axes.get_yscale() != "log" or 1 < high / low < 1e9
     return figure
 
 
@@ -26,37 +26,51 @@ def texts(figure):
     return [text.get_text() for legend in legends for text in legend.get_texts()]
 
 
-def test_ways_over_contours_have_one_legend_and_end_where_they_end():
-    figure = drawn(figures.paths([PANEL, PANEL._replace(minima=np.empty((0, 2)))]))
-    assert texts(figure) == ["one", "other"]
+def crosses(axes):
+    return np.concatenate([line.get_xydata() for line in axes.lines if line.get_marker() == "x"])
+
+
+LOSSES = np.array([[2.0, 1.0, 0.5], [2.0, 50.0, np.nan]])
+
+
+def test_diverged_learning_rates_are_crosses():
+    figure = drawn(figures.learning_rates((0.1, 1.0), STEPS, LOSSES, START, {"α = 0": np.array([0.5, np.inf])}))
+    assert "diverged" in texts(figure) and "α = 0" in texts(figure)
+    np.testing.assert_allclose(crosses(figure.axes[1]), [[1.0, 3 * START]])
     lines = [line.get_xydata() for line in figure.axes[0].lines]
-    assert any(len(line) == 3 and (line == WAY).all() for line in lines)
-    assert len(drawn(figures.descent_rates(PANEL, 0.4)).axes) == 2
+    np.testing.assert_array_equal(lines[0], np.stack([STEPS, LOSSES[0]], 1))
+    np.testing.assert_array_equal(lines[1][:, 1], [2.0, np.nan, np.nan])
 
 
-def test_race_is_against_evaluations_and_floors_at_the_bottom():
-    ways = {"bowl": {"one": (np.array([1, 3]), np.array([1.0, 0.0])), "other": (np.array([1]), np.array([2.0]))}}
-    figure = drawn(figures.race(ways, columns=1, floor=1e-8))
-    np.testing.assert_array_equal(figure.axes[0].lines[0].get_xydata(), [[1, 1.0], [3, 1e-8]])
+def test_the_race_shows_each_at_its_best_rate():
+    ways = {"one": LOSSES, "other": LOSSES[::-1], "lost": 100 * LOSSES}
+    figure = drawn(figures.race((0.1, 1.0), STEPS, ways, START))
+    assert texts(figure)[:2] == ["one, ε = 0.1", "other, ε = 1"]
+    for line in figure.axes[0].lines[:2]:
+        np.testing.assert_array_equal(line.get_xydata(), np.stack([STEPS, LOSSES[0]], 1))
+    assert sorted(crosses(figure.axes[1])[:, 0]) == [0.1, 0.1, 1.0, 1.0]
 
 
-def test_diverged_runs_are_crosses_and_grey_cells():
-    losses = np.array([[2.0, 1.0, 0.5], [2.0, 50.0, np.nan]])
-    final = {"α = 0": np.array([0.5, np.inf])}
-    figure = drawn(figures.learning_rates((0.1, 1.0), STEPS, losses, 2.3, final))
-    assert "diverged" in texts(figure)
-    assert not any(np.nanmax(line.get_ydata(), initial=0) > 3 * 2.3 + 1e-6 for line in figure.axes[0].lines)
+def test_momentum_has_a_cell_for_every_pair():
     final = np.array([[0.5, 0.4], [0.3, np.inf]])
-    figure = drawn(figures.momentum((0.1, 1.0), (0.0, 0.9), final, STEPS, losses, 0.1))
+    figure = drawn(figures.momentum((0.1, 1.0), (0.0, 0.9), final, STEPS, LOSSES, 0.1))
     assert [text.get_text() for text in figure.axes[0].texts] == ["0.5", "0.4", "0.3", "∞"]
 
 
-def test_batches_and_spectra():
+def test_batches_are_drawn_per_step_and_per_example_with_their_noise():
     sizes = np.array([1, 2, 4])
-    noise = (sizes, 1.1 / sizes, 1.0 / sizes, (5 - sizes) / sizes / 4)
     losses = np.array([[2.0, 1.5, 1.0], [2.0, 1.0, 0.5], [1.5, 0.7, 0.3]])
+    noise = {"sizes": sizes, "measured": 1.1 / sizes, "error": 0.1 / sizes, "with": 1 / sizes}
+    noise["without"] = noise["with"] * (5 - sizes) / 4
     figure = drawn(figures.batch_sizes((1, 2, 4), STEPS, losses, noise, 0.1))
     np.testing.assert_array_equal(figure.axes[1].lines[2].get_xdata(), 4 * STEPS)
+    np.testing.assert_array_equal(figure.axes[2].lines[1].get_ydata(), noise["without"])
+
+
+def test_spectrum_marks_its_ends_and_shows_single_eigenvalues():
     at = np.sinh(np.linspace(-3, 6, 50)) * 0.01
-    figure = drawn(figures.spectrum(at, np.exp(-np.abs(at)), (-0.1, 1.9), "title"))
-    assert texts(figure) == ["λmin = -0.1", "λmax = 1.9"]
+    density = np.exp(-np.abs(at) / 0.2)
+    figure = drawn(figures.spectrum(at, density, (-0.09, 1.9), 0.01, "title"))
+    assert texts(figure) == ["λmin = −0.09", "λmax = 1.9"]
+    assert figure.axes[0].get_ylim()[0] < np.interp(1.9, at, density)
+    np.testing.assert_allclose(figure.axes[0].get_xticks(), [-0.1, 0.0, 0.1, 1.0])

@@ -233,9 +233,9 @@ def features(config: Config, spec: DataSpec) -> Any:
     @jax.jit
     def extract(params: Params, state: State, images: Any) -> tuple[jax.Array, jax.Array]:
         logits, found = activations(model, params, state, prepare({"image": images}, key=None, train=False)["image"])
-        # Behind it come the last layer and the head that holds it.
-        last = list(found)[-3]
-        return found[last].reshape(len(images), -1), logits
+        # A part that holds others has the output of its last one.
+        layers = [path for path in found if not any(other.startswith(f"{path}/") for other in found)]
+        return found[layers[-2]].reshape(len(images), -1), logits
 
     return extract
 

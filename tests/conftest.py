@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import sys
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
@@ -15,8 +16,10 @@ jax.config.update("jax_compilation_cache_dir", str(CACHE))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
-# Tests compile far more than they compute. Only this process: the programs that tests start compile as users' do.
+# Tests compile far more than they compute. Only this process: the programs that tests start compile as users' do, and
+# so do the slow proofs, some of which compare times.
 given = os.environ.get("XLA_FLAGS")
-os.environ["XLA_FLAGS"] = f"{given or ''} --xla_backend_optimization_level=0"
+if "slow" not in sys.argv:
+    os.environ["XLA_FLAGS"] = f"{given or ''} --xla_backend_optimization_level=0"
 jax.block_until_ready(jax.jit(lambda x: x + 1)(jnp.zeros(1)))
-os.environ.pop("XLA_FLAGS") if given is None else os.environ.update(XLA_FLAGS=given)
+os.environ.pop("XLA_FLAGS", None) if given is None else os.environ.update(XLA_FLAGS=given)

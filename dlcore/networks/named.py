@@ -16,41 +16,56 @@ from dlcore.types import Model
 SMALL = 64
 """Images below this side get the stem for small images, which halves them less."""
 
-NETWORKS: dict[str, Callable[[int, str], Model]] = {
-    "lenet": lambda classes, stem: LeNet(LeNetConfig(classes=classes)),
-    "alexnet": lambda classes, stem: AlexNet(AlexNetConfig(classes=classes, stem=stem)),
-    "googlenet": lambda classes, stem: GoogLeNet(GoogLeNetConfig(classes=classes, stem=stem)),
-    "mobilenet_v2": lambda classes, stem: MobileNet(MobileNetConfig(classes=classes, stem=stem)),
-    "convnext_tiny": lambda classes, stem: ConvNeXt(ConvNeXtConfig(classes=classes, stem=stem)),
-}
-"""name: (classes, stem) to the network."""
+SMALLEST = {"vgg": 16, "convnext": 16}
+"""Images below this side are halved away by the networks whose names start so."""
 
-for _depth in (11, 13, 16, 19):
-    NETWORKS[f"vgg{_depth}"] = lambda c, s, n=_depth: VGG(vgg_config(n, classes=c, stem=s))
-    NETWORKS[f"vgg{_depth}_bn"] = lambda c, s, n=_depth: VGG(
-        vgg_config(n, classes=c, stem=s, batch_norm=True, bias=False)
-    )
-for _depth in (18, 34, 50, 101, 152):
-    NETWORKS[f"resnet{_depth}"] = lambda c, s, n=_depth: ResNet(imagenet_config(n, classes=c, stem=s))
-for _depth in (20, 32, 44, 56, 110):
-    NETWORKS[f"cifar_resnet{_depth}"] = lambda c, s, n=_depth: ResNet(cifar_config(n, classes=c))
-    NETWORKS[f"cifar_resnet{_depth}_preactivation"] = lambda c, s, n=_depth: ResNet(
-        cifar_config(n, classes=c, preactivation=True)
-    )
-    NETWORKS[f"cifar_resnet{_depth}_preactivation"] = lambda c, s, n=_depth: ResNet(
-        cifar_config(n, classes=c, preactivation=True)
-    )
-for _depth in (121, 161, 169, 201):
-    NETWORKS[f"densenet{_depth}"] = lambda c, s, n=_depth: DenseNet(densenet_config(n, classes=c, stem=s))
+CIFAR = (20, 32, 44, 56, 110)
+"""Layers of the residual networks made for images of 32 pixels."""
+
+NETWORKS: dict[str, Callable[[int, int], Model]] = {
+    # Zeros around smaller images make them the 32 pixels that the paper's net takes.
+    "lenet": lambda c, p: LeNet(LeNetConfig(classes=c, pad=max(0, 33 - p) // 2)),
+    "alexnet": lambda c, p: AlexNet(AlexNetConfig(classes=c, stem=_stem(p))),
+    **{f"vgg{n}": lambda c, p, n=n: VGG(vgg_config(n, classes=c, stem=_stem(p))) for n in (11, 13, 16, 19)},
+    **{
+        f"vgg{n}_bn": lambda c, p, n=n: VGG(vgg_config(n, classes=c, stem=_stem(p), batch_norm=True, bias=False))
+        for n in (11, 13, 16, 19)
+    },
+    "googlenet": lambda c, p: GoogLeNet(GoogLeNetConfig(classes=c, stem=_stem(p))),
+    **{
+        f"resnet{n}": lambda c, p, n=n: ResNet(imagenet_config(n, classes=c, stem=_stem(p)))
+        for n in (18, 34, 50, 101, 152)
+    },
+    **{f"cifar_resnet{n}": lambda c, p, n=n: ResNet(cifar_config(n, classes=c)) for n in CIFAR},
+    **{
+        f"cifar_resnet{n}_preactivation": lambda c, p, n=n: ResNet(cifar_config(n, classes=c, preactivation=True))
+        for n in CIFAR
+    },
+    **{
+        f"densenet{n}": lambda c, p, n=n: DenseNet(densenet_config(n, classes=c, stem=_stem(p)))
+        for n in (121, 161, 169, 201)
+    },
+    "mobilenet_v2": lambda c, p: MobileNet(MobileNetConfig(classes=c, stem=_stem(p))),
+    "convnext_tiny": lambda c, p: ConvNeXt(ConvNeXtConfig(classes=c, stem=_stem(p))),
+}
+"""name: (classes, pixels) to the network."""
 
 
 def network(name: str, classes: int, pixels: int, *, others: Sequence[str] = ()) -> Model:
     """Images [b, pixels, pixels, c] to logits [b, classes], with the stem that suits their size.
 
-    Raises `ValueError` for a name that is not in `NETWORKS`, with the nearest of them and of the caller's `others`.
+    Raises `ValueError` for a name that is not in `NETWORKS`, with the nearest of them and of the caller's `others`,
+    and for images that are too small for the network.
     """
     if name not in NETWORKS:
         known = [*others, *sorted(NETWORKS)]
         near = difflib.get_close_matches(name, known, 1, 0.0)[0]
         raise ValueError(f"model must be one of {', '.join(known)}, got {name!r}; did you mean {near!r}?")
-    return NETWORKS[name](classes, "small" if pixels < SMALL else "imagenet")
+    smallest = next((least for start, least in SMALLEST.items() if name.startswith(start)), 1)
+    if pixels < smallest:
+        raise ValueError(f"{name} needs images of at least {smallest} pixels, got {pixels}; use cifar_resnet20")
+    return NETWORKS[name](classes, pixels)
+
+
+def _stem(pixels: int) -> str:
+    return "small" if pixels < SMALL else "imagenet"

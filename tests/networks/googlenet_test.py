@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from network_table import ARCHITECTURES, MODULE, TINY_GOOGLENET
+from network_table import ARCHITECTURES, MODULE, TINY, TINY_GOOGLENET
 
 from dlcore.networks.googlenet import GoogLeNet, GoogLeNetConfig, Inception
 from dlcore.nn.combine import activations
@@ -41,12 +41,12 @@ def test_a_module_joins_four_views_of_its_input():
 
 def test_auxiliary_heads_see_the_second_stage_only():
     net = GoogLeNet(GoogLeNetConfig(**TINY_GOOGLENET, auxiliary=True, auxiliary_hidden=6, dropout=0.0))
-    x = jax.random.normal(jax.random.key(0), (2, 8, 8, 3))
-    params, state = jax.eval_shape(net.init, jax.random.key(1), x)
+    x = jax.ShapeDtypeStruct((2, 8, 8, 3), jnp.float32)
+    params, state = jax.eval_shape(net.init, jax.random.key(0), x)
     assert params["auxiliary_1"]["hidden"]["kernel"].shape == (16 * 128, 6)
-    out = jax.eval_shape(lambda p, s: net.apply(p, s, x)[0], params, state)
+    out = jax.eval_shape(lambda *args: net.apply(*args)[0], params, state, x)
     assert [logits.shape for logits in out] == [(2, 3)] * 3
-    plain = GoogLeNet(GoogLeNetConfig(**TINY_GOOGLENET, dropout=0.0))
-    assert set(params) - set(jax.eval_shape(plain.init, jax.random.key(1), x)[0]) == {"auxiliary_1", "auxiliary_2"}
+    plain = jax.eval_shape(TINY["googlenet"].model.init, jax.random.key(0), x)[0]
+    assert set(params) - set(plain) == {"auxiliary_1", "auxiliary_2"}
     with pytest.raises(ValueError, match="three, the second with two"):
         GoogLeNetConfig(stages=((MODULE,),) * 3, auxiliary=True)

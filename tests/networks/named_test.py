@@ -6,7 +6,6 @@ import pytest
 from network_table import ARCHITECTURES
 
 from dlcore.networks.named import NETWORKS, network
-from dlcore.nn.summary import summarize
 
 
 def count(model, pixels, channels):
@@ -16,7 +15,13 @@ def count(model, pixels, channels):
     return sum(leaf.size for leaf in jax.tree.leaves(params))
 
 
-@pytest.mark.parametrize("name", ["lenet", "vgg11", "resnet18", "mobilenet_v2", "cifar_resnet20"])
+QUICK = ("lenet", "vgg11", "resnet18", "cifar_resnet20")
+WITH_BIAS = [name for name in NETWORKS if not name.endswith("_bn")]
+
+
+@pytest.mark.parametrize(
+    "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in WITH_BIAS]
+)
 def test_the_network_is_the_published_one(name):
     expected = ARCHITECTURES[name]
     assert count(network(name, expected.classes, expected.pixels), expected.pixels, expected.channels) == (
@@ -35,14 +40,24 @@ def test_every_published_architecture_has_a_name():
 
 
 def test_small_images_get_the_small_stem():
-    image = jax.ShapeDtypeStruct((1, 28, 28, 1), jnp.float32)
-    small, large = (count(network("resnet18", 10, pixels), 28, 1) for pixels in (28, 224))
-    # A stem of 3×3 instead of 7×7.
-    assert large - small == (49 - 9) * 64
-    assert (
-        summarize(network("resnet18", 10, 28), image)[0].flops
-        > 5 * summarize(network("resnet18", 10, 224), image)[0].flops
-    )
+    for pixels, window in [(28, 3), (63, 3), (64, 11)]:
+        images = jax.ShapeDtypeStruct((1, pixels, pixels, 1), jnp.float32)
+        params, _ = jax.eval_shape(network("alexnet", 10, pixels).init, jax.random.key(0), images)
+        assert params["features"]["conv_1"]["kernel"].shape == (window, window, 1, 64)
+
+
+def test_lenet_frames_its_images_to_32_pixels():
+    assert [count(network("lenet", 10, pixels), pixels, 1) for pixels in (8, 28, 31, 32)] == [61_706] * 4
+
+
+def test_images_that_would_be_halved_away_are_refused():
+    for name in ("vgg11_bn", "convnext_tiny"):
+        with pytest.raises(ValueError, match=f"{name} needs images of at least 16 pixels, got 15"):
+            network(name, 10, 15)
+    # One pixel less does not fit, the smallest size does.
+    x = jax.ShapeDtypeStruct((1, 16, 16, 1), jnp.float32)
+    for name in ("vgg11", "convnext_tiny"):
+        jax.eval_shape(network(name, 10, 16).init, jax.random.key(0), x)
 
 
 def test_an_unknown_name_is_answered_with_the_nearest():

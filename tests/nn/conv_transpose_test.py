@@ -6,7 +6,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.test_util import check_grads
 
 from dlcore.nn.conv import conv
 from dlcore.nn.conv_transpose import ConvTranspose, conv_transpose, transposed_space
@@ -31,24 +30,30 @@ def normal(*shape, seed=0):
     return jnp.asarray(np.random.default_rng(seed).normal(size=shape))
 
 
-@pytest.mark.parametrize("padding", PADDINGS, ids=str)
 @pytest.mark.parametrize(("space", "window", "stride", "dilation", "groups", "channels"), CASES)
-def test_inner_products_agree(space, window, stride, dilation, groups, channels, padding):
-    options = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+def test_inner_products_agree(space, window, stride, dilation, groups, channels):
     kernel, x = normal(*window, channels // groups, 6), normal(2, *space, channels, seed=1)
-    forward = conv(x, kernel, **options)
-    y = normal(*forward.shape, seed=2)
-    back = conv_transpose(y, kernel, space=space, **options)
-    assert back.shape == x.shape
-    np.testing.assert_allclose(jnp.vdot(forward, y), jnp.vdot(x, back), rtol=1e-12)
+    options = [{"stride": stride, "padding": p, "dilation": dilation, "groups": groups} for p in PADDINGS]
+    forward = lambda x, kernel: [conv(x, kernel, **o) for o in options]  # noqa: E731
+    ys = [normal(*y.shape, seed=2) for y in jax.eval_shape(forward, x, kernel)]
+
+    @jax.jit
+    def both(x, kernel, ys):
+        back = [conv_transpose(y, kernel, space=space, **o) for y, o in zip(ys, options, strict=True)]
+        return forward(x, kernel), back
+
+    for padding, y, ahead, back in zip(PADDINGS, ys, *both(x, kernel, ys), strict=True):
+        assert back.shape == x.shape
+        np.testing.assert_allclose(np.vdot(ahead, y), np.vdot(x, back), rtol=1e-12, err_msg=f"padding={padding}")
 
 
 @pytest.mark.parametrize("axes", [1, 3])
 def test_one_and_three_axes(axes):
     kernel, x = normal(*(4,) * axes, 2, 3), normal(2, *(6,) * axes, 2, seed=1)
-    forward = conv(x, kernel, stride=2)
-    y = normal(*forward.shape, seed=2)
-    np.testing.assert_allclose(jnp.vdot(forward, y), jnp.vdot(x, conv_transpose(y, kernel, stride=2)), rtol=1e-12)
+    y = normal(2, *(3,) * axes, 3, seed=2)
+    both = jax.jit(lambda x, y: (conv(x, kernel, stride=2), conv_transpose(y, kernel, stride=2)))
+    forward, back = both(x, y)
+    np.testing.assert_allclose(np.vdot(forward, y), np.vdot(x, back), rtol=1e-12)
 
 
 @pytest.mark.parametrize(("window", "stride", "padding"), [(4, 2, 1), (3, 2, 0), (5, 3, 2), (2, 2, 0)])
@@ -67,13 +72,17 @@ def test_against_a_loop_over_positions(window, stride, padding):
 def test_gradients_are_those_of_the_bilinear_form(window):
     """<g, Aᵀy> = <A g, y>, so that its gradients are A g in y and that of the convolution of g in the kernel."""
     y, kernel = normal(2, 3, 3, 4), normal(window, window, 2, 4, seed=1)
-    out, pull = jax.vjp(lambda y, k: conv_transpose(y, k, stride=2), y, kernel)
-    g = normal(*out.shape, seed=2)
-    by_y, by_kernel = pull(g)
-    np.testing.assert_allclose(by_y, conv(g, kernel, stride=2), rtol=1e-10)
-    (expected,) = jax.vjp(lambda k: conv(g, k, stride=2), kernel)[1](y)
-    np.testing.assert_allclose(by_kernel, expected, rtol=1e-10)
-    check_grads(lambda *args: conv_transpose(*map(jnp.asarray, args), stride=2), (y, kernel), 2)
+    transpose = lambda y, k: conv_transpose(y, k, stride=2)  # noqa: E731
+    g = normal(*jax.eval_shape(transpose, y, kernel).shape, seed=2)
+
+    @jax.jit
+    def found_and_expected(y, kernel, g):
+        _, pull = jax.vjp(transpose, y, kernel)
+        ahead, pull_kernel = jax.vjp(lambda k: conv(g, k, stride=2), kernel)
+        return pull(g), (ahead, *pull_kernel(y))
+
+    for found, expected in zip(*found_and_expected(y, kernel, g), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-10)
 
 
 @pytest.mark.parametrize("padding", PADDINGS, ids=str)
@@ -81,7 +90,8 @@ def test_gradients_are_those_of_the_bilinear_form(window):
 def test_usual_size_is_one_that_the_convolution_takes_back(padding, window, stride, dilation):
     options = {"stride": stride, "padding": padding, "dilation": dilation}
     space = transposed_space((5, 6), window, **options)
-    assert conv(normal(1, *space, 1), normal(*window, 1, 1), **options).shape == (1, 5, 6, 1)
+    x, kernel = jax.ShapeDtypeStruct((1, *space, 1), float), jax.ShapeDtypeStruct((*window, 1, 1), float)
+    assert jax.eval_shape(lambda x, k: conv(x, k, **options), x, kernel).shape == (1, 5, 6, 1)
     if isinstance(padding, str) and padding != "valid":
         assert space == tuple(np.multiply((5, 6), stride))
 

@@ -33,9 +33,9 @@ def test_the_matrix_is_the_convolution(name):
     with jax.enable_x64(True):
         kernel = kernel_of(window, channels, options.get("groups", 1))
         x = jnp.asarray(np.random.default_rng(1).standard_normal((2, *space, channels[0])))
-        y = conv(x, kernel, **options)
-        matrix = conv_matrix(kernel, space, **options)
-        np.testing.assert_allclose(x.reshape(2, -1) @ matrix.T, y.reshape(2, -1), rtol=1e-12, atol=1e-12)
+        both = jax.jit(lambda x, kernel: (conv(x, kernel, **options), conv_matrix(kernel, space, **options)))
+        y, matrix = map(np.asarray, both(x, kernel))
+        np.testing.assert_allclose(np.asarray(x).reshape(2, -1) @ matrix.T, y.reshape(2, -1), rtol=1e-12, atol=1e-12)
         counts = count_connections(window, channels, space, **options)
         assert counts.parameters == kernel.size and counts.dense == matrix.size
         if options.get("padding") not in ("mirror", "periodic"):

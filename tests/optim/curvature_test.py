@@ -127,4 +127,6 @@ def test_a_hessian_product_costs_at_most_four_gradients():
             began = time.perf_counter()
             jax.block_until_ready(call())
             times[name].append(time.perf_counter() - began)
-    assert np.median(times["product"]) <= 4 * np.median(times["gradient"])
+    ratio = np.median(times["product"]) / np.median(times["gradient"])
+    print(f"a Hessian-vector product costs {ratio:.2f} gradients")
+    assert ratio <= 4

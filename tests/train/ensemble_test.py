@@ -1,7 +1,5 @@
 """Members trained at once are members trained one by one; the error of an average (lecture 12.1–12.3)."""
 
-import time
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,7 +8,6 @@ import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
 from dlcore.losses.classification import softmax_cross_entropy
-from dlcore.networks.mlp import MLP
 from dlcore.nn.activation import Activation
 from dlcore.nn.combine import serial
 from dlcore.nn.dense import Dense
@@ -112,32 +109,3 @@ def test_error_of_the_average_on_simulated_errors(correlation):
     np.testing.assert_allclose(found.predicted, found.measured, rtol=1e-4)
     with pytest.raises(ValueError, match="two members"):
         error_model(jnp.ones((1, 4)))
-
-
-@pytest.mark.slow
-def test_five_at_once_cost_less_than_five_times_one():
-    """Steps of the MLP of the bagging recipe on Fashion-MNIST's shapes, interleaved medians."""
-    x, y, tx = jax.random.normal(KEY, (64, 784)), jnp.arange(64) % 10, optax.adam(1e-3)
-
-    def stepper(model):
-        @jax.jit
-        def step(params, opt):
-            def loss(params):
-                logits = model.apply(params, {}, x)[0]
-                return softmax_cross_entropy(logits, jnp.broadcast_to(y, logits.shape[:-1])).mean(-1).sum()
-
-            updates, opt = tx.update(jax.grad(loss)(params), opt, params)
-            return optax.apply_updates(params, updates), opt
-
-        params = model.init(KEY, x)[0]
-        return step, params, tx.init(params)
-
-    net = MLP((256, 128), 10)
-    runs = {"one": stepper(net), "five": stepper(ensemble(net, 5))}
-    seconds = {name: [] for name in runs}
-    for _ in range(60):
-        for name, (step, params, opt) in runs.items():
-            start = time.perf_counter()
-            jax.block_until_ready(step(params, opt))
-            seconds[name].append(time.perf_counter() - start)
-    assert np.median(seconds["five"][5:]) < 0.7 * 5 * np.median(seconds["one"][5:])

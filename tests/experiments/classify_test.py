@@ -1,0 +1,38 @@
+"""Classification: which network a configuration names, and what its features are (lecture 1, 16)."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from dlcore.data.source import DataSpec
+from experiments.classify import Config, features, make_model
+
+SPEC = DataSpec("squares", (16, 16, 1), 256, 3, ("a", "b", "c"), (8, 0, 8), (0.5,), (0.3,))
+IMAGES = np.random.default_rng(0).integers(0, 256, (2, 16, 16, 1)).astype(np.uint8)
+
+
+@pytest.mark.parametrize(
+    "config", [Config(widths=(4,), dropout=0.1), Config(widths=(4,), hidden=5), Config("mlp", (6, 5), dropout=0.1)]
+)
+def test_logits_are_the_last_layer_of_the_features(config):
+    params, state = jax.jit(make_model(config, SPEC).init)(jax.random.key(0), jnp.zeros((1, 16, 16, 1)))
+    values, logits = features(config, SPEC)(params, state, IMAGES)
+    # Its bias starts at 0.
+    kernel = next(leaf for leaf in jax.tree.leaves(params)[::-1] if leaf.ndim == 2 and leaf.shape[-1] == 3)
+    np.testing.assert_allclose(logits, values @ kernel, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(("name", "width"), [("lenet", 84), ("vgg11", 512), ("cifar_resnet20", 64)])
+def test_features_of_a_published_network(name, width):
+    config = Config(name)
+    like = jax.eval_shape(make_model(config, SPEC).init, jax.random.key(0), jnp.zeros((1, 16, 16, 1)))
+    values, logits = jax.eval_shape(features(config, SPEC), *like, IMAGES)
+    assert values.shape == (2, width) and logits.shape == (2, 3)
+
+
+def test_a_name_that_is_none_is_answered_with_the_nearest():
+    with pytest.raises(ValueError, match=r"model must be one of mlp, cnn, .*; did you mean 'cnn'"):
+        make_model(Config("cn"), SPEC)
+    with pytest.raises(ValueError, match="did you mean 'cifar_resnet20'"):
+        make_model(Config("cifar-resnet20"), SPEC)

@@ -20,10 +20,15 @@ case "$1" in
   venv) echo "venv $3" >>"$CALLS"; mkdir -p "$3/bin"; cp "$0" "$3/bin/python" ;;
   pip) sleep "${SLOW:-0}"; echo "pip ${*: -1}" >>"$CALLS"; echo "pip says why"; exit "${PIP_STATUS:-0}" ;;
   *)
+    trap 'echo "asked to stop" >>"$CALLS"; exit 0' TERM
     printf '%s|' "$PWD" "$PYTHONPATH" "${@:2}" >>"$CALLS"; echo >>"$CALLS"
     echo "hello from ${*: -1}"
-    case "$*" in *process_id="${FAILS:-none}"*) exit 7 ;; *process_id="${KILLED:-none}"*) kill -KILL $$ ;; esac
-    trap 'echo "asked to stop" >>"$CALLS"; exit 0' TERM
+    # Who is to fail waits until the first process runs and can be told to stop.
+    ready() { until [[ $(<"$CALLS") == *process_id=0* ]]; do sleep 0.02; done; }
+    case "$*" in
+    *process_id="${FAILS:-none}"*) ready; exit 7 ;;
+    *process_id="${KILLED:-none}"*) ready; kill -KILL $$ ;;
+    esac
     for ((i = 0; i < ${WAITS:-0}; i++)); do sleep 0.05; done
     exit "${STATUS:-0}" ;;
   esac ;;

@@ -92,7 +92,7 @@ def GroupPool() -> Model:
     def apply(
         params: Params, state: State, x: Float[Array, "b n n g c"], *, train: bool = False, key: Key | None = None
     ) -> tuple[Float[Array, "b n n c"], State]:
-        return fold_max(x, -2), state
+        return fold_max(x, (x.ndim - 2,)), state
 
     return Model(init, apply)
 

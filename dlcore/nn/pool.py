@@ -1,6 +1,7 @@
 """Pooling (lecture 14.6–14.7)."""
 
 import functools
+import math
 from collections.abc import Callable, Sequence
 
 import jax
@@ -19,24 +20,36 @@ def max_pool(
 ) -> Float[Array, "b *out c"]:
     """Maximum over each window; the stride is the window unless given. Added cells never win.
 
-    The gradient goes to the maximum; among equals it is shared where windows tile, else the first gets it.
+    The gradient goes to the maximum, among equals to the first.
     """
     sizes, strides, widths = _geometry(x, window, stride, padding)
     if (tiles := _tiles(x, sizes, strides, widths)) is not None:
-        for axis in range(tiles.ndim - 2, 1, -2):
-            tiles = fold_max(tiles, axis)
-        return tiles
+        return fold_max(tiles, tuple(range(2, tiles.ndim - 1, 2)))
     return _reduce(x, -jnp.inf, jax.lax.max, sizes, strides, widths)
 
 
-def fold_max(x: Float[Array, "..."], axis: int) -> Float[Array, "..."]:
-    """Maximum over a short axis, two cells at a time, of whose gradients equal ones get a half each.
+@functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
+def fold_max(x: Float[Array, "..."], axes: tuple[int, ...]) -> Float[Array, "..."]:
+    """Maximum over short axes, of whose equal cells the first has the gradient.
 
     The gradient of `jnp.max` looks for the maximum among values that a compiler may have computed anew with another
-    rounding: then it finds none, and divides 0 by 0. That of a pair has no division.
+    rounding: then it finds none, and divides 0 by 0. Here the number of the winner is found once, and kept.
     """
-    cells = [jax.lax.index_in_dim(x, i, axis, keepdims=False) for i in range(x.shape[axis])]
-    return functools.reduce(jnp.maximum, cells)
+    return x.max(axes)
+
+
+@fold_max.defjvp
+def _fold_max_jvp(axes: tuple[int, ...], primals: tuple, tangents: tuple) -> tuple[Array, Array]:
+    (x,), (dx,) = primals, tangents
+    sizes = [x.shape[axis] for axis in axes]
+    cells = jnp.moveaxis(x, axes, range(-len(axes), 0))
+    winner = cells.reshape(*cells.shape[: -len(axes)], -1).argmax(-1)
+    # Without the barrier XLA finds the winner anew for every cell that asks for it.
+    winner = jax.lax.optimization_barrier(winner.astype(jnp.int8 if math.prod(sizes) < 128 else jnp.int32))
+    numbers = jnp.arange(math.prod(sizes), dtype=winner.dtype).reshape(sizes)
+    others = [axis for axis in range(x.ndim) if axis not in axes]
+    won = jnp.expand_dims(winner, axes) == jnp.expand_dims(numbers, others)
+    return x.max(axes), jnp.where(won, dx, 0).sum(axes)
 
 
 def avg_pool(

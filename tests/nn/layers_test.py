@@ -124,6 +124,14 @@ def test_pooling_against_flax(size, window, stride):
         jax.tree.map(close, jax.value_and_grad(f)(x), jax.value_and_grad(g)(x))
 
 
+def test_the_first_of_equals_has_the_gradient_of_the_maximum():
+    x = jnp.asarray([[3.0, 3, 1, 2], [3, 0, 2, 2]])[None, ..., None]
+    slope = jax.jit(jax.grad(lambda x: (max_pool(x, 2) ** 2).sum()))
+    np.testing.assert_array_equal(slope(x)[0, ..., 0], [[6, 0, 0, 4], [0, 0, 0, 0]])
+    np.testing.assert_array_equal(jax.jvp(slope, (x,), (x + 1,))[1][0, ..., 0], [[8, 0, 0, 6], [0, 0, 0, 0]])
+    np.testing.assert_array_equal(jax.vmap(slope)(x[None])[0], slope(x))
+
+
 @pytest.mark.parametrize(("size", "bins"), [(5, 2), (7, 3), (6, 6), (3, 4)])
 def test_adaptive_pooling_is_brute_force(size, bins):
     x = np.asarray(jax.random.normal(KEY, (2, size, size, 1)))

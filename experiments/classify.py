@@ -94,8 +94,10 @@ def preset(name: str, spec: DataSpec) -> Config:
         return replace(base, train=replace(train, epochs=5.0 if small else 0.2, eval_every=2.0 if small else 0.1))
     if name == "features":
         return replace(base, train=replace(train, epochs=30.0 if small else 3.0, eval_every=0.0))
-    if name == "full":
+    if name == "full" and small:
         return replace(base, ema=0.999, train=replace(train, epochs=3 * train.epochs))
+    if name == "full":
+        return replace(base, widths=(32, 64, 128), cutout=8, test_flip=True, train=replace(train, epochs=25.0))
     if name == "mlp":
         wide = replace(base, model="mlp", widths=(), activation="relu", dropout=0.3, shift=0, flip=False)
         if small:

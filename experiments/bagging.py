@@ -3,9 +3,11 @@
 ./launch/local.sh train --experiment=bagging --data=digits
 ./launch/local.sh train --experiment=bagging --data=fashion_mnist
 
-Trained at once are a single network on all training images, `members` networks of the same kind on bootstrap samples of
-them, and one with dropout. Compared are the single network, the average of the members' probabilities, the network with
-dropout at its expected weights, and the average over `masks` of its masks (Monte-Carlo dropout).
+Trained at once are a single network on all training images, `members` networks of the same kind, and one with dropout.
+The members see bootstrap samples or, with many images, all of them: there a sample that lacks a third costs each member
+more than the average gives back (RESULTS.md). Compared are the single network, the average of the members'
+probabilities, the network with dropout at its expected weights, and the average over `masks` of its masks (Monte-Carlo
+dropout).
 """
 
 from collections.abc import Mapping
@@ -59,7 +61,7 @@ def preset(name: str, spec: DataSpec) -> Config:
     small = max(spec.shape) <= 16
     optimizer = OptimizerConfig(learning_rate=1e-3, schedule="cosine")
     train = LoopConfig(batch_size=64, epochs=200.0 if small else 15.0, eval_every=20.0 if small else 3.0)
-    base = Config(widths=(64,) if small else (256, 128), optimizer=optimizer, train=train)
+    base = Config(widths=(64,) if small else (256, 128), bootstrap=small, optimizer=optimizer, train=train)
     if name == "smoke":
         epochs = train.epochs / (10 if small else 30)
         return replace(base, masks=5, train=replace(train, epochs=epochs, eval_every=epochs / 2))

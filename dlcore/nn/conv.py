@@ -54,6 +54,10 @@ def conv(
         y = _one_channel(x, kernel, strides, widths, dilations)
     else:
         letters = "DHW"[3 - axes :]
+        if jax.default_backend() == "cpu":
+            # The gradient of the kernel reads x transposed. Without the barrier XLA computes there, cell by cell and
+            # out of order, everything between the last convolution and x a second time.
+            x = jax.lax.optimization_barrier(x)
         y = jax.lax.conv_general_dilated(
             x,
             kernel,
@@ -69,7 +73,10 @@ def conv(
 def _one_channel(
     x: Array, kernel: Array, stride: Sequence[int], widths: Sequence[tuple[int, int]], dilation: Sequence[int]
 ) -> Array:
-    """The same as one matrix product over the shifted inputs: XLA is slow at contracting a single channel."""
+    """The same as a matrix product over the shifted inputs: XLA is slow at contracting a single channel.
+
+    One product per image, because the gradient of the kernel from a single one transposes the whole of dy.
+    """
     x = jnp.pad(x, [(0, 0), *widths, (0, 0)])
     window = kernel.shape[:-2]
     sizes = [(n - (w - 1) * d - 1) // s + 1 for n, w, d, s in zip(x.shape[1:-1], window, dilation, stride, strict=True)]
@@ -85,7 +92,10 @@ def _one_channel(
         ]
         for tap in itertools.product(*map(range, window))
     ]
-    return jnp.concatenate(shifted, axis=-1) @ kernel.reshape(-1, kernel.shape[-1])
+    shifted = jnp.concatenate(shifted, axis=-1)
+    images, features = len(x), kernel.shape[-1]
+    kernel = jnp.broadcast_to(kernel.reshape(-1, features), (images, math.prod(window), features))
+    return (shifted.reshape(images, -1, math.prod(window)) @ kernel).reshape(*shifted.shape[:-1], features)
 
 
 def Conv(

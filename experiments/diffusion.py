@@ -85,7 +85,7 @@ class Config:
 def preset(name: str, spec: DataSpec) -> Config:
     """The configuration of a preset for data like `spec`."""
     optimizer = OptimizerConfig(learning_rate=1e-3, schedule="cosine", warmup_steps=200, floor=0.02, clip_norm=1.0)
-    train = LoopConfig(batch_size=32, epochs=3.0, eval_every=1.5)
+    train = LoopConfig(batch_size=32, epochs=5.0, eval_every=2.5)
     base = Config(widths=(48, 96), patch=2, guidance=2.0, optimizer=optimizer, train=train)
     if max(spec.shape[:2]) <= 16:
         optimizer = replace(optimizer, learning_rate=2e-3, warmup_steps=50)

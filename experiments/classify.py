@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dlcore.data.augment import cutout, random_flip, random_rotation, random_shift
+from dlcore.data.augment import cutout, random_flip, random_rotation, random_shift, views
 from dlcore.data.mix import cutmix, mixup
 from dlcore.data.prepare import scale, standardize
 from dlcore.data.source import Data, DataSpec
@@ -68,7 +68,9 @@ class Config:
     cutmix: float = 0.0
     """Augmentation: α of cutmix; 0 for none."""
     test_flip: bool = False
-    """Whether evaluation averages the probabilities of an image and its mirror image."""
+    """Test-time augmentation: evaluation averages the probabilities of an image and its mirror image."""
+    test_shift: int = 0
+    """Test-time augmentation: and of the image moved by so many pixels in each of the four directions."""
     ema: float = 0.0
     """Decay of the moving average that is evaluated; 0 keeps none."""
     dtype: str = "float32"
@@ -166,13 +168,15 @@ def mixes(config: Config) -> bool:
 
 
 def make_predict(model: Model, config: Config) -> Any:
-    """`(params, state, images) -> logits`; with `test_flip` log-probabilities, averaged over two views."""
+    """`(params, state, images) -> logits`; with test-time augmentation log-probabilities, averaged over the views."""
+    if config.test_shift < 0:
+        raise ValueError(f"test_shift must not be negative, got {config.test_shift}")
 
     def predict(params: Params, state: State, images: jax.Array) -> jax.Array:
-        logits = model.apply(params, state, images)[0]
-        if not config.test_flip:
-            return logits
-        return average_probabilities(jnp.stack([logits, model.apply(params, state, images[:, :, ::-1])[0]]))
+        logits = lambda images: model.apply(params, state, images)[0]  # noqa: E731
+        if not config.test_flip and not config.test_shift:
+            return logits(images)
+        return average_probabilities(jax.vmap(logits)(views(images, config.test_shift, flip=config.test_flip)))
 
     return predict
 

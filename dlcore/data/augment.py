@@ -61,6 +61,26 @@ def random_flip(key: Key, images: Float[Array, "b h w c"], probability: float = 
     return jnp.where(flipped, images[:, :, ::-1], images)
 
 
+def views(images: Float[Array, "b h w c"], pixels: int = 0, *, flip: bool = False) -> Float[Array, "v b h w c"]:
+    """The same images as test-time augmentation sees them, the unchanged ones first.
+
+    With `pixels` above 0 they are also moved by so many up, down, left and right, the border repeating its edge (5
+    views); with `flip` a mirror image of every view follows (twice as many). A prediction averaged over the views is
+    invariant to mirroring, and nearly so to small shifts. Raises `ValueError` for negative pixels.
+    """
+    if pixels < 0:
+        raise ValueError(f"views: pixels must not be negative, got {pixels}")
+    found = [images]
+    if pixels:
+        height, width = images.shape[1:3]
+        padded = jnp.pad(images, ((0, 0), (pixels, pixels), (pixels, pixels), (0, 0)), mode="edge")
+        for y, x in ((2, 1), (0, 1), (1, 2), (1, 0)):
+            found.append(padded[:, y * pixels : y * pixels + height, x * pixels : x * pixels + width])
+    if flip:
+        found += [view[:, :, ::-1] for view in found]
+    return jnp.stack(found)
+
+
 def cutout(key: Key, images: Float[Array, "b h w c"], size: int, fill: float = 0.0) -> Float[Array, "b h w c"]:
     """Fill a square of `size` pixels around a random pixel (DeVries & Taylor 2017). 0 is the identity."""
     if size < 0:

@@ -123,6 +123,7 @@ EXPERIMENTS = {
             "mixup": 0.3,
             "cutmix": 1.0,
             "test_flip": True,
+            "test_shift": 1,
         },
     },
     "diffusion": {

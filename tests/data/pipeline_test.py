@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dlcore.data.augment import chain, cutout, random_flip, random_shift
+from dlcore.data.augment import chain, cutout, random_flip, random_shift, views
 from dlcore.data.pipeline import choose, epoch_order, evaluation_batches, train_rows
 from dlcore.data.prepare import scale, standardize
 from dlcore.data.source import in_memory
@@ -109,3 +109,16 @@ def test_flip_and_cutout():
     assert holes[..., 0].sum((1, 2)).min() >= 1 and holes[..., 0].sum((1, 2)).max() == 9
     both = chain(lambda k, x: random_shift(k, x, 1), random_flip)
     np.testing.assert_array_equal(both(KEY, IMAGES), jax.jit(both)(KEY, IMAGES))
+
+
+def test_views_are_the_image_its_four_neighbours_and_their_mirror_images():
+    seen, source = np.asarray(views(IMAGES, 2, flip=True)), np.asarray(IMAGES)
+    padded = np.pad(source, ((0, 0), (2, 2), (2, 2), (0, 0)), mode="edge")
+    places = [(2, 2), (4, 2), (0, 2), (2, 4), (2, 0)]
+    for i, (row, column) in enumerate(places):
+        moved = padded[:, row : row + 6, column : column + 5]
+        np.testing.assert_array_equal(seen[i], moved)
+        np.testing.assert_array_equal(seen[i + 5], moved[:, :, ::-1])
+    assert views(IMAGES).shape == (1, *IMAGES.shape) and len(views(IMAGES, flip=True)) == 2
+    with pytest.raises(ValueError, match="negative"):
+        views(IMAGES, -1)

@@ -44,7 +44,7 @@ def test_test_time_augmentation_averages_probabilities_over_ten_views():
     images = jax.random.normal(jax.random.key(1), (3, 16, 16, 1))
     params, state = jax.jit(model.init)(jax.random.key(0), images)
     predict = jax.jit(make_predict(model, config))
-    padded = np.pad(images, ((0, 0), (1, 1), (1, 1), (0, 0)), mode="edge")
+    padded = jnp.pad(images, ((0, 0), (1, 1), (1, 1), (0, 0)), mode="edge")
     moved = [padded[:, y : y + 16, x : x + 16] for y, x in ((1, 1), (0, 1), (2, 1), (1, 0), (1, 2))]
     every = [model.apply(params, state, view)[0] for view in (*moved, *(view[:, :, ::-1] for view in moved))]
     np.testing.assert_allclose(

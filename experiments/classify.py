@@ -2,7 +2,7 @@
 
 ./launch/local.sh train --experiment=classify --data=digits
 ./launch/local.sh train --experiment=classify --data=fashion_mnist
-./launch/local.sh train --experiment=classify --data=fashion_mnist --preset=mlp
+./launch/local.sh train --experiment=classify --data=fashion_mnist --preset=mlp_full
 ./launch/local.sh train --experiment=classify --data=fashion_mnist --set=model=cifar_resnet20
 """
 
@@ -35,7 +35,7 @@ from dlcore.train.experiment import Experiment
 from dlcore.train.updates import ema_update, gradient_update
 from dlcore.types import Batch, Key, Mean, Model, Params, State
 
-PRESETS = ("smoke", "default", "full", "mlp", "features")
+PRESETS = ("smoke", "default", "full", "mlp", "mlp_full", "features")
 
 
 @dataclass(frozen=True)
@@ -82,32 +82,57 @@ class Config:
 
 def preset(name: str, spec: DataSpec) -> Config:
     """The configuration of a preset for data like `spec`; pictures of clothes may be mirrored, digits may not."""
-    small = max(spec.shape[:2]) <= 16
+    return (_for_small if max(spec.shape[:2]) <= 16 else _for_large)()[name]
+
+
+def _for_small() -> dict[str, Config]:
+    """Presets for a few images of up to 16 pixels."""
+    optimizer = OptimizerConfig(name="adamw", learning_rate=3e-3, schedule="cosine", epsilon=1e-6, weight_decay=0.01)
+    train = LoopConfig(batch_size=64, epochs=80.0, eval_every=10.0)
+    longer = replace(train, epochs=240.0)
+    cnn = Config(widths=(32, 64, 64), shift=1, optimizer=optimizer, train=train)
+    mlp = Config("mlp", activation="relu", dropout=0.3, optimizer=replace(optimizer, learning_rate=1e-3), train=train)
+    return {
+        "smoke": replace(cnn, train=replace(train, epochs=5.0, eval_every=2.0)),
+        "default": cnn,
+        "full": replace(cnn, ema=0.999, train=longer),
+        "mlp": mlp,
+        "mlp_full": replace(mlp, ema=0.999, train=longer),
+        "features": replace(cnn, train=replace(train, epochs=30.0, eval_every=0.0)),
+    }
+
+
+def _for_large() -> dict[str, Config]:
+    """Presets for many images; the long ones average their predictions over views of an image."""
     optimizer = OptimizerConfig(
         name="adamw", learning_rate=2e-3, schedule="cosine", warmup_steps=100, epsilon=1e-6, weight_decay=0.02
     )
     train = LoopConfig(batch_size=128, epochs=10.0)
-    base = Config(hidden=128, dropout=0.25, activation="relu", pool="max", flip=True, optimizer=optimizer, train=train)
-    if small:
-        optimizer = replace(optimizer, learning_rate=3e-3, warmup_steps=0, weight_decay=0.01)
-        train = replace(train, batch_size=64, epochs=80.0, eval_every=10.0)
-        base = Config(widths=(32, 64, 64), shift=1, optimizer=optimizer, train=train)
-    if name == "smoke":
-        return replace(base, train=replace(train, epochs=5.0 if small else 0.2, eval_every=2.0 if small else 0.1))
-    if name == "features":
-        return replace(base, train=replace(train, epochs=30.0 if small else 3.0, eval_every=0.0))
-    if name == "full" and small:
-        return replace(base, ema=0.999, train=replace(train, epochs=3 * train.epochs))
-    if name == "full":
-        return replace(base, widths=(32, 64, 128), cutout=8, test_flip=True, train=replace(train, epochs=25.0))
-    if name == "mlp":
-        wide = replace(base, model="mlp", widths=(), activation="relu", dropout=0.3, shift=0, flip=False)
-        if small:
-            return replace(wide, optimizer=replace(optimizer, learning_rate=1e-3))
-        return replace(
-            wide, optimizer=replace(optimizer, weight_decay=0.1), train=replace(train, batch_size=256, epochs=25.0)
-        )
-    return base
+    cnn = Config(hidden=128, dropout=0.25, activation="relu", pool="max", flip=True, optimizer=optimizer, train=train)
+    mlp = Config(
+        "mlp",
+        activation="relu",
+        dropout=0.3,
+        optimizer=replace(optimizer, weight_decay=0.1),
+        train=replace(train, batch_size=256, epochs=25.0),
+    )
+    return {
+        "smoke": replace(cnn, train=replace(train, epochs=0.2, eval_every=0.1)),
+        "default": cnn,
+        "full": replace(cnn, widths=(32, 64, 128), cutout=8, test_flip=True, train=replace(train, epochs=25.0)),
+        "mlp": mlp,
+        "mlp_full": replace(
+            mlp,
+            widths=(1024, 512),
+            dropout=0.0,
+            shift=1,
+            flip=True,
+            test_shift=1,
+            test_flip=True,
+            train=replace(mlp.train, epochs=60.0, eval_every=5.0),
+        ),
+        "features": replace(cnn, train=replace(train, epochs=3.0, eval_every=0.0)),
+    }
 
 
 def make_model(config: Config, spec: DataSpec) -> Model:

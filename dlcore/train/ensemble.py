@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from dlcore.nn.count import convolves
 from dlcore.types import Key, Model, Params, State
 
 
@@ -29,7 +30,7 @@ def ensemble(model: Model, members: int) -> Model:
     """`members` copies of a model, started apart and stacked on the first axis of every leaf: [b, …] to [k, b, …].
 
     One `vmap`, so that all train at once; split the first axis over devices to train them side by side. Every member
-    draws with a key of its own.
+    draws with a key of its own. On CPU members that convolve follow each other in one program instead.
     """
     if members < 1:
         raise ValueError(f"ensemble: members must be at least 1, got {members}")
@@ -38,13 +39,32 @@ def ensemble(model: Model, members: int) -> Model:
         return jax.vmap(lambda key: model.init(key, *inputs))(jax.random.split(key, members))
 
     def apply(params: Params, state: State, *inputs: Any, train: bool = False, key: Key | None = None) -> Any:
-        def one(params: Params, state: State, key: Key | None) -> Any:
+        def one(params: Params, state: State, key: Key | None, *inputs: Any) -> Any:
             return model.apply(params, state, *inputs, train=train, key=key)
 
         keys = None if key is None else jax.random.split(key, members)
-        return jax.vmap(one, in_axes=(0, 0, None if key is None else 0))(params, state, keys)
+        axes = (0, 0, None if key is None else 0)
+        if jax.default_backend() != "cpu":
+            return jax.vmap(one, in_axes=(*axes, *(None for _ in inputs)))(params, state, keys, *inputs)
+        if convolves(jax.make_jaxpr(one)(member(params, 0), member(state, 0), key, *inputs)):
+            # XLA's grouped convolutions take ten times as long on CPU.
+            keys = [None] * members if keys is None else keys
+            outputs = [
+                one(*own, key, *inputs) for own, key in zip(_unstack((params, state), members), keys, strict=True)
+            ]
+            return jax.tree.map(lambda *leaves: jnp.stack(leaves), *outputs)
+        # Inputs for every member make one batched matrix product, which reads the stacked kernels as they lie.
+        inputs = jax.tree.map(lambda x: jnp.broadcast_to(x, (members, *x.shape)), inputs)
+        return jax.vmap(one, in_axes=(*axes, *(0 for _ in inputs)))(params, state, keys, *inputs)
 
     return Model(init, apply)
+
+
+def _unstack(tree: Any, members: int) -> list[Any]:
+    """One tree per member; the transpose is one concatenation per leaf."""
+    leaves, structure = jax.tree.flatten(tree)
+    parts = [[jnp.squeeze(part, 0) for part in jax.lax.split(leaf, (1,) * members)] for leaf in leaves]
+    return [structure.unflatten(own) for own in zip(*parts, strict=True)]
 
 
 def member(tree: Any, index: int) -> Any:

@@ -1,5 +1,9 @@
 """Members trained at once are members trained one by one; the error of an average (lecture 12.1–12.3)."""
 
+import functools
+import statistics
+import time
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,11 +12,15 @@ import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
 from dlcore.losses.classification import softmax_cross_entropy
+from dlcore.networks.cnn import CNN
+from dlcore.networks.mlp import MLP
 from dlcore.nn.activation import Activation
 from dlcore.nn.combine import serial
+from dlcore.nn.conv import Conv
 from dlcore.nn.dense import Dense
 from dlcore.nn.dropout import Dropout
 from dlcore.nn.norm import BatchNorm
+from dlcore.nn.reshape import Flatten
 from dlcore.parallel.mesh import make_mesh
 from dlcore.train.ensemble import (
     average_probabilities,
@@ -26,6 +34,8 @@ from dlcore.train.ensemble import (
 KEY = jax.random.key(0)
 NET = serial(Dense(6, bias=False), BatchNorm(), Activation("tanh"), Dropout(0.2), Dense(3))
 X = jax.random.normal(KEY, (16, 4))
+CONVOLUTIONAL = serial(Conv(4, 3, bias=False), BatchNorm(), Activation("tanh"), Flatten(), Dropout(0.2), Dense(3))
+IMAGES = jax.random.normal(KEY, (16, 3, 3, 2))
 Y = jnp.arange(16) % 3
 
 
@@ -41,12 +51,12 @@ def test_bootstrap_draws_with_replacement():
         bootstrap_rows(KEY, 0, 3)
 
 
-def train(model, params, state, keys, weights, steps=4):
+def train(model, x, params, state, keys, weights, steps=4):
     """Weighted losses, the weights [members, n] or [n]."""
     tx = optax.adam(0.05)
 
     def loss(params, state, key):
-        logits, state = model.apply(params, state, X, train=True, key=key)
+        logits, state = model.apply(params, state, x, train=True, key=key)
         nats = softmax_cross_entropy(logits, jnp.broadcast_to(Y, logits.shape[:-1]))
         return (weights * nats).sum(), state
 
@@ -62,18 +72,19 @@ def train(model, params, state, keys, weights, steps=4):
     return params, state
 
 
-def test_members_trained_at_once_are_members_trained_alone():
+@pytest.mark.parametrize(("net", "x"), [(NET, X), (CONVOLUTIONAL, IMAGES)], ids=["dense", "convolutional"])
+def test_members_trained_at_once_are_members_trained_alone(net, x):
     k, keys = 3, jax.random.split(jax.random.key(3), 4)
-    both = ensemble(NET, k)
+    both = ensemble(net, k)
     weights = bootstrap_counts(KEY, 16, k).astype(jnp.float32)
-    params, state = train(both, *both.init(jax.random.key(1), X), keys, weights)
+    params, state = train(both, x, *both.init(jax.random.key(1), x), keys, weights)
     for i, key in enumerate(jax.random.split(jax.random.key(1), k)):
         own = [jax.random.split(step, k)[i] for step in keys]
-        expected = train(NET, *NET.init(key, X), own, weights[i])
+        expected = train(net, x, *net.init(key, x), own, weights[i])
         found = (member(params, i), member(state, i))
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-5, atol=2e-6), found, expected)
-    logits = both.apply(params, state, X)[0]
-    np.testing.assert_allclose(logits[1], NET.apply(member(params, 1), member(state, 1), X)[0], rtol=1e-4, atol=1e-5)
+    logits = both.apply(params, state, x)[0]
+    np.testing.assert_allclose(logits[1], net.apply(member(params, 1), member(state, 1), x)[0], rtol=1e-4, atol=1e-5)
 
 
 def test_members_can_lie_on_devices_of_their_own():
@@ -109,3 +120,54 @@ def test_error_of_the_average_on_simulated_errors(correlation):
     np.testing.assert_allclose(found.predicted, found.measured, rtol=1e-4)
     with pytest.raises(ValueError, match="two members"):
         error_model(jnp.ones((1, 4)))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("model", "shape", "k", "limit"),
+    [
+        (MLP((64,), 10), (64, 8, 8, 1), 10, 0.7),
+        (MLP((256, 128), 10), (64, 28, 28, 1), 5, 0.7),
+        (MLP((256, 128), 10), (64, 28, 28, 1), 10, 0.7),
+        (CNN((16, 32), 10, hidden=64), (64, 32, 32, 3), 5, 1.3),
+    ],
+    ids=["digits", "clothes", "ten", "cnn"],
+)
+def test_k_members_cost_less_than_k_trainings(model, shape, k, limit):
+    tx, x, labels = optax.adam(1e-3), jax.random.normal(KEY, shape), jnp.arange(shape[0]) % 10
+
+    def training(model):
+        """A function that takes 20 steps."""
+        params, state = jax.jit(model.init)(KEY, x)
+
+        def objective(params, state):
+            logits, state = model.apply(params, state, x, train=True)
+            return softmax_cross_entropy(logits, jnp.broadcast_to(labels, logits.shape[:-1])).mean(-1).sum(), state
+
+        @functools.partial(jax.jit, donate_argnums=0)
+        def step(own):
+            params, state, opt = own
+            gradient, state = jax.grad(objective, has_aux=True)(params, state)
+            updates, opt = tx.update(gradient, opt, params)
+            return optax.apply_updates(params, updates), state, opt
+
+        holder = [(params, state, tx.init(params))]
+
+        def run():
+            for _ in range(20):
+                holder[0] = step(holder[0])
+            return holder[0]
+
+        return run
+
+    runs = [training(model), training(ensemble(model, k))]
+    times = [[], []]
+    for turn in range(13):
+        for run, spent in zip(runs, times, strict=True):
+            began = time.perf_counter()
+            jax.block_until_ready(run())
+            if turn:
+                spent.append(time.perf_counter() - began)
+    one, many = (statistics.median(spent) for spent in times)
+    print(f"{k} at once: {many / one:.2f} trainings of {one / 20 * 1e3:.2f} ms a step, {many / one / k:.2f} k")
+    assert many < limit * k * one

@@ -81,7 +81,7 @@ class Config:
 def preset(name: str, spec: DataSpec) -> Config:
     """The configuration of a preset for data like `spec`."""
     optimizer = OptimizerConfig(learning_rate=4e-4, schedule="cosine", floor=0.1, b1=0.5, b2=0.99, epsilon=1e-6)
-    train = LoopConfig(batch_size=32, epochs=10.0, eval_every=2.0)
+    train = LoopConfig(batch_size=32, epochs=20.0, eval_every=4.0)
     base = Config(optimizer=optimizer, train=train)
     if len(spec.shape) == 1:
         train = replace(train, batch_size=256, epochs=100.0, eval_every=20.0)

@@ -75,7 +75,7 @@ class Config:
 def preset(name: str, spec: DataSpec) -> Config:
     """The configuration of a preset for data like `spec`."""
     optimizer = OptimizerConfig(learning_rate=1e-3, schedule="cosine", warmup_steps=100)
-    train = LoopConfig(batch_size=32, epochs=6.0, eval_every=2.0)
+    train = LoopConfig(batch_size=32, epochs=10.0, eval_every=2.0)
     base = Config(
         steps=8, blocks=0, factor_out=False, activation="relu", alpha=0.01, ema=0.999, optimizer=optimizer, train=train
     )

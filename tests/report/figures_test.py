@@ -85,6 +85,8 @@ def test_mistakes_are_captioned(channels):
 def test_no_mistakes_is_a_figure_too(tmp_path):
     empty = np.zeros(0, int)
     figures.save(figures.mistakes(np.zeros((0, 4, 4, 1)), empty, empty, np.zeros(0), NAMES), tmp_path / "none.png")
+    with Image.open(tmp_path / "none.png") as image:
+        image.verify()
 
 
 def test_calibration_error_is_the_weighted_gap():

@@ -90,6 +90,7 @@ def mistakes(
     columns: int = 6,
 ) -> Figure:
     """Images [n, h, w, c] in [0, 1] with the true class, the predicted one and its probability."""
+    columns = min(columns, max(2, len(images)))  # two at least: the heading needs the room
     lines = max(1, -(-len(images) // columns))
     figure = Figure(figsize=(1.5 * columns, 1.85 * lines + 0.3), layout="constrained")
     figure.suptitle("most confident mistakes: true → predicted" if len(images) else "no mistakes", fontsize=10)

@@ -1,6 +1,5 @@
 """Convolution layers in one, two and three dimensions (lecture 14.1–14.5, 14.8)."""
 
-import itertools
 import math
 from collections.abc import Sequence
 
@@ -8,12 +7,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from dlcore.nn.conv_taps import conv_by_taps, few_terms
 from dlcore.nn.init import Initializer, lecun_normal, zeros
+from dlcore.nn.product import row_product
 from dlcore.nn.window import Padding, pad, pad_widths, per_axis
 from dlcore.types import Input, Key, Model, Params, State
-
-MAX_TAPS = 64
-"""Largest window that a one-channel convolution turns into a matrix product."""
 
 
 def conv(
@@ -48,13 +46,15 @@ def conv(
     widths = pad_widths(x.shape[1:-1], window, strides, dilations, padding)
     if padding in ("mirror", "periodic"):
         x, widths = pad(x, widths, padding), [(0, 0)] * axes
-    if math.prod(window) == 1 and math.prod(strides) == 1 and groups == 1 and not any(map(any, widths)):
-        y = x @ kernel.reshape(kernel.shape[-2:])
-    elif x.shape[-1] == 1 and math.prod(window) <= MAX_TAPS:
-        y = _one_channel(x, kernel, strides, widths, dilations)
+    on_cpu = jax.default_backend() == "cpu"
+    if math.prod(window) == 1 and groups == 1 and not any(map(any, widths)):
+        seen = x[(slice(None), *(slice(None, None, s) for s in strides))]
+        y = row_product(seen, kernel.reshape(kernel.shape[-2:]))
+    elif on_cpu and few_terms(kernel, groups):
+        y = conv_by_taps(x, kernel, strides, widths, dilations, groups)
     else:
         letters = "DHW"[3 - axes :]
-        if jax.default_backend() == "cpu":
+        if on_cpu:
             # The gradient of the kernel reads x transposed. Without the barrier XLA computes there, cell by cell and
             # out of order, everything between the last convolution and x a second time.
             x = jax.lax.optimization_barrier(x)
@@ -68,34 +68,6 @@ def conv(
             feature_group_count=groups,
         )
     return y if bias is None else y + bias
-
-
-def _one_channel(
-    x: Array, kernel: Array, stride: Sequence[int], widths: Sequence[tuple[int, int]], dilation: Sequence[int]
-) -> Array:
-    """The same as a matrix product over the shifted inputs: XLA is slow at contracting a single channel.
-
-    One product per image, because the gradient of the kernel from a single one transposes the whole of dy.
-    """
-    x = jnp.pad(x, [(0, 0), *widths, (0, 0)])
-    window = kernel.shape[:-2]
-    sizes = [(n - (w - 1) * d - 1) // s + 1 for n, w, d, s in zip(x.shape[1:-1], window, dilation, stride, strict=True)]
-    shifted = [
-        x[
-            (
-                slice(None),
-                *(
-                    slice(k * d, k * d + (n - 1) * s + 1, s)
-                    for k, d, n, s in zip(tap, dilation, sizes, stride, strict=True)
-                ),
-            )
-        ]
-        for tap in itertools.product(*map(range, window))
-    ]
-    shifted = jnp.concatenate(shifted, axis=-1)
-    images, features = len(x), kernel.shape[-1]
-    kernel = jnp.broadcast_to(kernel.reshape(-1, features), (images, math.prod(window), features))
-    return (shifted.reshape(images, -1, math.prod(window)) @ kernel).reshape(*shifted.shape[:-1], features)
 
 
 def Conv(

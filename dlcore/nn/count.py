@@ -6,29 +6,33 @@ from typing import Any
 
 CONVOLUTION = "conv_general_dilated"
 
+TAPS = "sum_of_taps"
+"""The jitted function of `dlcore.nn.conv_taps` in which products of two arrays, cell by cell, are a convolution."""
 
-def equations(jaxpr: Any) -> Iterator[tuple[Any, int]]:
-    """Every equation of a (closed) jaxpr and of those inside it, with how often it runs.
+
+def equations(jaxpr: Any, function: str = "") -> Iterator[tuple[Any, int, str]]:
+    """Every equation of a (closed) jaxpr and of those inside it, with how often it runs and in which jitted function.
 
     Loops count as often as their static length says, a `while_loop` once, every branch of a `cond` once.
     """
     for equation in getattr(jaxpr, "jaxpr", jaxpr).eqns:
-        yield equation, 1
+        yield equation, 1, function
         times = equation.params.get("length", 1) if equation.primitive.name == "scan" else 1
+        name = equation.params.get("name", function)
         for value in equation.params.values():
             for inner in value if isinstance(value, tuple | list) else (value,):
                 if hasattr(getattr(inner, "jaxpr", inner), "eqns"):
-                    yield from ((found, count * times) for found, count in equations(inner))
+                    yield from ((found, count * times, where) for found, count, where in equations(inner, name))
 
 
 def convolves(jaxpr: Any) -> bool:
     """Whether a convolution occurs anywhere: inside a loop, XLA runs it many times slower on CPU."""
-    return any(equation.primitive.name == CONVOLUTION for equation, _ in equations(jaxpr))
+    return any(equation.primitive.name == CONVOLUTION for equation, *_ in equations(jaxpr))
 
 
 def loops(jaxpr: Any) -> Iterator[Any]:
     """The bodies of every `scan` and `while_loop`."""
-    for equation, _ in equations(jaxpr):
+    for equation, *_ in equations(jaxpr):
         if equation.primitive.name in ("scan", "while"):
             yield equation.params.get("jaxpr") or equation.params["body_jaxpr"]
 
@@ -38,10 +42,10 @@ def flops(jaxpr: Any) -> int:
 
     Element-wise work is left out, as is usual when networks are compared. Products with padding count.
     """
-    return sum(count * _equation_flops(equation) for equation, count in equations(jaxpr))
+    return sum(count * _equation_flops(equation, function) for equation, count, function in equations(jaxpr))
 
 
-def _equation_flops(equation: Any) -> int:
+def _equation_flops(equation: Any, function: str) -> int:
     size = math.prod(equation.outvars[0].aval.shape)
     if equation.primitive.name == "dot_general":
         shape = equation.invars[0].aval.shape
@@ -50,4 +54,4 @@ def _equation_flops(equation: Any) -> int:
     if equation.primitive.name == CONVOLUTION:
         kernel = equation.invars[1].aval.shape
         return 2 * size * math.prod(kernel) // kernel[equation.params["dimension_numbers"].rhs_spec[0]]
-    return 0
+    return 2 * size if equation.primitive.name == "mul" and function == TAPS else 0

@@ -3,6 +3,7 @@
 from jaxtyping import Array, Float
 
 from dlcore.nn.init import Initializer, lecun_normal, zeros
+from dlcore.nn.product import row_product
 from dlcore.types import Input, Key, Model, Params, State
 
 
@@ -10,7 +11,7 @@ def dense(
     x: Float[Array, "*batch n"], kernel: Float[Array, "n m"], bias: Float[Array, " m"] | None = None
 ) -> Float[Array, "*batch m"]:
     """Affine map y = x W + b over the last axis; W is [n, m], b is [m] or absent."""
-    y = x @ kernel
+    y = row_product(x, kernel)
     return y if bias is None else y + bias
 
 

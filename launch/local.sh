@@ -143,6 +143,8 @@ done
 
 prepare "$verb"
 export PYTHONPATH="$root${PYTHONPATH:+:$PYTHONPATH}"
+# Large arrays in huge pages: else each step of a larger network waits for tens of thousands of page faults.
+export GLIBC_TUNABLES=${GLIBC_TUNABLES-glibc.malloc.hugetlb=1}
 if [ "$verb" = test ]; then
   cd "$root"
   # One worker per core: most of a test's time is compiling, on one thread.

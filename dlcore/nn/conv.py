@@ -4,7 +4,6 @@ import math
 from collections.abc import Sequence
 
 import jax
-import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from dlcore.nn.conv_taps import conv_by_taps, few_terms
@@ -67,6 +66,7 @@ def conv(
             dimension_numbers=(f"N{letters}C", f"{letters}IO", f"N{letters}C"),
             feature_group_count=groups,
         )
+        y = jax.lax.optimization_barrier(y) if on_cpu else y
     return y if bias is None else y + bias
 
 

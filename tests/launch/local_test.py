@@ -22,6 +22,7 @@ case "$1" in
   *)
     trap 'echo "asked to stop" >>"$CALLS"; exit 0' TERM
     printf '%s|' "$PWD" "$PYTHONPATH" "${@:2}" >>"$CALLS"; echo >>"$CALLS"
+    echo "$GLIBC_TUNABLES" >"$CALLS.tunables"
     echo "hello from ${*: -1}"
     # Who is to fail waits until the first process runs and can be told to stop.
     ready() { until [[ $(<"$CALLS") == *process_id=0* ]]; do sleep 0.02; done; }
@@ -113,6 +114,15 @@ def test_tests_run_in_the_repository_with_their_extra(sandbox):
     assert run == f"{sandbox.root}|{sandbox.root}|pytest|-n|auto|--dist|worksteal|-k|a b|"
     sandbox.run("train")
     assert len(sandbox.calls()) == 1, "what the tests need includes what training needs"
+
+
+@pytest.mark.parametrize(
+    ("own", "expected"),
+    [({}, "glibc.malloc.hugetlb=1"), ({"GLIBC_TUNABLES": ""}, ""), ({"GLIBC_TUNABLES": "a=2"}, "a=2")],
+)
+def test_large_arrays_lie_in_huge_pages_unless_the_user_says_otherwise(sandbox, own, expected):
+    sandbox.run("train", **own)
+    assert Path(f"{sandbox.calls_file}.tunables").read_text().strip() == expected
 
 
 def test_extras_are_installed_when_asked_for(sandbox):

@@ -1,0 +1,135 @@
+"""Convolutions tap by tap against XLA's own (lecture 14.1–14.5)."""
+
+import statistics
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from dlcore.nn.conv import conv
+from dlcore.nn.conv_taps import conv_by_taps, few_terms
+from dlcore.nn.conv_transpose import conv_transpose
+from dlcore.nn.count import convolves, flops
+
+CASES = [
+    # axes, channels, outputs, groups
+    (1, 1, 3, 1),
+    (1, 4, 8, 4),
+    (2, 1, 5, 1),
+    (2, 3, 4, 1),
+    (2, 6, 6, 6),
+    (2, 6, 12, 3),
+    (3, 1, 2, 1),
+    (3, 2, 2, 2),
+]
+
+
+def xla(x, kernel, stride, widths, dilation, groups):
+    letters = "DHW"[3 - len(stride) :]
+    return jax.lax.conv_general_dilated(
+        x,
+        kernel,
+        stride,
+        widths,
+        rhs_dilation=dilation,
+        dimension_numbers=(f"N{letters}C", f"{letters}IO", f"N{letters}C"),
+        feature_group_count=groups,
+    )
+
+
+def draw(axes, channels, outputs, groups, window=3, size=7):
+    keys = jax.random.split(jax.random.key(0), 2)
+    x = jax.random.normal(keys[0], (3, *range(size, size + axes), channels))
+    return x, jax.random.normal(keys[1], (*(window,) * axes, channels // groups, outputs))
+
+
+@pytest.mark.parametrize(
+    ("stride", "dilation", "width"), [(1, 1, (1, 1)), (2, 1, (0, 1)), (1, 2, (2, 2)), (3, 2, (0, 0))]
+)
+@pytest.mark.parametrize(("axes", "channels", "outputs", "groups"), CASES)
+def test_value_and_derivatives(axes, channels, outputs, groups, stride, dilation, width):
+    x, kernel = draw(axes, channels, outputs, groups)
+    options = ((stride,) * axes, (width,) * axes, (dilation,) * axes, groups)
+
+    def derivatives(function):
+        def loss(x, kernel):
+            return jnp.sin(function(x, kernel, *options)).mean()
+
+        gradient = jax.grad(loss, argnums=(0, 1))
+        along = lambda x, kernel: jax.jvp(gradient, (x, kernel), (jnp.cos(x), jnp.sin(kernel)))  # noqa: E731
+        return jax.jit(lambda x, kernel: (function(x, kernel, *options), along(x, kernel)))(x, kernel)
+
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-5), *map(derivatives, (conv_by_taps, xla))
+    )
+
+
+def test_which_convolutions():
+    for window, channels, groups, few in [
+        ((3, 3), 1, 1, True),
+        ((3, 3), 3, 1, True),
+        ((3, 3), 4, 1, False),
+        ((7, 7), 1, 1, False),
+        ((7, 7), 1, 96, True),
+        ((3, 3), 8, 4, False),
+    ]:
+        kernel = jnp.ones((*window, channels, groups))
+        assert few_terms(kernel, groups) == few
+        jaxpr = jax.make_jaxpr(lambda x, k, g=groups: conv(x, k, groups=g))(
+            jnp.ones((1, 8, 8, channels * groups)), kernel
+        )
+        assert convolves(jaxpr) != few
+        assert flops(jaxpr) == 2 * kernel.size * 64
+
+
+def test_an_input_that_is_data_costs_nothing():
+    x, kernel = draw(2, 3, 4, 1)
+    once = flops(jax.make_jaxpr(conv)(x, kernel))
+    assert flops(jax.make_jaxpr(jax.grad(lambda k: conv(x, k).sum()))(kernel)) == 2 * once
+    assert flops(jax.make_jaxpr(jax.grad(lambda x, k: conv(x, k).sum(), (0, 1)))(x, kernel)) == 3 * once
+
+
+@pytest.mark.parametrize("groups", [1, 6])
+def test_half_precision_is_rounded_once(groups):
+    x, kernel = (array.astype(jnp.bfloat16) for array in draw(2, groups, 6, groups, window=5, size=9))
+    exact = xla(*(array.astype(jnp.float32) for array in (x, kernel)), (1, 1), ((2, 2),) * 2, (1, 1), groups)
+    found = conv(x, kernel, groups=groups)
+    assert found.dtype == jnp.bfloat16
+    np.testing.assert_allclose(found.astype(jnp.float32), exact, rtol=2**-8, atol=1e-5)
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize(("channels", "outputs", "groups"), [(1, 4, 1), (6, 6, 6)])
+def test_transpose_is_the_adjoint(channels, outputs, groups, stride):
+    x, kernel = draw(2, channels, outputs, groups)
+    y = conv(x, kernel, stride=stride, groups=groups)
+    other = jax.random.normal(jax.random.key(2), y.shape)
+    back = conv_transpose(other, kernel, stride=stride, groups=groups, space=x.shape[1:-1])
+    np.testing.assert_allclose(jnp.vdot(y, other), jnp.vdot(x, back), rtol=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("shape", "window", "outputs", "groups", "times"),
+    [((64, 28, 28, 1), 3, 32, 1, 1.3), ((64, 32, 32, 3), 3, 16, 1, 1.3), ((16, 28, 28, 96), 3, 96, 96, 2.0)],
+    ids=["one channel", "colour", "depthwise"],
+)
+def test_faster_than_xlas(shape, window, outputs, groups, times):
+    key = jax.random.key(0)
+    x, kernel = jax.random.normal(key, shape), jax.random.normal(key, (window, window, shape[-1] // groups, outputs))
+    options = ((1, 1), ((window // 2,) * 2,) * 2, (1, 1), groups)
+    steps = [
+        jax.jit(jax.grad(lambda x, k, f=f: jnp.square(f(x, k, *options)).sum(), (0, 1))) for f in (conv_by_taps, xla)
+    ]
+    seconds = [[], []]
+    for turn in range(12):
+        for step, spent in zip(steps, seconds, strict=True):
+            began = time.perf_counter()
+            jax.block_until_ready(step(x, kernel))
+            if turn > 1:
+                spent.append(time.perf_counter() - began)
+    ours, theirs = map(statistics.median, seconds)
+    print(f"gradients {theirs / ours:.1f} times as fast as XLA's convolution")
+    assert ours * times < theirs

@@ -66,7 +66,6 @@ def conv(
             dimension_numbers=(f"N{letters}C", f"{letters}IO", f"N{letters}C"),
             feature_group_count=groups,
         )
-        y = jax.lax.optimization_barrier(y) if on_cpu else y
     return y if bias is None else y + bias
 
 

@@ -10,15 +10,19 @@ import jax.numpy as jnp
 from jax.custom_derivatives import SymbolicZero
 from jaxtyping import Array, Float
 
-MOST_TERMS = {"few channels": 32, "groups": 64}
-"""Products per output up to which a sum of shifted inputs is faster than XLA's convolution, as measured."""
+MOST_TERMS = 64
+"""Products per output up to which this is the faster way, of one channel or group by group, as measured."""
+
+MOST_IN_A_SUM = 32
+"""And of several channels, or as a sum that is written out."""
 
 Widths = Sequence[tuple[int, int]]
 
 
 def few_terms(kernel: Float[Array, "*window c_group c_out"], groups: int) -> bool:
     """Whether each output sums so few products that `conv_by_taps` is the faster way on CPU."""
-    return math.prod(kernel.shape[:-1]) <= MOST_TERMS["few channels" if groups == 1 else "groups"]
+    single = groups > 1 or kernel.shape[-2] == 1
+    return math.prod(kernel.shape[:-1]) <= (MOST_TERMS if single else MOST_IN_A_SUM)
 
 
 def conv_by_taps(
@@ -29,7 +33,7 @@ def conv_by_taps(
     dilation: Sequence[int],
     groups: int,
 ) -> Float[Array, "b *space_out c_out"]:
-    """The `dlcore.nn.conv.conv` of an input padded by zeros of `widths`, as one pass over the output.
+    """The `dlcore.nn.conv.conv` of an input padded by zeros of `widths`, in one pass over the output.
 
     With few input channels the derivatives are matrix products of the shifted inputs, which sum over positions as
     fast as over channels; with groups, whose products would be thin, they are passes like the value.
@@ -39,6 +43,8 @@ def conv_by_taps(
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(2, 3, 4, 5))
 def _by_taps(x: Array, kernel: Array, stride: tuple, widths: tuple, dilation: tuple, groups: int) -> Array:
+    if groups == 1 and math.prod(kernel.shape[:-1]) > MOST_IN_A_SUM:
+        return _products(x, kernel, stride, widths, dilation, groups)
     # Without the barrier XLA sums anew for everything that reads the output.
     return jax.lax.optimization_barrier(sum_of_taps(x, kernel, stride, widths, dilation, groups))
 

@@ -14,9 +14,10 @@ from dlcore.nn.conv_transpose import conv_transpose
 from dlcore.nn.count import convolves, flops
 
 CASES = [
-    # axes, channels, outputs, groups
+    # axes, channels, outputs, groups, and the window if it is not 3
     (1, 1, 3, 1),
     (1, 4, 8, 4),
+    (2, 1, 2, 1, 7),
     (2, 1, 5, 1),
     (2, 3, 4, 1),
     (2, 6, 6, 6),
@@ -48,9 +49,10 @@ def draw(axes, channels, outputs, groups, window=3, size=7):
 @pytest.mark.parametrize(
     ("stride", "dilation", "width"), [(1, 1, (1, 1)), (2, 1, (0, 1)), (1, 2, (2, 2)), (3, 2, (0, 0))]
 )
-@pytest.mark.parametrize(("axes", "channels", "outputs", "groups"), CASES)
-def test_value_and_derivatives(axes, channels, outputs, groups, stride, dilation, width):
-    x, kernel = draw(axes, channels, outputs, groups)
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_value_and_derivatives(case, stride, dilation, width):
+    axes, groups = case[0], case[3]
+    x, kernel = draw(*case, size=14 if len(case) > 4 else 7)
     options = ((stride,) * axes, (width,) * axes, (dilation,) * axes, groups)
 
     def derivatives(function):
@@ -71,7 +73,8 @@ def test_which_convolutions():
         ((3, 3), 1, 1, True),
         ((3, 3), 3, 1, True),
         ((3, 3), 4, 1, False),
-        ((7, 7), 1, 1, False),
+        ((7, 7), 1, 1, True),
+        ((9, 9), 1, 1, False),
         ((7, 7), 1, 96, True),
         ((3, 3), 8, 4, False),
     ]:

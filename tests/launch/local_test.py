@@ -21,7 +21,9 @@ case "$1" in
   pip) sleep "${SLOW:-0}"; echo "pip ${*: -1}" >>"$CALLS"; echo "pip says why"; exit "${PIP_STATUS:-0}" ;;
   *)
     trap 'echo "asked to stop" >>"$CALLS"; exit 0' TERM
-    printf '%s|' "$PWD" "$PYTHONPATH" "${@:2}" >>"$CALLS"; echo >>"$CALLS"
+    # In one write: several processes may note their calls at once.
+    call=$(printf '%s|' "$PWD" "$PYTHONPATH" "${@:2}")
+    echo "$call" >>"$CALLS"
     echo "$GLIBC_TUNABLES" >"$CALLS.tunables"
     echo "hello from ${*: -1}"
     # Who is to fail waits until the first process runs and can be told to stop.

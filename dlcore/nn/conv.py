@@ -6,7 +6,8 @@ from collections.abc import Sequence
 import jax
 from jaxtyping import Array, Float
 
-from dlcore.nn.conv_taps import conv_by_taps, few_terms
+from dlcore.nn.conv_cpu import conv_on_cpu
+from dlcore.nn.conv_xla import conv_by_xla
 from dlcore.nn.init import Initializer, lecun_normal, zeros
 from dlcore.nn.product import row_product
 from dlcore.nn.window import Padding, pad, pad_widths, per_axis
@@ -45,27 +46,13 @@ def conv(
     widths = pad_widths(x.shape[1:-1], window, strides, dilations, padding)
     if padding in ("mirror", "periodic"):
         x, widths = pad(x, widths, padding), [(0, 0)] * axes
-    on_cpu = jax.default_backend() == "cpu"
     if math.prod(window) == 1 and groups == 1 and not any(map(any, widths)):
         seen = x[(slice(None), *(slice(None, None, s) for s in strides))]
         y = row_product(seen, kernel.reshape(kernel.shape[-2:]))
-    elif on_cpu and few_terms(kernel, groups):
-        y = conv_by_taps(x, kernel, strides, widths, dilations, groups)
+    elif jax.default_backend() == "cpu":
+        y = conv_on_cpu(x, kernel, strides, widths, dilations, groups)
     else:
-        letters = "DHW"[3 - axes :]
-        if on_cpu:
-            # The gradient of the kernel reads x transposed. Without the barrier XLA computes there, cell by cell and
-            # out of order, everything between the last convolution and x a second time.
-            x = jax.lax.optimization_barrier(x)
-        y = jax.lax.conv_general_dilated(
-            x,
-            kernel,
-            strides,
-            widths,
-            rhs_dilation=dilations,
-            dimension_numbers=(f"N{letters}C", f"{letters}IO", f"N{letters}C"),
-            feature_group_count=groups,
-        )
+        y = conv_by_xla(x, kernel, strides, widths, dilations, groups)
     return y if bias is None else y + bias
 
 

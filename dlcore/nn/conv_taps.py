@@ -10,13 +10,14 @@ import jax.numpy as jnp
 from jax.custom_derivatives import SymbolicZero
 from jaxtyping import Array, Float
 
+from dlcore.nn.conv_xla import Widths
+from dlcore.nn.window import output_space
+
 MOST_TERMS = 64
 """Products per output up to which this is the faster way, of one channel or group by group, as measured."""
 
 MOST_IN_A_SUM = 32
 """And of several channels, or as a sum that is written out."""
-
-Widths = Sequence[tuple[int, int]]
 
 
 def few_terms(kernel: Float[Array, "*window c_group c_out"], groups: int) -> bool:
@@ -67,11 +68,12 @@ def _by_taps_jvp(
 _by_taps.defjvp(_by_taps_jvp, symbolic_zeros=True)
 
 
-def _shifted(x: Array, window: Sequence[int], stride: tuple, widths: tuple, dilation: tuple) -> list[Array]:
+def shifted(
+    x: Array, window: Sequence[int], stride: Sequence[int], widths: Widths, dilation: Sequence[int]
+) -> list[Array]:
     """For every tap of the window, in C order, what it sees at each output: [b, *space_out, c_in]."""
+    counts = output_space(x.shape[1:-1], window, stride, widths, dilation)
     x = jnp.pad(x, [(0, 0), *widths, (0, 0)])
-    reach = [(w - 1) * d + 1 for w, d in zip(window, dilation, strict=True)]
-    counts = [(n - r) // s + 1 for n, r, s in zip(x.shape[1:-1], reach, stride, strict=True)]
 
     def cells(tap: int, dilation: int, count: int, stride: int) -> slice:
         return slice(tap * dilation, tap * dilation + (count - 1) * stride + 1, stride)
@@ -94,7 +96,7 @@ def sum_of_taps(
     wide = jnp.promote_types(x.dtype, jnp.float32)
     weights = kernel.astype(wide).reshape(-1, channels, groups, kernel.shape[-1] // groups)
     products = []
-    for tap, seen in enumerate(_shifted(x.astype(wide), window, stride, widths, dilation)):
+    for tap, seen in enumerate(shifted(x.astype(wide), window, stride, widths, dilation)):
         seen = seen.reshape(*seen.shape[:-1], groups, channels)
         products += [seen[..., i, None] * weights[tap, i] for i in range(channels)]
     y = functools.reduce(jnp.add, products)
@@ -103,7 +105,7 @@ def sum_of_taps(
 
 def _products(x: Array, kernel: Array, stride: tuple, widths: tuple, dilation: tuple, groups: int) -> Array:
     """The same for one group, as one matrix product per image: [terms, positions]ᵀ [terms, c_out]."""
-    seen = jnp.stack(_shifted(x, kernel.shape[:-2], stride, widths, dilation), 1)
+    seen = jnp.stack(shifted(x, kernel.shape[:-2], stride, widths, dilation), 1)
     images, space, features = len(x), seen.shape[2:-1], kernel.shape[-1]
     terms = jnp.moveaxis(seen, -1, 2).reshape(images, -1, math.prod(space))
     weights = jnp.broadcast_to(kernel.reshape(-1, features), (images, terms.shape[1], features))

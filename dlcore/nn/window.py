@@ -49,6 +49,18 @@ def pad_widths(
     return widths
 
 
+def output_space(
+    space: Sequence[int],
+    window: Sequence[int],
+    stride: Sequence[int],
+    widths: Sequence[tuple[int, int]],
+    dilation: Sequence[int],
+) -> list[int]:
+    """Positions of the window on each spatial axis: ⌊(n + low + high − reach)/stride⌋ + 1."""
+    sizes = zip(space, window, stride, widths, dilation, strict=True)
+    return [(n + sum(width) - (w - 1) * d - 1) // s + 1 for n, w, s, width, d in sizes]
+
+
 def pad(x: Array, widths: Sequence[tuple[int, int]], padding: Padding) -> Array:
     """`x` [b, *space, c] extended by mirroring (without repeating the edge) or periodically."""
     limit = {"mirror": -1, "periodic": 0}[padding]

@@ -11,6 +11,7 @@ import pytest
 from dlcore.nn.conv import conv
 from dlcore.nn.conv_taps import conv_by_taps, few_terms
 from dlcore.nn.conv_transpose import conv_transpose
+from dlcore.nn.conv_xla import conv_by_xla
 from dlcore.nn.count import convolves, flops
 
 CASES = [
@@ -25,19 +26,6 @@ CASES = [
     (3, 1, 2, 1),
     (3, 2, 2, 2),
 ]
-
-
-def xla(x, kernel, stride, widths, dilation, groups):
-    letters = "DHW"[3 - len(stride) :]
-    return jax.lax.conv_general_dilated(
-        x,
-        kernel,
-        stride,
-        widths,
-        rhs_dilation=dilation,
-        dimension_numbers=(f"N{letters}C", f"{letters}IO", f"N{letters}C"),
-        feature_group_count=groups,
-    )
 
 
 def draw(axes, channels, outputs, groups, window=3, size=7):
@@ -64,7 +52,8 @@ def test_value_and_derivatives(case, stride, dilation, width):
         return jax.jit(lambda x, kernel: (function(x, kernel, *options), along(x, kernel)))(x, kernel)
 
     jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-5), *map(derivatives, (conv_by_taps, xla))
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-5),
+        *map(derivatives, (conv_by_taps, conv_by_xla)),
     )
 
 
@@ -97,7 +86,7 @@ def test_an_input_that_is_data_costs_nothing():
 @pytest.mark.parametrize("groups", [1, 6])
 def test_half_precision_is_rounded_once(groups):
     x, kernel = (array.astype(jnp.bfloat16) for array in draw(2, groups, 6, groups, window=5, size=9))
-    exact = xla(*(array.astype(jnp.float32) for array in (x, kernel)), (1, 1), ((2, 2),) * 2, (1, 1), groups)
+    exact = conv_by_xla(*(array.astype(jnp.float32) for array in (x, kernel)), (1, 1), ((2, 2),) * 2, (1, 1), groups)
     found = conv(x, kernel, groups=groups)
     assert found.dtype == jnp.bfloat16
     np.testing.assert_allclose(found.astype(jnp.float32), exact, rtol=2**-8, atol=1e-5)
@@ -124,7 +113,8 @@ def test_faster_than_xlas(shape, window, outputs, groups, times):
     x, kernel = jax.random.normal(key, shape), jax.random.normal(key, (window, window, shape[-1] // groups, outputs))
     options = ((1, 1), ((window // 2,) * 2,) * 2, (1, 1), groups)
     steps = [
-        jax.jit(jax.grad(lambda x, k, f=f: jnp.square(f(x, k, *options)).sum(), (0, 1))) for f in (conv_by_taps, xla)
+        jax.jit(jax.grad(lambda x, k, f=f: jnp.square(f(x, k, *options)).sum(), (0, 1)))
+        for f in (conv_by_taps, conv_by_xla)
     ]
     seconds = [[], []]
     for turn in range(12):

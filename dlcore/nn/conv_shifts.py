@@ -93,17 +93,26 @@ def _sum_of_shifts(x: Array, kernel: Array, widths: Widths) -> Array:
     (above, below), (left, right) = widths
     images, height, width, _ = x.shape
     height_out, width_out = height + above + below - tall + 1, width + left + right - wide + 1
-    # The barriers keep the copies in this layout; XLA writes those of a merged shape cell by cell.
-    seen = jnp.stack([_moved(x, 2, left - j, width_out) for j in range(wide)], -2)
-    rows = jax.lax.optimization_barrier(seen).reshape(images * height, width_out, wide * channels)
+    seen = moved_copies(x, wide, axis=2, by=left, size=width_out, new=3)
     columns = kernel.transpose(1, 2, 0, 3).reshape(wide * channels, tall * features)
-    parts = row_product(rows, columns).reshape(images, height, width_out, tall, features)
-    split = jax.lax.split(jax.lax.optimization_barrier(parts), (1,) * tall, 3)
-    return sum(_moved(part.squeeze(3), 1, above - i, height_out) for i, part in enumerate(split))
+    parts = row_product(seen.reshape(images * height, width_out, wide * channels), columns)
+    return moved_sum(parts.reshape(images, height, width_out, tall, features), axis=1, by=above, size=height_out, old=3)
 
 
-def _moved(x: Array, axis: int, by: int, size: int) -> Array:
+def moved(x: Array, axis: int, by: int, size: int) -> Array:
     """x `by` cells further along the axis, of which the first `size` cells are kept; zeros come in."""
     widths = [(0, 0, 0)] * x.ndim
     widths[axis] = (by, size - x.shape[axis] - by, 0)
     return jax.lax.pad(x, jnp.zeros((), x.dtype), widths)
+
+
+def moved_copies(x: Array, count: int, *, axis: int, by: int, size: int, new: int) -> Array:
+    """Copies of x on the axis `new`, moved by `by`, by − 1, ... cells."""
+    # The barriers here and below keep the copies in this layout; XLA writes those of a merged shape cell by cell.
+    return jax.lax.optimization_barrier(jnp.stack([moved(x, axis, by - i, size) for i in range(count)], new))
+
+
+def moved_sum(parts: Array, *, axis: int, by: int, size: int, old: int) -> Array:
+    """Sum over the axis `old`, moved by `by`, by − 1, ... cells along `axis`: the adjoint of making copies."""
+    split = jax.lax.split(jax.lax.optimization_barrier(parts), (1,) * parts.shape[old], old)
+    return sum(moved(part.squeeze(old), axis, by - i, size) for i, part in enumerate(split))

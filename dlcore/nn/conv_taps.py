@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jax.custom_derivatives import SymbolicZero
 from jaxtyping import Array, Float
 
+from dlcore.nn.conv_depthwise import depthwise_in_kernel, many_taps, sum_of_moved_taps
 from dlcore.nn.conv_xla import Widths
 from dlcore.nn.window import output_space
 
@@ -37,7 +38,8 @@ def conv_by_taps(
     """The `dlcore.nn.conv.conv` of an input padded by zeros of `widths`, in one pass over the output.
 
     With few input channels the derivatives are matrix products of the shifted inputs, which sum over positions as
-    fast as over channels; with groups, whose products would be thin, they are passes like the value.
+    fast as over channels; with groups, whose products would be thin, they are passes like the value, and with a
+    large window those of `dlcore.nn.conv_depthwise`.
     """
     return _by_taps(x, kernel, tuple(stride), tuple(widths), tuple(dilation), groups)
 
@@ -55,10 +57,14 @@ def _by_taps_jvp(
 ) -> tuple[Array, Array]:
     """A convolution is linear in x and in the kernel; where a tangent is known to be 0 its part is left out."""
     (x, kernel), (dx, dkernel) = primals, tangents
-    derivative = _products if groups == 1 else sum_of_taps
+    if many_taps(kernel, stride, dilation, groups):
+        in_x, in_kernel, options = sum_of_moved_taps, depthwise_in_kernel, (widths,)
+    else:
+        in_x = in_kernel = _products if groups == 1 else sum_of_taps
+        options = (stride, widths, dilation, groups)
     parts = [
-        derivative(*pair, stride, widths, dilation, groups)
-        for pair in ((dx, kernel), (x, dkernel))
+        derivative(*pair, *options)
+        for derivative, pair in ((in_x, (dx, kernel)), (in_kernel, (x, dkernel)))
         if not any(isinstance(array, SymbolicZero) for array in pair)
     ]
     y = _by_taps(x, kernel, stride, widths, dilation, groups)

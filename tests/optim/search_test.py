@@ -108,7 +108,7 @@ def test_constants_are_hansens():
     assert c.c_one + c.c_mu < 1
 
 
-BUDGET = {"sphere": 2000, "Rosenbrock": 12_500, "Rastrigin": 60_000}
+BUDGET = {"sphere": 2000, "Rosenbrock": 12_500, "Rastrigin": 40_000}
 """Evaluations for ten dimensions to 1e-8."""
 
 
@@ -146,29 +146,36 @@ def test_restarts_leave_the_other_minimum_of_rosenbrock_for_less_than_scipy_take
 
 
 @pytest.mark.slow
-def test_cma_solves_rastrigin_from_three_seeds_for_less_than_scipy_takes():
+def test_cma_solves_rastrigin_for_less_than_scipy_takes():
+    """Which of many seeds need a restart differs between machines, as rounding does; that few do is no accident."""
     surface = surfaces.rastrigin(10)
 
     def value(x):
         return 100 + np.sum(x * x - 10 * np.cos(2 * np.pi * x))
 
-    for seed in range(3):
+    counts = []
+    for seed in range(10):
         found = minimize_with_restarts(
             surface.f,
             jnp.asarray(surface.start, jnp.float32),
             sigma=2.0,
-            population=200,
+            population=400,
             key=jax.random.key(seed),
             target=1e-8,
-            evaluations=BUDGET["Rastrigin"],
+            evaluations=200_000,
         )
         assert found.reason == "value" and found.value <= 1e-8
-        assert len(found.trace.values) >= found.steps and found.evaluations <= BUDGET["Rastrigin"]
-        theirs = scipy.optimize.differential_evolution(
+        assert len(found.trace.values) >= found.steps
+        counts.append(found.evaluations)
+    assert sum(count <= BUDGET["Rastrigin"] for count in counts) >= 8
+    theirs = [
+        scipy.optimize.differential_evolution(
             value, [(-5, 5)] * 10, rng=seed, maxiter=3000, polish=False, tol=0, atol=0, callback=_reached
-        )
-        print(f"seed {seed}: {found.evaluations} evaluations, differential evolution {theirs.nfev}")
-        assert found.evaluations < theirs.nfev
+        ).nfev
+        for seed in range(3)
+    ]
+    print(f"evaluations {sorted(map(int, counts))}, differential evolution {theirs}")
+    assert np.median(counts) < min(theirs) / 2
 
 
 def _reached(intermediate_result):

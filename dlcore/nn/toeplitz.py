@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from dlcore.nn.window import Padding, pad, pad_widths, per_axis
+from dlcore.nn.window import Padding, output_space, pad, pad_widths, per_axis
 
 
 def conv_matrix(
@@ -81,8 +81,8 @@ def _taps(
         # The shapes alone: an axis too short to be copied from is told as for the convolution.
         jax.eval_shape(lambda x: pad(x, widths, padding), jax.ShapeDtypeStruct((1, *space, 1), jnp.float32))
     flat = np.zeros((1, 1), int)
-    for n, w, s, d, (low, high) in zip(space, window, strides, dilations, widths, strict=True):
-        count = (n + low + high - (w - 1) * d - 1) // s + 1
+    counts = output_space(space, window, strides, widths, dilations)
+    for n, w, s, d, (low, _), count in zip(space, window, strides, dilations, widths, counts, strict=True):
         cell = np.arange(count)[:, None] * s + np.arange(w) * d - low
         if padding == "periodic":
             cell = cell % n

@@ -1,11 +1,9 @@
 """Training and sampling take hardly longer than their network alone: the recipes for 28×28 images, timed in turns."""
 
-import statistics
-import time
-
 import jax
 import jax.numpy as jnp
 import pytest
+from turns import seconds
 
 from dlcore.data.source import DataSpec
 from dlcore.generative.diffusion import schedule
@@ -15,18 +13,6 @@ from experiments import diffusion, pixelcnn
 
 SPEC = DataSpec("test", (28, 28, 1), 256, 10, tuple("0123456789"), (60_000, 0, 0), (0.3,), (0.35,))
 LIMIT = 1.1
-
-
-def seconds(*functions, turns):
-    """The median time of each, in turns."""
-    times = [[] for _ in functions]
-    for turn in range(turns + 1):
-        for function, spent in zip(functions, times, strict=True):
-            began = time.perf_counter()
-            jax.block_until_ready(function())
-            if turn:
-                spent.append(time.perf_counter() - began)
-    return [statistics.median(spent) for spent in times]
 
 
 def images(num):

@@ -1,13 +1,13 @@
 """The ways to compute a convolution on CPU, against XLA's and against sums written out (lecture 14.1–14.5)."""
 
+import functools
 import itertools
-import statistics
-import time
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from turns import seconds
 
 from dlcore.nn import conv_shifts
 from dlcore.nn.conv import conv
@@ -185,13 +185,6 @@ def test_faster_than_xlas(shape, times):
         jax.jit(jax.grad(lambda k, x, way=way: jnp.square(way(x, k)).sum()))
         for way in (conv, lambda x, k: conv_by_xla(x, k, (1, 1), ((1, 1), (1, 1)), (1, 1)))
     ]
-    seconds = [[], []]
-    for turn in range(12):
-        for step, spent in zip(steps, seconds, strict=True):
-            began = time.perf_counter()
-            jax.block_until_ready(step(kernel, x))
-            if turn > 1:
-                spent.append(time.perf_counter() - began)
-    ours, theirs = map(statistics.median, seconds)
+    ours, theirs = seconds(*(functools.partial(step, kernel, x) for step in steps), turns=11)
     print(f"gradients {theirs / ours:.1f} times as fast as XLA's convolution")
     assert ours * times < theirs

@@ -1,12 +1,12 @@
 """Convolutions tap by tap against XLA's own (lecture 14.1–14.5)."""
 
-import statistics
-import time
+import functools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from turns import seconds
 
 from dlcore.nn.conv import conv
 from dlcore.nn.conv_taps import conv_by_taps, few_terms
@@ -139,13 +139,6 @@ def test_faster_than_xlas(shape, window, outputs, groups, times):
         jax.jit(jax.grad(lambda x, k, f=f: jnp.square(f(x, k, *options)).sum(), (0, 1)))
         for f in (conv_by_taps, conv_by_xla)
     ]
-    seconds = [[], []]
-    for turn in range(12):
-        for step, spent in zip(steps, seconds, strict=True):
-            began = time.perf_counter()
-            jax.block_until_ready(step(x, kernel))
-            if turn > 1:
-                spent.append(time.perf_counter() - began)
-    ours, theirs = map(statistics.median, seconds)
+    ours, theirs = seconds(*(functools.partial(step, x, kernel) for step in steps), turns=11)
     print(f"gradients {theirs / ours:.1f} times as fast as XLA's convolution")
     assert ours * times < theirs

@@ -1,8 +1,6 @@
 """Members trained at once are members trained one by one; the error of an average (lecture 12.1–12.3)."""
 
 import functools
-import statistics
-import time
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +8,7 @@ import numpy as np
 import optax
 import pytest
 from jax.sharding import NamedSharding, PartitionSpec
+from turns import seconds
 
 from dlcore.losses.classification import softmax_cross_entropy
 from dlcore.networks.cnn import CNN
@@ -162,13 +161,6 @@ def test_k_members_cost_less_than_k_trainings(model, shape, k, limit):
         return run
 
     runs = [training(model), training(ensemble(model, k))]
-    times = [[], []]
-    for turn in range(13):
-        for run, spent in zip(runs, times, strict=True):
-            began = time.perf_counter()
-            jax.block_until_ready(run())
-            if turn:
-                spent.append(time.perf_counter() - began)
-    one, many = (statistics.median(spent) for spent in times)
+    one, many = seconds(*runs, turns=12)
     print(f"{k} at once: {many / one:.2f} trainings of {one / 20 * 1e3:.2f} ms a step, {many / one / k:.2f} k")
     assert many < limit * k * one

@@ -3,4 +3,8 @@
 Import what you need from its rooms, e.g. `from dlcore.nn.dense import Dense`.
 """
 
+from dlcore.parallel.backend import watch
+
 __version__ = "0.1.0"
+
+watch()

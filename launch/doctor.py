@@ -3,6 +3,7 @@
 python -m launch.doctor
 """
 
+import os
 import platform
 import sys
 import time
@@ -12,6 +13,7 @@ import jax.numpy as jnp
 from absl import flags
 
 from dlcore.data.source import DataError, load
+from dlcore.parallel import backend
 from launch import environment, runtime
 
 flags.DEFINE_string("data_dir", None, "Folder that holds data sets.")
@@ -31,6 +33,8 @@ def main() -> None:
             "note",
             "no accelerator: small models train in minutes; DLCORE_EXTRAS=cuda12, cuda13 or tpu installs support",
         )
+    line("compiler", compiler())
+    line("precision", precision())
     for name in ("digits", "fashion_mnist"):
         line("data", found(name))
     cache = runtime.compile_cache()
@@ -42,6 +46,24 @@ def main() -> None:
 def line(name: str, value: str) -> None:
     """Print one finding."""
     print(f"{name:<20} {value}", flush=True)
+
+
+def compiler() -> str:
+    """Whether the CPU backend computes right, and what `XLA_FLAGS` say."""
+    wrong = backend.self_test()
+    verdict = f"computes WRONG on this CPU: {'; '.join(wrong)}" if wrong else "the self-test on the CPU is right"
+    return f"{verdict}; XLA_FLAGS={os.environ.get('XLA_FLAGS', '')}"
+
+
+def precision() -> str:
+    """In what precision the default device multiplies float32 matrices."""
+    asked = jax.config.jax_default_matmul_precision
+    if asked is not None:
+        return f"float32 products in {asked}, by jax_default_matmul_precision"
+    if jax.default_backend() == "cpu":
+        return "float32 products in float32"
+    narrow = "TF32" if jax.default_backend() == "gpu" else "bfloat16"
+    return f"float32 products of networks in {narrow}; JAX_DEFAULT_MATMUL_PRECISION=highest for float32"
 
 
 def found(name: str) -> str:

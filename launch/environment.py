@@ -1,5 +1,6 @@
 """What a run ran on: versions, devices and the state of the code."""
 
+import os
 import platform
 import subprocess
 import sys
@@ -22,6 +23,8 @@ def describe() -> dict[str, Any]:
         "backend": jax.default_backend(),
         "devices": [f"{device.platform} {device.device_kind}" for device in devices],
         "processes": jax.process_count(),
+        "xla_flags": os.environ.get("XLA_FLAGS", ""),
+        "matmul_precision": jax.config.jax_default_matmul_precision or "default",
         "command": sys.argv,
         "git": _git(),
     }

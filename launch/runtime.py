@@ -13,10 +13,11 @@ from typing import Any
 import jax
 from absl import app, flags, logging
 
-from dlcore.parallel import processes
+from dlcore.parallel import backend, processes
 
 flags.DEFINE_integer("cpu_devices", 0, "Simulate this many devices on CPU; 0 uses what is there.")
 flags.DEFINE_string("coordinator", "", "HOST:PORT of process 0, for a computation of several processes.")
+flags.DEFINE_boolean("deterministic", True, "Equal bits from equal runs on a GPU, at some cost in speed.")
 flags.DEFINE_integer("num_processes", 0, "How many processes take part.")
 flags.DEFINE_integer("process_id", -1, "Which of them this is.")
 
@@ -28,7 +29,10 @@ def compile_cache() -> Path:
 
 
 def start() -> None:
-    """Set devices, compile cache and processes from the flags, before a backend starts."""
+    """Set compiler, devices, compile cache and processes from the flags, before a backend starts."""
+    backend.protect()
+    if flags.FLAGS.deterministic:
+        backend.deterministic()
     if flags.FLAGS.cpu_devices < 0:
         raise ValueError(f"--cpu_devices must not be negative, got {flags.FLAGS.cpu_devices}")
     if flags.FLAGS.cpu_devices:

@@ -9,12 +9,17 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 import jax
 import jax.numpy as jnp
 
+from dlcore.parallel.backend import protect
+
 CACHE = pathlib.Path(__file__).parents[1] / ".cache" / f"jax-{jax.__version__}"
 
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_compilation_cache_dir", str(CACHE))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+# As the launchers do; XLA_FLAGS=--xla_cpu_experimental_ynn_fusion_type=+reduce runs the suite without.
+protect()
 
 # Tests compile far more than they compute. Only this process: the programs that tests start compile as users' do, and
 # so do the slow proofs, some of which compare times.

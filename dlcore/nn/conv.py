@@ -10,6 +10,7 @@ from dlcore.nn.conv_cpu import conv_on_cpu
 from dlcore.nn.conv_xla import conv_by_xla
 from dlcore.nn.init import Initializer, lecun_normal, zeros
 from dlcore.nn.product import row_product
+from dlcore.nn.rows import spread
 from dlcore.nn.window import Padding, pad, pad_widths, per_axis
 from dlcore.types import Input, Key, Model, Params, State
 
@@ -53,7 +54,7 @@ def conv(
         y = conv_on_cpu(x, kernel, strides, widths, dilations, groups)
     else:
         y = conv_by_xla(x, kernel, strides, widths, dilations, groups)
-    return y if bias is None else y + bias
+    return y if bias is None else y + spread(bias, y.shape[:-1])
 
 
 def Conv(

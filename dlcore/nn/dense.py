@@ -4,6 +4,7 @@ from jaxtyping import Array, Float
 
 from dlcore.nn.init import Initializer, lecun_normal, zeros
 from dlcore.nn.product import row_product
+from dlcore.nn.rows import spread
 from dlcore.types import Input, Key, Model, Params, State
 
 
@@ -12,7 +13,7 @@ def dense(
 ) -> Float[Array, "*batch m"]:
     """Affine map y = x W + b over the last axis; W is [n, m], b is [m] or absent."""
     y = row_product(x, kernel)
-    return y if bias is None else y + bias
+    return y if bias is None else y + spread(bias, y.shape[:-1])
 
 
 def Dense(

@@ -1,5 +1,6 @@
 """Normalisation layers (lecture 15). Statistics are float32 whatever the precision of the input."""
 
+import math
 from collections.abc import Sequence
 
 import jax
@@ -7,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from dlcore.nn.init import ones, zeros
+from dlcore.nn.rows import spread, sum_rows
 from dlcore.types import Input, Key, Model, Params, State
 
 Axes = int | Sequence[int]
@@ -22,6 +24,15 @@ def moments(
     return (mean if keepdims else mean.squeeze(axes)), variance
 
 
+def row_moments(x: Float[Array, "*rows c"]) -> tuple[Float[Array, " c"], Float[Array, " c"]]:
+    """Mean and biased variance of every channel over all other axes, in float32."""
+    x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    rows = x.shape[:-1]
+    count = math.prod(rows)
+    mean = sum_rows(x) / count
+    return mean, sum_rows(jnp.square(x - spread(mean, rows))) / count
+
+
 def batch_norm(
     x: Float[Array, "*b c"],
     mean: Float[Array, " c"],
@@ -35,7 +46,8 @@ def batch_norm(
     factor = jax.lax.rsqrt(variance + epsilon)
     factor = factor if scale is None else factor * scale
     shift = -mean * factor if bias is None else bias - mean * factor
-    return (x * factor + shift).astype(x.dtype)
+    rows = x.shape[:-1]
+    return (x * spread(factor, rows) + spread(shift, rows)).astype(x.dtype)
 
 
 def layer_norm(
@@ -94,7 +106,7 @@ def BatchNorm(*, momentum: float = 0.9, epsilon: float = 1e-5, scale: bool = Tru
     ) -> tuple[Float[Array, "*b c"], State]:
         mean, variance = state["mean"], state["variance"]
         if train:
-            mean, variance = moments(x, tuple(range(x.ndim - 1)))
+            mean, variance = row_moments(x)
             new = {"mean": mean, "variance": variance}
             state = jax.tree.map(lambda old, now: momentum * old + (1 - momentum) * now, dict(state), new)
         return batch_norm(x, mean, variance, params.get("scale"), params.get("bias"), epsilon=epsilon), state

@@ -1,11 +1,13 @@
-"""Sums over all axes but the last, and the broadcast that is their adjoint, both fast on CPU (lecture 8.2, 15).
+"""Sums over positions, and the broadcasts that are their adjoints, both fast on CPU (lecture 8.2, 14.1, 15).
 
-A bias, a scale or a mean is added to every row of [*rows, c]; its gradient is a sum over the rows. XLA's own loop for
-that sum reads memory column by column and takes ten times as long as the memory needs.
+A bias, a scale or a mean is the same at every position of [b, *space, c]; its gradient is a sum over positions. XLA's
+own loop for such a sum reads memory column by column and takes about ten times as long as the memory needs. Here the
+positions of an image are added slab by slab, which is contiguous, and splits over devices as the batch does.
 """
 
 import functools
 import math
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -15,55 +17,86 @@ MOST_SLABS = 16
 """Slabs that are added in one pass: more would be more streams than a core follows."""
 
 
-@jax.custom_jvp
 def sum_rows(x: Float[Array, "*rows c"]) -> Float[Array, " c"]:
-    """Σ over all axes but the last, in float32 at least; returned in that dtype."""
-    x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
-    if jax.default_backend() != "cpu" or x.ndim < 2:
-        return x.sum(tuple(range(x.ndim - 1)))
-    first, rest = (x.shape[0], math.prod(x.shape[1:-1])) if x.ndim > 2 else (1, x.shape[0])
-    x = x.reshape(first, rest, x.shape[-1])
-    while (slabs := _slabs(x.shape[1])) > 1:
+    """Σ over all axes but the last, in float32 at least; its gradient is a broadcast."""
+    if x.ndim > 2:
+        x = sum_space(x)
+    elif x.ndim < 2:
+        return _wide(x)
+    x = _wide(x)
+    return jnp.ones(len(x), x.dtype) @ x if jax.default_backend() == "cpu" else x.sum(0)
+
+
+@jax.custom_jvp
+def sum_space(x: Float[Array, "b *space c"]) -> Float[Array, "b c"]:
+    """Σ over the positions of each example, in float32 at least; its gradient is a broadcast."""
+    x = _wide(x)
+    if jax.default_backend() != "cpu":
+        return _plain_sum(x)
+    x = x.reshape(x.shape[0], math.prod(x.shape[1:-1]), x.shape[-1])
+    for slabs in _slabs(x.shape[1]):
         x = functools.reduce(jnp.add, jnp.split(x, slabs, 1))
-    x = x.reshape(math.prod(x.shape[:2]), x.shape[-1])
-    return jnp.ones(len(x), x.dtype) @ x
+    return x.sum(1)
 
 
-@sum_rows.defjvp
-def _sum_rows_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
-    (x,), (dx,) = primals, tangents
+@sum_space.defjvp
+def _sum_space_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
     # Written plainly, so that its transposition is a broadcast.
-    wide = dx.astype(jnp.promote_types(dx.dtype, jnp.float32))
-    return sum_rows(x), wide.sum(tuple(range(x.ndim - 1)))
+    return sum_space(*primals), _plain_sum(_wide(*tangents))
 
 
-def _slabs(rows: int) -> int:
-    """Into how many equal slabs to cut so many rows: the largest divisor that is not too large."""
-    return max(n for n in range(1, MOST_SLABS + 1) if rows % n == 0) if rows else 1
+def _plain_sum(x: Array) -> Array:
+    return x.sum(tuple(range(1, x.ndim - 1)))
+
+
+def _wide(x: Array) -> Array:
+    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+
+
+def _slabs(count: int) -> list[int]:
+    """The numbers of slabs to cut into, one pass after the other, until no small divisor of `count` is left."""
+    slabs = max((n for n in range(2, MOST_SLABS + 1) if count % n == 0), default=0) if count else 0
+    return [slabs, *_slabs(count // slabs)] if slabs else []
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
 def spread(v: Float[Array, " c"], rows: tuple[int, ...]) -> Float[Array, "*rows c"]:
-    """`v` for every row: the broadcast to [*rows, c], whose gradient is `sum_rows`, rounded to the dtype of `v`."""
+    """`v` for every row: the broadcast to [*rows, c]. Its gradient is `sum_rows`, rounded to the dtype of `v`."""
     return jnp.broadcast_to(v, (*rows, *v.shape))
 
 
 @spread.defjvp
 def _spread_jvp(rows: tuple[int, ...], primals: tuple, tangents: tuple) -> tuple[Array, Array]:
     (v,), (dv,) = primals, tangents
-    wide = dv.astype(jnp.promote_types(dv.dtype, jnp.float32))
-    return spread(v, rows), _copies(wide, rows).astype(dv.dtype)
+    wide = _wide(dv)
+    if len(rows) > 1 and jax.default_backend() == "cpu":
+        each = jnp.ones((rows[0], 1), wide.dtype) @ wide.reshape(1, -1)
+        copies = _copies(each, rows[1:])
+    else:
+        copies = jnp.broadcast_to(wide, (*rows, *v.shape))
+    return spread(v, rows), copies.astype(dv.dtype)
 
 
-def _copies(v: Array, rows: tuple[int, ...]) -> Array:
-    """The same broadcast, written so that its transposition is `sum_rows`: copies side by side, step by step."""
-    if jax.default_backend() != "cpu" or not rows:
-        return jnp.broadcast_to(v, (*rows, *v.shape))
-    first, rest = (rows[0], math.prod(rows[1:])) if len(rows) > 1 else (1, rows[0])
-    factors = []
-    while (slabs := _slabs(rest)) > 1:
-        factors, rest = [slabs, *factors], rest // slabs
-    x = (jnp.ones((first * rest, 1), v.dtype) @ v.reshape(1, -1)).reshape(first, rest, -1)
-    for slabs in factors:
+@functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
+def spread_space(v: Float[Array, "b c"], space: tuple[int, ...]) -> Float[Array, "b *space c"]:
+    """`v` at every position of its example: the broadcast to [b, *space, c], whose gradient is `sum_space`."""
+    return jnp.broadcast_to(v.reshape(len(v), *(1 for _ in space), -1), (len(v), *space, v.shape[-1]))
+
+
+@spread_space.defjvp
+def _spread_space_jvp(space: tuple[int, ...], primals: tuple, tangents: tuple) -> tuple[Array, Array]:
+    (v,), (dv,) = primals, tangents
+    return spread_space(v, space), _copies(_wide(dv), space).astype(dv.dtype)
+
+
+def _copies(v: Array, space: Sequence[int]) -> Array:
+    """The broadcast of [b, c] to [b, *space, c], written so that its transposition adds slab by slab."""
+    shape = (len(v), *space, v.shape[-1])
+    if jax.default_backend() != "cpu":
+        return jnp.broadcast_to(v.reshape(len(v), *(1 for _ in space), -1), shape)
+    passes = _slabs(math.prod(space))
+    left = math.prod(space) // math.prod(passes)
+    x = jnp.broadcast_to(v.reshape(len(v), 1, -1), (len(v), left, v.shape[-1]))
+    for slabs in reversed(passes):
         x = jnp.concatenate([x] * slabs, 1)
-    return x.reshape(*rows, v.shape[-1])
+    return x.reshape(shape)

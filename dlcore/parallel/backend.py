@@ -95,9 +95,7 @@ def self_test() -> list[str]:
     found = []
     for name, (function, arrays, expected) in _products().items():
         # Compiled ahead of the call: it may come while something else is being traced.
-        shapes = [
-            jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place) for x in arrays
-        ]
+        shapes = [jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place) for x in arrays]
         value = jax.jit(function).lower(*shapes).compile()(*(jax.device_put(x, cpu) for x in arrays))
         error = np.abs(np.asarray(value, np.float64) - expected).max() / np.abs(expected).max()
         if not error < WRONG:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from dlcore.nn.count import equations
-from dlcore.nn.rows import spread, sum_rows
+from dlcore.nn.rows import spread, spread_space, sum_rows, sum_space
 
 SHAPES = [(3, 4, 5), (2, 8, 8, 3), (32, 7), (4,), (2, 1, 3), (3, 17, 19, 2), (1, 37, 2), (2, 3, 4, 5, 6), (0, 4, 3)]
 
@@ -45,6 +45,25 @@ def test_a_batch_of_them_is_each_of_them():
     x, v = arrays((5, 2, 6, 3))
     found = jax.vmap(jax.grad(ours), (None, 0))(v, x)
     np.testing.assert_allclose(found, jnp.stack([jax.grad(ours)(v, one) for one in x]), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("space", [(5,), (8, 6), (7, 7), (17, 1), (2, 3, 4)])
+def test_sums_over_positions_and_their_adjoint(space):
+    rng = np.random.default_rng(1)
+    x, v = (jnp.asarray(rng.standard_normal(s, np.float32)) for s in ((3, *space, 2), (3, 2)))
+    axes = tuple(range(1, x.ndim - 1))
+    np.testing.assert_allclose(sum_space(x), np.asarray(x, np.float64).sum(axes), rtol=1e-5, atol=1e-5)
+
+    def ours(v, x):
+        return jnp.sum(jnp.sin(x * spread_space(v + sum_space(jnp.square(x)) / x.size, space)))
+
+    def plain(v, x):
+        return jnp.sum(jnp.sin(x * jnp.expand_dims(v + jnp.square(x).sum(axes) / x.size, axes)))
+
+    for found, expected in zip(jax.grad(ours, (0, 1))(v, x), jax.grad(plain, (0, 1))(v, x), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=2e-4, atol=2e-4)
+    for found, expected in zip(jax.jvp(ours, (v, x), (v, x)), jax.jvp(plain, (v, x), (v, x)), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=2e-4, atol=2e-3)
 
 
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])

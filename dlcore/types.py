@@ -77,7 +77,7 @@ class Mean(NamedTuple):
         count = jnp.int32(values.size) if where is None else where.sum(dtype=jnp.int32)
         return Mean(safe(wide(values, "Mean.of"), where).sum(), count)
 
-    def value(self) -> Array:
+    def value(self) -> Array | np.ndarray:
         """total / count; NaN when nothing was counted."""
         xp = np if isinstance(self.count, np.ndarray | np.generic) else jnp
         counted = self.count > 0

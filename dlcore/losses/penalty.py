@@ -63,6 +63,6 @@ def soft_sharing(params: Params, other: Params) -> Float[Array, ""]:
 def activity_l1(h: Float[Array, "b ..."]) -> Float[Array, " b"]:
     """Σ_j |h_j| per example (lecture 10.13): a penalty on a representation, whose units it turns off. Gradient 0 at 0.
 
-    In training: `supervised(observe(model, "relu_0"), loss, activity=lambda h: 1e-3 * activity_l1(h["relu_0"]))`.
+    In training: `supervised(observe(model, "dense_0"), loss, activity=lambda h: 1e-3 * activity_l1(h["dense_0"]))`.
     """
     return magnitude(wide(h, "activity_l1")).reshape(len(h), -1).sum(-1)

@@ -11,11 +11,11 @@ from dlcore.types import Key, Model, Params, State
 def observe(model: Model, *paths: str) -> Model:
     """The composed model whose apply returns ((outputs, {path: output of that part}), state); params are the same.
 
-    Paths are those of `dlcore.nn.combine.activations`, such as "relu_0" or "block1/conv". Raises `ValueError` for a
-    path that the model does not have, and for a model without parts.
+    Paths are those of `dlcore.nn.combine.activations`, such as "activation_0" or "block1/conv". Raises `ValueError` for
+    a path that the model does not have, and for a model without parts.
     """
     if not paths:
-        raise ValueError("observe: name the parts whose outputs are wanted, for example 'relu_0'")
+        raise ValueError("observe: name the parts whose outputs are wanted, for example 'activation_0'")
 
     def apply(
         params: Params, state: State, *inputs: Any, train: bool = False, key: Key | None = None

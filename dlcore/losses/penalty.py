@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from dlcore.operands import magnitude, wide
 from dlcore.types import Params
 
 SPARED = ("bias", "scale")
@@ -25,12 +26,12 @@ def _over(term: Callable[[Array], Array], params: Params, chosen: Callable[[str]
 
 def l2(params: Params, chosen: Callable[[str], bool] = is_weight) -> Float[Array, ""]:
     """½ Σ w² over the `chosen` paths; the negative log of a normal prior, up to a constant (lecture 10.15)."""
-    return _over(lambda w: 0.5 * jnp.sum(jnp.square(w)), params, chosen)
+    return _over(lambda w: 0.5 * jnp.sum(jnp.square(wide(w, "l2"))), params, chosen)
 
 
 def l1(params: Params, chosen: Callable[[str], bool] = is_weight) -> Float[Array, ""]:
-    """Σ |w| over the `chosen` paths; the negative log of a Laplace prior, up to a constant."""
-    return _over(lambda w: jnp.sum(jnp.abs(w)), params, chosen)
+    """Σ |w| over the `chosen` paths; the negative log of a Laplace prior, up to a constant. Gradient 0 at w = 0."""
+    return _over(lambda w: jnp.sum(magnitude(wide(w, "l1"))), params, chosen)
 
 
 def group_lasso(params: Params, chosen: Callable[[str], bool] = is_weight) -> Float[Array, ""]:
@@ -54,10 +55,14 @@ def soft_sharing(params: Params, other: Params) -> Float[Array, ""]:
     shapes = jax.tree.map(lambda a, b: (a.shape, b.shape), params, other)
     if any(a.shape != b.shape for a, b in zip(jax.tree.leaves(params), jax.tree.leaves(other), strict=True)):
         raise ValueError(f"soft_sharing: leaves must have the same shapes, got {shapes}")
-    terms = jax.tree.map(lambda a, b: 0.5 * jnp.sum(jnp.square(a - b)), params, other)
+    difference = lambda a, b: wide(a, "soft_sharing") - wide(b, "soft_sharing")  # noqa: E731
+    terms = jax.tree.map(lambda a, b: 0.5 * jnp.sum(jnp.square(difference(a, b))), params, other)
     return sum(jax.tree.leaves(terms), jnp.float32(0))
 
 
 def activity_l1(h: Float[Array, "b ..."]) -> Float[Array, " b"]:
-    """Σ_j |h_j| per example (lecture 10.13): a penalty on a representation, whose units it turns off."""
-    return jnp.abs(h).reshape(len(h), -1).sum(-1)
+    """Σ_j |h_j| per example (lecture 10.13): a penalty on a representation, whose units it turns off. Gradient 0 at 0.
+
+    In training: `supervised(observe(model, "dense_0"), loss, activity=lambda h: 1e-3 * activity_l1(h["dense_0"]))`.
+    """
+    return magnitude(wide(h, "activity_l1")).reshape(len(h), -1).sum(-1)

@@ -37,14 +37,22 @@ def make_evaluate(
         return sums_of(params, model_state, experiment.prepare(batch, key=None, train=False), key)
 
     step = jax.jit(one, in_shardings=(None, batch_sharding(mesh), None))
-    add = jax.jit(lambda a, b: jax.tree.map(jnp.add, a, b))
 
     def evaluate(state: TrainState, split: Split, key: jax.Array) -> dict[str, float]:
-        sums = None
+        sums, last = None, None
         process = (jax.process_index(), jax.process_count())
         for batch in evaluation_batches(split, batch_size=size, process=process):
+            # The sums of one batch are read while the next one is under way.
             new = step(state, global_batch(mesh, batch), key)
-            sums = new if sums is None else add(sums, new)
-        return experiment.summarize(jax.tree.map(lambda x: jnp.asarray(np.asarray(x)), sums))
+            sums, last = _added(sums, last), new
+        return experiment.summarize(_added(sums, last))
 
     return evaluate
+
+
+def _added(sums: Any, new: Any) -> Any:
+    """Sums over batches on the host, in 64 bits: neither counts nor totals lose a digit, however many batches."""
+    if new is None:
+        return sums
+    new = jax.tree.map(lambda x: np.asarray(x, float if jnp.issubdtype(x.dtype, jnp.inexact) else int), new)
+    return new if sums is None else jax.tree.map(np.add, sums, new)

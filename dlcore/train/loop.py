@@ -79,9 +79,15 @@ class Progress:
     compile_seconds: float = 0.0
 
     def judge(self, value: float, step: int, mode: str, patience: int) -> None:
-        """Early stopping (lecture 11.1): count evaluations since the best; stop after `patience` of them."""
-        better = self.best_value is None or (value < self.best_value if mode == "min" else value > self.best_value)
-        if better:
+        """Early stopping (lecture 11.1): count evaluations since the best; stop after `patience` of them.
+
+        NaN is never better, and whatever is not NaN is better than NaN. Raises `ValueError` for a mode other than
+        "min" and "max".
+        """
+        if mode not in ("min", "max"):
+            raise ValueError(f"mode must be min or max, got {mode!r}")
+        first = self.best_value is None or math.isnan(self.best_value)
+        if not math.isnan(value) and (first or (value < self.best_value if mode == "min" else value > self.best_value)):
             self.best_value, self.best_step, self.bad_evaluations = value, step, 0
         else:
             self.bad_evaluations += 1
@@ -238,7 +244,10 @@ class _Loop:
             self.progress = Progress(**saved)
             self.pipeline.seek(self.progress.position)
             notes.append(f"resuming at step {self.step}")
-        saved_totals = {name: Mean(*map(np.float32, pair)) for name, pair in self.progress.totals.items()}
+        saved_totals = {
+            name: jax.tree.map(lambda zero, saved: np.asarray(saved, zero.dtype), self.engine.zeros[name], Mean(*saved))
+            for name, saved in self.progress.totals.items()
+        }
         self.zeros = on_every_device(self.mesh, self.engine.zeros)
         self.totals = on_every_device(self.mesh, {**self.engine.zeros, **saved_totals})
         self.clock = Stopwatch(self.progress.train_seconds)
@@ -290,7 +299,7 @@ class _Loop:
         if self.unwritten is None:
             return
         (step, totals), self.unwritten = self.unwritten, None
-        metrics = {name: float(mean.total / mean.count) for name, mean in jax.device_get(totals).items()}
+        metrics = {name: float(mean.value()) for name, mean in jax.device_get(totals).items()}
         metrics |= {name: float(rate(step - 1)) for name, rate in self.experiment.learning_rates.items()}
         last_step, last_seconds = self.logged
         self.logged = (step, self.clock.seconds())
@@ -318,7 +327,7 @@ class _Loop:
         """Checkpoint state and progress."""
         self.pause()
         self.progress.position = self.pipeline.position()
-        self.progress.totals = {n: (float(m.total), float(m.count)) for n, m in jax.device_get(self.totals).items()}
+        self.progress.totals = {n: tuple(map(float, m)) for n, m in jax.device_get(self.totals).items()}
         self.progress.train_seconds = self.clock.seconds()
         self.checkpoints.save(self.state, asdict(self.progress), step=self.step, best=self.progress.best_step)
         self.saved_at = time.monotonic()

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float
 
+from dlcore.operands import known
 from dlcore.train.state import WHOLE, replace, select
 from dlcore.types import Aux, Batch, Key, Mean, Objective, Params, TrainState, Update
 
@@ -20,8 +21,10 @@ def gradient_update(
     `name="params"` differentiates with respect to all params; any other name is a branch of them,
     the rest being held constant, and names the optimiser state as well. With `microbatches` = m the
     batch is cut into m equal parts whose gradients are averaged (the model state passing through them
-    in turn), which needs 1/m of the activation memory. Adds the metric `gradient_norm`.
-    Raises `ValueError` when m does not divide the batch.
+    in turn), which needs 1/m of the activation memory. Parts weigh what the objective says that they count, see `Aux`,
+    so that masks are free to mark more of one part than of another, or nothing. Adds the metric `gradient_norm`.
+    Raises `ValueError` when m does not divide the batch, and for parts of a batch with `where` that the objective
+    gives no weight.
     """
     if microbatches < 1:
         raise ValueError(f"microbatches must be at least 1, got {microbatches}")
@@ -36,33 +39,55 @@ def gradient_update(
         grads, aux = gradient(branch, state.state, batch, key)
         updates, opt = tx.update(grads, state.opt[name], branch)
         params = replace(state.params, name, optax.apply_updates(branch, updates))
-        metrics = {**aux.metrics, "gradient_norm": Mean(optax.tree.norm(grads), jnp.float32(1))}
+        metrics = {**aux.metrics, "gradient_norm": Mean(optax.tree.norm(grads), jnp.int32(1))}
         return state._replace(params=params, state=aux.state, opt={**state.opt, name: opt}), metrics
 
     return update
 
 
+EMPTY = 1e-20
+"""Weight of a part in which nothing counts: nothing beside other parts, but all penalties if no part has more."""
+
+
 def _accumulated(gradient: Callable[..., Any], count: int) -> Callable[..., Any]:
-    """The mean of `gradient` over `count` equal parts of the batch, metrics summed exactly."""
+    """The mean of `gradient` over `count` equal parts of the batch by their weights, metrics summed."""
     if count == 1:
         return gradient
 
     def accumulate(branch: Params, model_state: Any, batch: Batch, key: Key) -> tuple[Any, Aux]:
-        size = jax.tree.leaves(batch)[0].shape[0]
-        if size % count:
-            raise ValueError(f"batch {size} cannot be cut into {count} equal microbatches; use a multiple of {count}")
-        # Row i goes to part i mod count, so that a batch split over devices stays evenly split.
-        parts = jax.tree.map(lambda x: x.reshape(size // count, count, *x.shape[1:]).swapaxes(0, 1), batch)
-        grads, metrics = None, None
+        parts = _parts(batch, count)
+        sums, metrics = None, None
         for i in range(count):
             part = jax.tree.map(lambda x: x[i], parts)  # noqa: B023
-            new, aux = gradient(branch, model_state, part, jax.random.fold_in(key, i))
-            model_state = aux.state
-            grads = new if grads is None else jax.tree.map(jnp.add, grads, new)
+            grads, aux = gradient(branch, model_state, part, jax.random.fold_in(key, i))
+            model_state, weight = aux.state, _weight(aux, batch)
+            new = weight, jax.tree.map(lambda g: weight * g, grads)  # noqa: B023
+            sums = new if sums is None else jax.tree.map(jnp.add, sums, new)
             metrics = aux.metrics if metrics is None else jax.tree.map(jnp.add, metrics, aux.metrics)
-        return jax.tree.map(lambda g: g / count, grads), Aux(model_state, metrics)
+        total, grads = sums
+        return jax.tree.map(lambda g, p: (g / total).astype(p.dtype), grads, branch), Aux(model_state, metrics)
 
     return accumulate
+
+
+def _parts(batch: Batch, count: int) -> Batch:
+    """The batch cut into `count` equal parts, on a new first axis."""
+    size = jax.tree.leaves(batch)[0].shape[0]
+    if size % count:
+        raise ValueError(f"batch {size} cannot be cut into {count} equal microbatches; use a multiple of {count}")
+    # Row i goes to part i mod count, so that a batch split over devices stays evenly split.
+    return jax.tree.map(lambda x: x.reshape(size // count, count, *x.shape[1:]).swapaxes(0, 1), batch)
+
+
+def _weight(aux: Aux, batch: Batch) -> Array:
+    if aux.weight is not None:
+        return jnp.maximum(jnp.asarray(aux.weight, jnp.float32), EMPTY)
+    if "where" in batch:
+        raise ValueError(
+            "microbatches: the batch has `where`, but the objective does not say what its loss is a mean over; "
+            "return Aux(state, metrics, weight=number of entries that count)"
+        )
+    return jnp.float32(1)
 
 
 def ema(average: Any, new: Any, decay: Float[Array, ""] | float) -> Any:
@@ -77,20 +102,20 @@ def ema(average: Any, new: Any, decay: Float[Array, ""] | float) -> Any:
     return jax.tree.map(leaf, average, new)
 
 
-def ema_update(decay: float) -> Update:
-    """Average params and model state with decay min(decay, (1 + t)/(10 + t)) at step t.
+def ema_update(decay: Float[Array, ""] | float) -> Update:
+    """Average params and model state with decay min(decay, (1 + t)/(10 + t)) at step t; decay 1 freezes the average.
 
-    The warm-up lets the average forget the random start quickly; it goes last in a step.
+    The warm-up lets the average forget the random start quickly; it goes last in a step. The decay may be traced.
     Raises `ValueError` unless 0 ≤ decay ≤ 1.
     """
-    if not 0 <= decay <= 1:
+    if known(decay) and not 0 <= decay <= 1:
         raise ValueError(f"decay must lie in [0, 1], got {decay}")
 
     def update(state: TrainState, batch: Batch, key: Key) -> tuple[TrainState, dict[str, Mean]]:
         if not state.ema:
             raise ValueError("the training state keeps no average; create it with ema=True")
         step = state.step.astype(jnp.float32)
-        warm = jnp.minimum(decay, (1 + step) / (10 + step))
+        warm = jnp.where(decay == 1, 1.0, jnp.minimum(decay, (1 + step) / (10 + step)))
         return state._replace(ema=ema(state.ema, {"params": state.params, "state": state.state}, warm)), {}
 
     return update

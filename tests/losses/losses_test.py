@@ -66,8 +66,11 @@ def test_cross_entropy_per_pixel_with_ignored_sites():
 
 
 def test_a_wrong_label_cannot_pass_silently():
-    loss = softmax_cross_entropy(LOGITS, LABELS.at[2].set(5).at[3].set(-1))
+    wrong = LABELS.at[2].set(5).at[3].set(-1)
+    loss = jax.jit(softmax_cross_entropy)(LOGITS, wrong)
     assert np.isnan(loss[2:4]).all() and np.isfinite(np.delete(loss, [2, 3])).all()
+    with pytest.raises(ValueError, match=r"2 labels lie outside 0 … 4: -1, 5; .*ignore="):
+        softmax_cross_entropy(LOGITS, wrong)
 
 
 def test_penalties_spare_biases_and_norms():

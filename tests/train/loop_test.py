@@ -218,3 +218,28 @@ def test_judge_counts_from_the_best():
     for step, value in enumerate([0.1, 0.3, 0.2]):
         up.judge(value, step, "max", patience=1)
     assert up.best_step == 1 and up.stopped_early
+
+
+def test_a_tie_is_not_better():
+    progress = Progress({}, {})
+    for step in range(3):
+        progress.judge(1.0, step, "min", patience=2)
+    assert (progress.best_step, progress.bad_evaluations, progress.stopped_early) == (0, 2, True)
+
+
+@pytest.mark.parametrize("mode", ["min", "max"])
+def test_nan_is_never_the_best(mode):
+    nan = float("nan")
+    progress = Progress({}, {})
+    for step, value in enumerate([nan, 0.5, nan, 0.4 if mode == "min" else 0.6, nan]):
+        progress.judge(value, step, mode, patience=9)
+    assert progress.best_step == 3 and progress.bad_evaluations == 1
+    old = Progress({}, {}, best_value=nan, best_step=7)
+    old.judge(1e9 if mode == "min" else -1e9, 8, mode, patience=1)
+    assert old.best_step == 8 and not old.stopped_early
+    never = Progress({}, {})
+    for step in range(3):
+        never.judge(nan, step, mode, patience=3)
+    assert never.best_step is None and never.stopped_early
+    with pytest.raises(ValueError, match="mode"):
+        never.judge(1.0, 4, "least", patience=1)

@@ -91,6 +91,26 @@ def test_ema_update_warms_up():
         make_train_step(ema_update(0.9))(start(tx), BATCH)
 
 
+def test_an_average_that_is_frozen_does_not_move():
+    tx = optax.sgd(0.1)
+    for decay in (1.0, jnp.float32(1)):
+        step = jax.jit(make_train_step(gradient_update(OBJECTIVE, tx), ema_update(decay)))
+        before = after = start(tx, ema=True)
+        for _ in range(2):
+            after, _ = step(after, BATCH)
+        jax.tree.map(np.testing.assert_array_equal, after.ema, before.ema)
+    with pytest.raises(ValueError, match="decay"):
+        ema_update(1.01)
+
+
+def test_a_decay_that_is_traced_gives_the_average_of_the_number():
+    tx = optax.sgd(0.1)
+    average = lambda decay: make_train_step(gradient_update(OBJECTIVE, tx), ema_update(decay))  # noqa: E731
+    late = start(tx, ema=True)._replace(step=jnp.int32(1000))
+    traced = jax.jit(lambda decay: average(decay)(late, BATCH)[0].ema)(jnp.float32(0.7))
+    same(traced, average(0.7)(late, BATCH)[0].ema)
+
+
 def test_digests_tell_states_apart():
     state = start(optax.adam(0.1))
     assert sha256(state) == sha256(start(optax.adam(0.1)))

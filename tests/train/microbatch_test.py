@@ -1,0 +1,114 @@
+"""Microbatches: parts weigh what they count, penalties count once, empty parts count nothing (lecture 6.4)."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from dlcore.losses.classification import softmax_cross_entropy
+from dlcore.losses.penalty import activity_l1, l2
+from dlcore.losses.regression import squared_error
+from dlcore.losses.supervised import supervised
+from dlcore.nn.activation import Activation
+from dlcore.nn.combine import serial
+from dlcore.nn.dense import Dense
+from dlcore.nn.observe import observe
+from dlcore.parallel.mesh import batch_sharding, make_mesh
+from dlcore.train.state import create
+from dlcore.train.updates import gradient_update
+from dlcore.types import Aux, Mean
+
+MODEL = serial(Dense(5), Activation("tanh"), Dense(3))
+X, Y = jax.random.normal(jax.random.key(0), (8, 4)), jax.random.normal(jax.random.key(1), (8, 3))
+LABELS = jnp.array([0, 2, 1, 2, 0, 0, 1, 2])
+TX = optax.sgd(1.0)
+MASKS = {
+    "uneven": [1, 0, 1, 0, 1, 0, 1, 1],
+    "one part empty": [1, 0, 1, 0, 1, 0, 1, 0],
+    "one row": [0, 0, 0, 1, 0, 0, 0, 0],
+    "nothing": [0] * 8,
+    "everything": [1] * 8,
+}
+
+
+def gradient(objective, batch, parts, model=MODEL):
+    state = create(jax.random.key(2), lambda key: model.init(key, X), {"params": TX})
+    after, metrics = jax.jit(gradient_update(objective, TX, microbatches=parts))(state, batch, jax.random.key(3))
+    return jax.tree.map(jnp.subtract, state.params, after.params), metrics
+
+
+def same_in_parts(objective, batch, model=MODEL, counts=(2, 4, 8)):
+    whole, metrics = gradient(objective, batch, 1, model)
+    for count in counts:
+        parts, summed = gradient(objective, batch, count, model)
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), whole, parts)
+        for name in metrics:
+            np.testing.assert_allclose(metrics[name].value(), summed[name].value(), rtol=1e-5)
+    return whole
+
+
+@pytest.mark.parametrize("mask", MASKS.values(), ids=MASKS)
+def test_parts_weigh_what_they_count(mask):
+    objective = supervised(MODEL, squared_error, penalty=lambda p: 0.3 * l2(p))
+    where = jnp.asarray(mask, bool)
+    batch = {"image": jnp.where(where[:, None], X, jnp.nan), "label": jnp.where(where[:, None], Y, jnp.nan)}
+    whole = same_in_parts(objective, {**batch, "where": where}, counts=(2, 8))
+
+    def by_hand(params):
+        rows = np.flatnonzero(mask)
+        data = jnp.square(MODEL.apply(params, {}, X[rows])[0] - Y[rows]).mean() if len(rows) else 0.0
+        return data + 0.3 * l2(params)
+
+    expected = jax.grad(by_hand)(MODEL.init(jax.random.split(jax.random.key(2))[0], X)[0])
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), whole, expected)
+
+
+def test_sites_classes_and_activities_weigh_what_they_count():
+    model = observe(MODEL, "activation_0")
+    x = jax.random.normal(jax.random.key(4), (8, 6, 4))
+    labels = jax.random.randint(jax.random.key(5), (8, 6), 0, 3).at[::2, 1:].set(255)
+    objective = supervised(
+        model,
+        softmax_cross_entropy,
+        class_weights=jnp.array([0.2, 1.0, 3.0]),
+        ignore=255,
+        activity=lambda found: 0.1 * jnp.abs(found["activation_0"]).sum(-1),
+        penalty=lambda p: 0.3 * l2(p),
+    )
+    where = jax.random.uniform(jax.random.key(6), (8, 6)) < 0.5
+    same_in_parts(objective, {"image": x, "label": labels, "where": where}, model, counts=(2, 8))
+    rows = supervised(model, squared_error, activity=lambda found: 0.1 * activity_l1(found["activation_0"]))
+    same_in_parts(rows, {"image": X, "label": Y, "where": jnp.asarray(MASKS["uneven"], bool)}, model, counts=(4,))
+
+
+def test_parts_of_a_batch_split_over_devices():
+    objective = supervised(MODEL, softmax_cross_entropy)
+    batch = {"image": X, "label": LABELS, "where": jnp.asarray(MASKS["uneven"], bool)}
+    whole, _ = gradient(objective, batch, 1)
+    parts, _ = gradient(objective, jax.device_put(batch, batch_sharding(make_mesh(4))), 2)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), whole, parts)
+
+
+def test_a_masked_batch_needs_an_objective_that_says_what_it_counts():
+    def objective(params, state, batch, *, key, train, weight=None):
+        each = jnp.square(MODEL.apply(params, state, batch["image"])[0]).sum(-1)
+        counted = batch.get("where", jnp.ones(len(each), bool)).sum()
+        loss = jnp.where(batch.get("where", True), each, 0.0).sum() / counted
+        return loss, Aux(state, {"loss": Mean.of(each)}, counted if weight else None)
+
+    same_in_parts(objective, {"image": X}, counts=(2,))
+    batch = {"image": X, "where": jnp.asarray(MASKS["uneven"], bool)}
+    with pytest.raises(ValueError, match="weight="):
+        gradient(objective, batch, 2)
+    same_in_parts(lambda *args, **options: objective(*args, **options, weight=True), batch, counts=(2,))
+
+
+def test_gradients_of_half_precision_add_up_wide():
+    def objective(params, state, batch, *, key, train):
+        return (params["w"] * batch["x"]).mean().astype(jnp.float32), Aux(state, {})
+
+    x = jnp.concatenate([jnp.full(1, 512.0), jnp.ones(31)]).astype(jnp.bfloat16)
+    state = create(jax.random.key(0), lambda key: ({"w": jnp.zeros((), jnp.bfloat16)}, {}), {"params": TX})
+    after, _ = gradient_update(objective, TX, microbatches=32)(state, {"x": x}, jax.random.key(0))
+    np.testing.assert_allclose(-float(after.params["w"]), 543 / 32, rtol=2**-8)

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
+from dlcore.nn.dtypes import promoted
 from dlcore.types import Key, Model, Params, State
 
 Call = Callable[..., Any]
@@ -234,7 +235,10 @@ class _Scan(Graph):
             layer_params, layer_state, layer_key = layer
             return block.apply(layer_params, layer_state, x, train=train, key=layer_key)
 
-        out, new = jax.lax.scan(body, inputs[0], (params, state, keys), length=len(self.parts))
+        # A loop carries one dtype: the one to which the first block's params promote the input.
+        floats = [leaf for leaf in jax.tree.leaves(params) if jnp.issubdtype(leaf.dtype, jnp.floating)]
+        x = promoted("scan", inputs[0], *floats)[0] if floats else inputs[0]
+        out, new = jax.lax.scan(body, x, (params, state, keys), length=len(self.parts))
         return out, new if train else state
 
 
@@ -267,8 +271,11 @@ def tapped(
 def compute_in(model: Model, dtype: Any) -> Model:
     """Mixed precision: params and floating inputs cast to `dtype` for the computation, outputs to float32.
 
-    Params and state are stored in float32 all along; gradients arrive in float32. Paths are unchanged.
+    Params and state are stored in float32 all along; gradients arrive in float32, and the sums in them are taken in
+    float32 at least (`dlcore.nn.dtypes`). Paths are unchanged. Raises `ValueError` for what is not a floating dtype.
     """
+    if not jnp.issubdtype(dtype, jnp.floating):
+        raise ValueError(f"compute_in: {dtype} is no floating dtype; use bfloat16, float16, float32 or float64")
     forward = lambda call, *inputs: call("", *inputs)  # noqa: E731
     graph = _Cast(forward, {"": model}, lambda tree, name: tree, lambda branches: branches[""], dtype=dtype)
     return Model(graph.init, graph)
@@ -279,8 +286,9 @@ class _Cast(Graph):
     dtype: Any = jnp.float32
 
     def run(self, params: Params, state: State, *inputs: Any, **options: Any) -> tuple[Any, State]:
-        out, state = super().run(_cast(params, self.dtype), state, *_cast(inputs, self.dtype), **options)
-        return _cast(out, jnp.float32), state
+        out, new = super().run(_cast(params, self.dtype), state, *_cast(inputs, self.dtype), **options)
+        kept = lambda now, old: now if now.dtype == old.dtype else now.astype(old.dtype)  # noqa: E731
+        return _cast(out, jnp.float32), jax.tree.map(kept, new, state)
 
 
 def _cast(tree: Any, dtype: Any) -> Any:

@@ -5,17 +5,21 @@ import math
 from collections.abc import Sequence
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Real
 
+from dlcore.nn.dtypes import promoted, wide
 from dlcore.nn.init import Initializer, lecun_normal, zeros
-from dlcore.nn.window import MODES, Padding, pad_widths, per_axis
+from dlcore.nn.product import product
+from dlcore.nn.rows import add_bias
+from dlcore.nn.size import Size, whole
+from dlcore.nn.window import Padding, Sizes, copies, pad, pad_widths, per_axis
 from dlcore.types import Input, Key, Model, Params, State
 
 
 def conv_by_blocks(
-    x: Float[Array, "b *space c_in"],
-    kernel: Float[Array, "*window c_in c_out"],
-    stride: int | Sequence[int],
+    x: Real[Array, "b *space c_in"],
+    kernel: Real[Array, "*window c_in c_out"],
+    stride: Sizes,
     padding: Padding = "zero",
 ) -> Float[Array, "b *space_out c_out"]:
     """The `dlcore.nn.conv.conv` of a window that is a whole number of strides along each axis.
@@ -30,8 +34,9 @@ def conv_by_blocks(
     if not whole_blocks(window, strides):
         raise ValueError(f"conv_by_blocks: window {window} is not a whole number of strides {strides}; use conv")
     widths = pad_widths(x.shape[1:-1], window, strides, (1,) * axes, padding)
-    mode = MODES[padding] if isinstance(padding, str) and padding != "valid" else "constant"
-    x = jnp.pad(x, [(0, 0), *widths, (0, 0)], mode=mode)
+    x, kernel = promoted("conv_by_blocks", x, kernel)
+    dtype, x = x.dtype, wide(x)
+    x = pad(x, widths, padding) if copies(padding) else jnp.pad(x, [(0, 0), *widths, (0, 0)])
     sizes = zip(x.shape[1:-1], window, strides, strict=True)
     counts, taps = [(n - w) // s + 1 for n, w, s in sizes], [w // s for w, s in zip(window, strides, strict=True)]
     reached = (slice((n - 1 + t) * s) for n, t, s in zip(counts, taps, strides, strict=True))
@@ -39,7 +44,8 @@ def conv_by_blocks(
     joined = jnp.concatenate(
         [x[(slice(None), *_shift(tap, counts))] for tap in itertools.product(*map(range, taps))], -1
     )
-    return joined @ _blocks(kernel, (), strides, channels * kernel.shape[-1]).reshape(-1, kernel.shape[-1])
+    rows = _blocks(kernel, (), strides, channels * kernel.shape[-1]).reshape(-1, kernel.shape[-1])
+    return product(joined.astype(dtype), rows)
 
 
 def whole_blocks(window: Sequence[int], stride: Sequence[int]) -> bool:
@@ -61,10 +67,10 @@ def _blocks(x: Array, lead: tuple[int, ...], stride: Sequence[int], last: int) -
 
 
 def BlockConv(
-    features: int,
-    window: int,
+    features: Size,
+    window: Size,
     *,
-    stride: int,
+    stride: Size,
     padding: Padding = "zero",
     bias: bool = True,
     kernel_init: Initializer = lecun_normal,
@@ -74,17 +80,19 @@ def BlockConv(
 
     Raises `ValueError` unless `stride` divides `window`.
     """
-    if features < 1 or stride < 1 or window % stride:
-        raise ValueError(f"BlockConv: got features={features}, window={window}, stride={stride}; stride divides window")
+    features = whole(features, "BlockConv: features")
+    window, stride = whole(window, "BlockConv: window"), whole(stride, "BlockConv: stride")
+    if window % stride:
+        raise ValueError(f"BlockConv: stride={stride} does not divide window={window}; use Conv")
 
     def init(key: Key, x: Input) -> tuple[Params, State]:
         params = {"kernel": kernel_init(key, (*(window,) * (len(x.shape) - 2), x.shape[-1], features))}
         return (params | {"bias": bias_init(key, (features,))} if bias else params), {}
 
     def apply(
-        params: Params, state: State, x: Float[Array, "b *space c"], *, train: bool = False, key: Key | None = None
+        params: Params, state: State, x: Real[Array, "b *space c"], *, train: bool = False, key: Key | None = None
     ) -> tuple[Float[Array, "b *out f"], State]:
         y = conv_by_blocks(x, params["kernel"], stride, padding)
-        return (y + params["bias"] if bias else y), state
+        return (add_bias(*promoted("BlockConv", y, params["bias"])) if bias else y), state
 
     return Model(init, apply)

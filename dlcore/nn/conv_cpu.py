@@ -3,23 +3,25 @@
 from collections.abc import Sequence
 
 import jax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Real
 
 from dlcore.nn.conv_patches import conv_by_patches, few_positions
 from dlcore.nn.conv_shifts import conv_by_shifts, many_products
 from dlcore.nn.conv_taps import conv_by_taps, few_terms
 from dlcore.nn.conv_xla import Widths, conv_by_xla
+from dlcore.nn.dtypes import promoted
 
 
 def conv_on_cpu(
-    x: Float[Array, "b *space c_in"],
-    kernel: Float[Array, "*window c_group c_out"],
+    x: Real[Array, "b *space c_in"],
+    kernel: Real[Array, "*window c_group c_out"],
     stride: Sequence[int],
     widths: Widths,
     dilation: Sequence[int],
     groups: int,
 ) -> Float[Array, "b *space_out c_out"]:
     """The `dlcore.nn.conv.conv` of an input padded by zeros of `widths`, by the way that its shape makes fastest."""
+    x, kernel = promoted("conv", x, kernel)
     if few_terms(kernel, groups):
         return conv_by_taps(x, kernel, stride, widths, dilation, groups)
     if groups == 1 and few_positions(x, kernel, stride, widths, dilation):

@@ -10,10 +10,11 @@ from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Real
 
 from dlcore.nn.conv_shifts import moved, moved_copies, moved_sum
 from dlcore.nn.conv_xla import Widths
+from dlcore.nn.dtypes import promoted, widely
 
 MANY_TAPS = 25
 """Taps from which on this is the faster way, as measured for 3×3 and 7×7."""
@@ -30,10 +31,14 @@ def many_taps(
 
 @functools.partial(jax.checkpoint, static_argnums=2, prevent_cse=False)
 def depthwise_in_kernel(
-    x: Float[Array, "b h w c"], kernel: Float[Array, "tall wide 1 c"], widths: Widths
+    x: Real[Array, "b h w c"], kernel: Real[Array, "tall wide 1 c"], widths: Widths
 ) -> Float[Array, "b h_out w_out c"]:
     """Transposed with respect to the kernel it is, for each channel, the product of `dlcore.nn.conv_shifts`."""
-    wanted, (x, kernel) = jnp.result_type(x, kernel), _wide(x, kernel)
+    x, kernel = promoted("conv", x, kernel)
+    return widely(lambda x, kernel: _products_by_channel(x, kernel, widths), x, kernel)
+
+
+def _products_by_channel(x: Array, kernel: Array, widths: Widths) -> Array:
     tall, wide, _, channels = kernel.shape
     (above, below), (left, right) = widths
     space = x.shape[1] + above + below - tall + 1, x.shape[2] + left + right - wide + 1
@@ -42,15 +47,19 @@ def depthwise_in_kernel(
     rows = seen.reshape(channels, wide, -1)
     parts = jnp.einsum("ijc,cjm->cim", kernel[:, :, 0], rows).reshape(channels, tall, *seen.shape[2:])
     y = moved_sum(parts, axis=2, by=above, size=space[0], old=1)
-    return jax.lax.optimization_barrier(y).transpose(1, 2, 3, 0).astype(wanted)
+    return jax.lax.optimization_barrier(y).transpose(1, 2, 3, 0)
 
 
 @functools.partial(jax.jit, static_argnums=2)
 def sum_of_moved_taps(
-    x: Float[Array, "b h w c"], kernel: Float[Array, "tall wide 1 c"], widths: Widths
+    x: Real[Array, "b h w c"], kernel: Real[Array, "tall wide 1 c"], widths: Widths
 ) -> Float[Array, "b h_out w_out c"]:
     """Transposed with respect to x it is a sum of taps, each of which reads a window of dy with zeros around."""
-    wanted, (x, kernel) = jnp.result_type(x, kernel), _wide(x, kernel)
+    x, kernel = promoted("conv", x, kernel)
+    return widely(lambda x, kernel: _moved_taps(x, kernel, widths), x, kernel)
+
+
+def _moved_taps(x: Array, kernel: Array, widths: Widths) -> Array:
     tall, wide = kernel.shape[:2]
     (above, below), (left, right) = widths
     full = x.shape[1] + tall - 1, x.shape[2] + wide - 1
@@ -60,9 +69,4 @@ def sum_of_moved_taps(
         for j in range(wide)
     ]
     rows = moved(functools.reduce(jnp.add, taps), 1, above - tall + 1, full[0] + above + below - 2 * (tall - 1))
-    return moved(rows, 2, left - wide + 1, full[1] + left + right - 2 * (wide - 1)).astype(wanted)
-
-
-def _wide(*arrays: Array) -> list[Array]:
-    """The arrays in float32 at least, in which sums are taken."""
-    return [array.astype(jnp.promote_types(array.dtype, jnp.float32)) for array in arrays]
+    return moved(rows, 2, left - wide + 1, full[1] + left + right - 2 * (wide - 1))

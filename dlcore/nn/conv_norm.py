@@ -9,15 +9,16 @@ from dlcore.nn.combine import serial
 from dlcore.nn.conv import Conv
 from dlcore.nn.init import Initializer, he_normal_fan_out
 from dlcore.nn.norm import BatchNorm
+from dlcore.nn.size import Size, whole
 from dlcore.types import Model
 
 
 def ConvNorm(
-    features: int,
-    window: int,
+    features: Size,
+    window: Size,
     *,
-    stride: int = 1,
-    groups: int = 1,
+    stride: Size = 1,
+    groups: Size = 1,
     activation: str | Callable[[Array], Array] | None = "relu",
     epsilon: float = 1e-5,
     kernel_init: Initializer = he_normal_fan_out,
@@ -26,6 +27,7 @@ def ConvNorm(
 
     Half a window of zeros is added on both sides, so that a stride of 1 keeps the size of an odd window's input.
     """
+    window = whole(window, "ConvNorm: window")
     conv = Conv(
         features, window, stride=stride, padding=window // 2, groups=groups, bias=False, kernel_init=kernel_init
     )

@@ -5,10 +5,11 @@ from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Real
 
 from dlcore.nn.conv_taps import shifted
 from dlcore.nn.conv_xla import Widths
+from dlcore.nn.dtypes import promoted, widely
 from dlcore.nn.window import output_space
 
 FEW_PER_IMAGE = 4
@@ -31,13 +32,20 @@ def few_positions(
 
 
 def conv_by_patches(
-    x: Float[Array, "b *space c_in"],
-    kernel: Float[Array, "*window c_in c_out"],
+    x: Real[Array, "b *space c_in"],
+    kernel: Real[Array, "*window c_in c_out"],
     stride: Sequence[int],
     widths: Widths,
     dilation: Sequence[int],
 ) -> Float[Array, "b *space_out c_out"]:
     """The `dlcore.nn.conv.conv` of an input padded by zeros of `widths`: [positions, terms] @ [terms, c_out]."""
+    x, kernel = promoted("conv", x, kernel)
+    return widely(lambda x, kernel: _product_of_patches(x, kernel, stride, widths, dilation), x, kernel)
+
+
+def _product_of_patches(
+    x: Array, kernel: Array, stride: Sequence[int], widths: Widths, dilation: Sequence[int]
+) -> Array:
     patches = jnp.concatenate(shifted(x, kernel.shape[:-2], stride, widths, dilation), -1)
     # Without the barrier XLA computes what leads to x anew for every tap.
     patches = jax.lax.optimization_barrier(patches)

@@ -11,9 +11,10 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 from jax.custom_derivatives import SymbolicZero
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Real
 
 from dlcore.nn.conv_xla import Widths, conv_by_xla
+from dlcore.nn.dtypes import promoted, widely
 from dlcore.nn.product import row_product
 
 MANY_PRODUCTS = 2**28
@@ -36,7 +37,7 @@ def many_products(
 
 
 def conv_by_shifts(
-    x: Float[Array, "b h w c_in"], kernel: Float[Array, "tall wide c_in c_out"], widths: Widths
+    x: Real[Array, "b h w c_in"], kernel: Real[Array, "tall wide c_in c_out"], widths: Widths
 ) -> Float[Array, "b h_out w_out c_out"]:
     """The `dlcore.nn.conv.conv` of an input padded by zeros of `widths`, with stride 1.
 
@@ -44,6 +45,7 @@ def conv_by_shifts(
     the width, and D_i of dy, moved by i along the height, all of them are the blocks of one product
     [X_0, X_1, ...]ᵀ [D_0, D_1, ...], whose factors hold three copies each for a 3×3 kernel instead of nine.
     """
+    x, kernel = promoted("conv", x, kernel)
     return _by_shifts(x, kernel, tuple(widths), _chunks(x, kernel))
 
 
@@ -77,11 +79,13 @@ _by_shifts.defjvp(_by_shifts_jvp, symbolic_zeros=True)
 
 
 def sum_of_shifts(
-    x: Float[Array, "b h w c_in"], kernel: Float[Array, "tall wide c_in c_out"], widths: Widths, chunks: int = 1
+    x: Real[Array, "b h w c_in"], kernel: Real[Array, "tall wide c_in c_out"], widths: Widths, chunks: int = 1
 ) -> Float[Array, "b h_out w_out c_out"]:
     """The same convolution, written so that its transposition is the gradient above, `chunks` parts of b in turn."""
     # Rematerialised: the copies of x are made when the gradient wants them, not kept from the forward pass.
-    part = jax.checkpoint(functools.partial(_sum_of_shifts, widths=widths), prevent_cse=False)
+    x, kernel = promoted("conv", x, kernel)
+    shifts = functools.partial(_sum_of_shifts, widths=widths)
+    part = jax.checkpoint(lambda x, kernel: widely(shifts, x, kernel), prevent_cse=False)
     if chunks == 1:
         return part(x, kernel)
     _, y = jax.lax.scan(lambda _, x: (None, part(x, kernel)), None, x.reshape(chunks, -1, *x.shape[1:]))

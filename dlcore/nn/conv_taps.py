@@ -8,10 +8,11 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 from jax.custom_derivatives import SymbolicZero
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Real
 
 from dlcore.nn.conv_depthwise import depthwise_in_kernel, many_taps, sum_of_moved_taps
 from dlcore.nn.conv_xla import Widths
+from dlcore.nn.dtypes import promoted, wide, widely
 from dlcore.nn.window import output_space
 
 MOST_TERMS = 64
@@ -28,8 +29,8 @@ def few_terms(kernel: Float[Array, "*window c_group c_out"], groups: int) -> boo
 
 
 def conv_by_taps(
-    x: Float[Array, "b *space c_in"],
-    kernel: Float[Array, "*window c_group c_out"],
+    x: Real[Array, "b *space c_in"],
+    kernel: Real[Array, "*window c_group c_out"],
     stride: Sequence[int],
     widths: Widths,
     dilation: Sequence[int],
@@ -41,6 +42,7 @@ def conv_by_taps(
     fast as over channels; with groups, whose products would be thin, they are passes like the value, and with a
     large window those of `dlcore.nn.conv_depthwise`.
     """
+    x, kernel = promoted("conv", x, kernel)
     return _by_taps(x, kernel, tuple(stride), tuple(widths), tuple(dilation), groups)
 
 
@@ -90,27 +92,31 @@ def shifted(
 
 @functools.partial(jax.jit, static_argnums=(2, 3, 4, 5))
 def sum_of_taps(
-    x: Float[Array, "b *space c_in"],
-    kernel: Float[Array, "*window c_group c_out"],
+    x: Real[Array, "b *space c_in"],
+    kernel: Real[Array, "*window c_group c_out"],
     stride: tuple,
     widths: tuple,
     dilation: tuple,
     groups: int,
 ) -> Float[Array, "b *space_out c_out"]:
     """Σ over taps and channels of a group, in float32 at least. `dlcore.nn.count` knows it by its name."""
+    x, kernel = promoted("conv", x, kernel)
     window, channels = kernel.shape[:-2], kernel.shape[-2]
-    wide = jnp.promote_types(x.dtype, jnp.float32)
-    weights = kernel.astype(wide).reshape(-1, channels, groups, kernel.shape[-1] // groups)
+    weights = wide(kernel).reshape(-1, channels, groups, kernel.shape[-1] // groups)
     products = []
-    for tap, seen in enumerate(shifted(x.astype(wide), window, stride, widths, dilation)):
+    for tap, seen in enumerate(shifted(wide(x), window, stride, widths, dilation)):
         seen = seen.reshape(*seen.shape[:-1], groups, channels)
         products += [seen[..., i, None] * weights[tap, i] for i in range(channels)]
     y = functools.reduce(jnp.add, products)
-    return y.reshape(*y.shape[:-2], kernel.shape[-1]).astype(jnp.result_type(x, kernel))
+    return y.reshape(*y.shape[:-2], kernel.shape[-1]).astype(x.dtype)
 
 
 def _products(x: Array, kernel: Array, stride: tuple, widths: tuple, dilation: tuple, groups: int) -> Array:
     """The same for one group, as one matrix product per image: [terms, positions]ᵀ [terms, c_out]."""
+    return widely(lambda x, kernel: _product_per_image(x, kernel, stride, widths, dilation), x, kernel)
+
+
+def _product_per_image(x: Array, kernel: Array, stride: tuple, widths: tuple, dilation: tuple) -> Array:
     seen = jnp.stack(shifted(x, kernel.shape[:-2], stride, widths, dilation), 1)
     images, space, features = len(x), seen.shape[2:-1], kernel.shape[-1]
     terms = jnp.moveaxis(seen, -1, 2).reshape(images, -1, math.prod(space))

@@ -3,22 +3,25 @@
 from collections.abc import Sequence
 
 import jax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Real
 
 from dlcore.nn.conv import conv
 from dlcore.nn.conv_blocks import conv_by_blocks, whole_blocks
+from dlcore.nn.dtypes import promoted
 from dlcore.nn.init import Initializer, lecun_normal, zeros
-from dlcore.nn.window import Padding, pad_widths, per_axis
+from dlcore.nn.rows import add_bias
+from dlcore.nn.size import Size, whole
+from dlcore.nn.window import Padding, Sizes, pad_widths, per_axis
 from dlcore.types import Input, Key, Model, Params, State
 
 
 def transposed_space(
-    space: Sequence[int],
-    window: Sequence[int],
+    space: Sequence[Size],
+    window: Sequence[Size],
     *,
-    stride: int | Sequence[int] = 1,
+    stride: Sizes = 1,
     padding: Padding = "zero",
-    dilation: int | Sequence[int] = 1,
+    dilation: Sizes = 1,
 ) -> tuple[int, ...]:
     """The usual size n that a convolution takes to the sizes `space`, of the several ones that it does.
 
@@ -26,6 +29,7 @@ def transposed_space(
     being (w − 1) · dilation + 1.
     """
     axes = len(window)
+    space, window = per_axis(space, axes, "space"), per_axis(window, axes, "window")
     strides, dilations = per_axis(stride, axes, "stride"), per_axis(dilation, axes, "dilation")
     if isinstance(padding, str) and padding != "valid":
         return tuple(m * s for m, s in zip(space, strides, strict=True))
@@ -36,15 +40,15 @@ def transposed_space(
 
 
 def conv_transpose(
-    y: Float[Array, "b *space c_in"],
-    kernel: Float[Array, "*window c_group c_in"],
-    bias: Float[Array, " c_out"] | None = None,
+    y: Real[Array, "b *space c_in"],
+    kernel: Real[Array, "*window c_group c_in"],
+    bias: Real[Array, " c_out"] | None = None,
     *,
-    stride: int | Sequence[int] = 1,
+    stride: Sizes = 1,
     padding: Padding = "zero",
-    dilation: int | Sequence[int] = 1,
-    groups: int = 1,
-    space: Sequence[int] | None = None,
+    dilation: Sizes = 1,
+    groups: Size = 1,
+    space: Sequence[Size] | None = None,
 ) -> Float[Array, "b *space_out c_out"]:
     """x = Aᵀ y + bias, where A x = `conv(x, kernel, stride=…, padding=…, dilation=…, groups=…)`.
 
@@ -60,9 +64,11 @@ def conv_transpose(
             f"want [b, *space, c_in] and [*window, c_out/groups, c_in]"
         )
     options = {"stride": stride, "padding": padding, "dilation": dilation}
-    sizes = tuple(space) if space is not None else transposed_space(y.shape[1:-1], window, **options)
+    groups = whole(groups, "conv_transpose: groups")
+    sizes = per_axis(space, axes, "space") if space is not None else transposed_space(y.shape[1:-1], window, **options)
     if min(sizes) < 1:
         raise ValueError(f"conv_transpose: nothing is left of an output of size {sizes}; use less padding")
+    y, kernel, bias = promoted("conv_transpose", y, kernel, bias)
     x = jax.ShapeDtypeStruct((y.shape[0], *sizes, kernel.shape[-2] * groups), y.dtype)
 
     strides, dilations = per_axis(stride, axes, "stride"), per_axis(dilation, axes, "dilation")
@@ -80,17 +86,17 @@ def conv_transpose(
             f"{y.shape[1:-1]}; use {transposed_space(y.shape[1:-1], window, **options)}"
         )
     (out,) = jax.linear_transpose(forward, x)(y)
-    return out if bias is None else out + bias
+    return out if bias is None else add_bias(out, bias)
 
 
 def ConvTranspose(
-    features: int,
-    window: int | Sequence[int],
+    features: Size,
+    window: Sizes,
     *,
-    stride: int | Sequence[int] = 1,
+    stride: Sizes = 1,
     padding: Padding = "zero",
-    dilation: int | Sequence[int] = 1,
-    groups: int = 1,
+    dilation: Sizes = 1,
+    groups: Size = 1,
     bias: bool = True,
     kernel_init: Initializer = lecun_normal,
     bias_init: Initializer = zeros,
@@ -101,7 +107,8 @@ def ConvTranspose(
     features/groups], so that its fans are those of this layer. Leave the bias out before a batch norm. Raises
     `ValueError` when `groups` does not divide the channels.
     """
-    if features < 1 or groups < 1 or features % groups:
+    features, groups = whole(features, "ConvTranspose: features"), whole(groups, "ConvTranspose: groups")
+    if features % groups:
         raise ValueError(f"ConvTranspose: features={features} must be a positive multiple of groups={groups}")
 
     def init(key: Key, x: Input) -> tuple[Params, State]:
@@ -112,7 +119,7 @@ def ConvTranspose(
         return ({"kernel": kernel} | {"bias": bias_init(key, (features,))} if bias else {"kernel": kernel}), {}
 
     def apply(
-        params: Params, state: State, x: Float[Array, "b *space c"], *, train: bool = False, key: Key | None = None
+        params: Params, state: State, x: Real[Array, "b *space c"], *, train: bool = False, key: Key | None = None
     ) -> tuple[Float[Array, "b *out f"], State]:
         options = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
         return conv_transpose(x, params["kernel"], params.get("bias"), **options), state

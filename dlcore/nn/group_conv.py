@@ -4,14 +4,19 @@ Their feature maps [b, n, n, g, c] have one map per element of the group. An ele
 as an image and map number h⁻¹u to place u.
 """
 
+from collections.abc import Sequence
+
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Real
 
 from dlcore.nn.conv import conv
+from dlcore.nn.dtypes import promoted, widely
 from dlcore.nn.groups import Action, dihedral, dihedral_action, rotations
 from dlcore.nn.init import Initializer, lecun_normal, zeros
 from dlcore.nn.pool import fold_max
+from dlcore.nn.rows import add_bias
+from dlcore.nn.size import Size, whole
 from dlcore.nn.window import Padding
 from dlcore.types import Input, Key, Model, Params, State
 
@@ -20,34 +25,42 @@ SIZES = {"p4": 4, "p4m": 8}
 
 
 def lift(
-    x: Float[Array, "b n n c"], kernel: Float[Array, "w w c f"], *, group: str, padding: Padding = "zero"
+    x: Real[Array, "b n n c"], kernel: Real[Array, "w w c f"], *, group: str, padding: Padding = "zero"
 ) -> Float[Array, "b m m g f"]:
     """y_u = x ⋆ (u k): the correlation of an image with the kernel in every position of the group."""
     size = _size(group, kernel)
-    bank = jnp.stack([dihedral_action(kernel, u, (0, 1)) for u in range(size)], axis=-2)
+    x, kernel = promoted("lift", x, kernel)
+    bank = widely(lambda kernel: _turned([kernel] * size), kernel)
     y = conv(x, bank.reshape(*kernel.shape[:3], -1), padding=padding)
     return y.reshape(*y.shape[:-1], size, kernel.shape[-1])
 
 
 def group_conv(
-    x: Float[Array, "b n n g c"], kernel: Float[Array, "w w h c f"], *, group: str, padding: Padding = "zero"
+    x: Real[Array, "b n n g c"], kernel: Real[Array, "w w h c f"], *, group: str, padding: Padding = "zero"
 ) -> Float[Array, "b m m g f"]:
     """y_u = Σ_v x_v ⋆ (u k_{u⁻¹v}): one ordinary convolution with |G|² kernels, of which |G| are free."""
     size = _size(group, kernel)
     if x.shape[-2] != size or kernel.shape[2] != size:
         raise ValueError(f"group_conv: {group} has {size} elements, got maps {x.shape} and a kernel {kernel.shape}")
     left = _left_quotients()[:size, :size]
-    bank = jnp.stack([dihedral_action(kernel[:, :, left[u]], u, (0, 1)) for u in range(size)], axis=-2)
+    x, kernel = promoted("group_conv", x, kernel)
+    bank = widely(lambda kernel: _turned([kernel[:, :, left[u]] for u in range(size)]), kernel)
     w, _, _, c, f = kernel.shape
     y = conv(x.reshape(*x.shape[:3], -1), bank.reshape(w, w, size * c, size * f), padding=padding)
     return y.reshape(*y.shape[:-1], size, f)
 
 
 def GroupLift(
-    features: int, window: int, *, group: str = "p4", padding: Padding = "zero", kernel_init: Initializer = lecun_normal
+    features: Size,
+    window: Size,
+    *,
+    group: str = "p4",
+    padding: Padding = "zero",
+    kernel_init: Initializer = lecun_normal,
 ) -> Model:
     """Layer of `lift`, images to feature maps, with one bias per feature. Raises `ValueError` for another group."""
     _check(group)
+    features, window = whole(features, "GroupLift: features"), whole(window, "GroupLift: window")
 
     def init(key: Key, x: Input) -> tuple[Params, State]:
         return {
@@ -56,18 +69,25 @@ def GroupLift(
         }, {}
 
     def apply(
-        params: Params, state: State, x: Float[Array, "b n n c"], *, train: bool = False, key: Key | None = None
+        params: Params, state: State, x: Real[Array, "b n n c"], *, train: bool = False, key: Key | None = None
     ) -> tuple[Float[Array, "b m m g f"], State]:
-        return lift(x, params["kernel"], group=group, padding=padding) + params["bias"], state
+        x, kernel, bias = promoted("GroupLift", x, params["kernel"], params["bias"])
+        return add_bias(lift(x, kernel, group=group, padding=padding), bias), state
 
     return Model(init, apply)
 
 
 def GroupConv(
-    features: int, window: int, *, group: str = "p4", padding: Padding = "zero", kernel_init: Initializer = lecun_normal
+    features: Size,
+    window: Size,
+    *,
+    group: str = "p4",
+    padding: Padding = "zero",
+    kernel_init: Initializer = lecun_normal,
 ) -> Model:
     """Layer of `group_conv`, feature maps to feature maps, with one bias per feature. Raises as `GroupLift` does."""
     _check(group)
+    features, window = whole(features, "GroupConv: features"), whole(window, "GroupConv: window")
 
     def init(key: Key, x: Input) -> tuple[Params, State]:
         return {
@@ -76,9 +96,10 @@ def GroupConv(
         }, {}
 
     def apply(
-        params: Params, state: State, x: Float[Array, "b n n g c"], *, train: bool = False, key: Key | None = None
+        params: Params, state: State, x: Real[Array, "b n n g c"], *, train: bool = False, key: Key | None = None
     ) -> tuple[Float[Array, "b m m g f"], State]:
-        return group_conv(x, params["kernel"], group=group, padding=padding) + params["bias"], state
+        x, kernel, bias = promoted("GroupConv", x, params["kernel"], params["bias"])
+        return add_bias(group_conv(x, kernel, group=group, padding=padding), bias), state
 
     return Model(init, apply)
 
@@ -90,11 +111,16 @@ def GroupPool() -> Model:
         return {}, {}
 
     def apply(
-        params: Params, state: State, x: Float[Array, "b n n g c"], *, train: bool = False, key: Key | None = None
-    ) -> tuple[Float[Array, "b n n c"], State]:
+        params: Params, state: State, x: Real[Array, "b n n g c"], *, train: bool = False, key: Key | None = None
+    ) -> tuple[Real[Array, "b n n c"], State]:
         return fold_max(x, (x.ndim - 2,)), state
 
     return Model(init, apply)
+
+
+def _turned(kernels: Sequence[Array]) -> Array:
+    """Kernel number u moved by the element u, all of them side by side on the axis before the last."""
+    return jnp.stack([dihedral_action(kernel, u, (0, 1)) for u, kernel in enumerate(kernels)], axis=-2)
 
 
 def image_actions(group: str) -> dict[str, Action]:

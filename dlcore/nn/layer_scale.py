@@ -1,7 +1,9 @@
 """Layer scale (lecture 16)."""
 
-from jaxtyping import Array, Float
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Real
 
+from dlcore.nn.dtypes import promoted, widely
 from dlcore.nn.init import constant
 from dlcore.types import Input, Key, Model, Params, State
 
@@ -16,8 +18,8 @@ def LayerScale(start: float = 1e-6) -> Model:
         return {"gamma": constant(start)(key, (x.shape[-1],))}, {}
 
     def apply(
-        params: Params, state: State, x: Float[Array, "*b c"], *, train: bool = False, key: Key | None = None
+        params: Params, state: State, x: Real[Array, "*b c"], *, train: bool = False, key: Key | None = None
     ) -> tuple[Float[Array, "*b c"], State]:
-        return x * params["gamma"], state
+        return widely(jnp.multiply, *promoted("LayerScale", x, params["gamma"])), state
 
     return Model(init, apply)

@@ -1,40 +1,44 @@
-"""Normalisation layers (lecture 15). Statistics are float32 whatever the precision of the input."""
+"""Normalisation layers (lecture 15). Statistics are float32 at least, whatever the precision of the input.
+
+They do not decide the dtype of the output, which is the one that input, scale and bias promote to.
+"""
 
 import math
 from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Real
 
+from dlcore.nn.dtypes import promoted, wide
 from dlcore.nn.init import ones, zeros
-from dlcore.nn.rows import spread, sum_rows
+from dlcore.nn.rows import spread, spread_space, sum_rows, sum_space
+from dlcore.nn.size import Size, whole
 from dlcore.types import Input, Key, Model, Params, State
 
 Axes = int | Sequence[int]
 
 
 def moments(
-    x: Float[Array, "..."], axes: Axes, *, keepdims: bool = False
+    x: Real[Array, "..."], axes: Axes, *, keepdims: bool = False
 ) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
-    """Mean and biased variance E[(x − E x)²] over `axes`, in float32."""
-    x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    """Mean and biased variance E[(x − E x)²] over `axes`, in float32 at least."""
+    x = wide(x)
     mean = x.mean(axes, keepdims=True)
     variance = jnp.square(x - mean).mean(axes, keepdims=keepdims)
     return (mean if keepdims else mean.squeeze(axes)), variance
 
 
-def row_moments(x: Float[Array, "*rows c"]) -> tuple[Float[Array, " c"], Float[Array, " c"]]:
-    """Mean and biased variance of every channel over all other axes, in float32."""
-    x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
-    rows = x.shape[:-1]
-    count = math.prod(rows)
+def row_moments(x: Real[Array, "*rows c"]) -> tuple[Float[Array, " c"], Float[Array, " c"]]:
+    """Mean and biased variance of every channel over all other axes, in float32 at least."""
+    x = wide(x)
+    rows, count = x.shape[:-1], math.prod(x.shape[:-1])
     mean = sum_rows(x) / count
     return mean, sum_rows(jnp.square(x - spread(mean, rows))) / count
 
 
 def batch_norm(
-    x: Float[Array, "*b c"],
+    x: Real[Array, "*b c"],
     mean: Float[Array, " c"],
     variance: Float[Array, " c"],
     scale: Float[Array, " c"] | None = None,
@@ -42,8 +46,9 @@ def batch_norm(
     *,
     epsilon: float = 1e-5,
 ) -> Float[Array, "*b c"]:
-    """y = γ (x − μ)/√(σ² + ε) + β per channel (Ioffe & Szegedy 2015), in the dtype of x."""
-    factor = jax.lax.rsqrt(variance + epsilon)
+    """y = γ (x − μ)/√(σ² + ε) + β per channel (Ioffe & Szegedy 2015)."""
+    x, scale, bias = promoted("batch_norm", x, scale, bias)
+    factor = jax.lax.rsqrt(wide(variance) + epsilon)
     factor = factor if scale is None else factor * scale
     shift = -mean * factor if bias is None else bias - mean * factor
     rows = x.shape[:-1]
@@ -51,7 +56,7 @@ def batch_norm(
 
 
 def layer_norm(
-    x: Float[Array, "*b c"],
+    x: Real[Array, "*b c"],
     scale: Float[Array, " c"] | None = None,
     bias: Float[Array, " c"] | None = None,
     *,
@@ -59,30 +64,45 @@ def layer_norm(
     epsilon: float = 1e-5,
 ) -> Float[Array, "*b c"]:
     """y = γ (x − μ)/√(σ² + ε) + β, with statistics of each example over `axes` (Ba et al. 2016)."""
+    x, scale, bias = promoted("layer_norm", x, scale, bias)
     mean, variance = moments(x, axes, keepdims=True)
-    y = (x - mean) * jax.lax.rsqrt(variance + epsilon)
-    y = y if scale is None else y * scale
-    return (y if bias is None else y + bias).astype(x.dtype)
+    return _affine((x - mean) * jax.lax.rsqrt(variance + epsilon), scale, bias).astype(x.dtype)
 
 
 def group_norm(
-    x: Float[Array, "b *space c"],
-    groups: int,
+    x: Real[Array, "b *space c"],
+    groups: Size,
     scale: Float[Array, " c"] | None = None,
     bias: Float[Array, " c"] | None = None,
     *,
     epsilon: float = 1e-5,
 ) -> Float[Array, "b *space c"]:
     """Layer norm over all positions of each block of channels (Wu & He 2018); c groups is instance norm."""
-    if groups < 1 or x.shape[-1] % groups:
+    groups = whole(groups, "group_norm: groups")
+    if x.shape[-1] % groups:
         raise ValueError(f"group_norm: groups={groups} does not divide the {x.shape[-1]} channels")
-    blocks = x.reshape(*x.shape[:-1], groups, x.shape[-1] // groups)
-    y = layer_norm(blocks, axes=(*range(1, x.ndim - 1), -1), epsilon=epsilon).reshape(x.shape)
-    y = y if scale is None else y * scale
-    return (y if bias is None else y + bias).astype(x.dtype)
+    x, scale, bias = promoted("group_norm", x, scale, bias)
+    return _affine(_standardized(wide(x), groups, epsilon), scale, bias).astype(x.dtype)
 
 
-def _affine(key: Key, x: Input, scale: bool, bias: bool) -> Params:
+def _standardized(x: Array, groups: int, epsilon: float) -> Array:
+    """(x − μ)/√(σ² + ε) with statistics of each example over its positions and each of `groups` blocks of channels."""
+    space = x.shape[1:-1]
+
+    def mean(x: Array) -> Array:
+        means = sum_space(x).reshape(len(x), groups, -1).mean(-1, keepdims=True) / math.prod(space)
+        return jnp.broadcast_to(means, (len(x), groups, x.shape[-1] // groups)).reshape(len(x), -1)
+
+    centred = x - spread_space(mean(x), space)
+    return centred * spread_space(jax.lax.rsqrt(mean(jnp.square(centred)) + epsilon), space)
+
+
+def _affine(y: Array, scale: Array | None, bias: Array | None) -> Array:
+    y = y if scale is None else y * spread(wide(scale), y.shape[:-1])
+    return y if bias is None else y + spread(wide(bias), y.shape[:-1])
+
+
+def _params(key: Key, x: Input, scale: bool, bias: bool) -> Params:
     shape = (x.shape[-1],)
     return ({"scale": ones(key, shape)} if scale else {}) | ({"bias": zeros(key, shape)} if bias else {})
 
@@ -99,43 +119,48 @@ def BatchNorm(*, momentum: float = 0.9, epsilon: float = 1e-5, scale: bool = Tru
 
     def init(key: Key, x: Input) -> tuple[Params, State]:
         shape = (x.shape[-1],)
-        return _affine(key, x, scale, bias), {"mean": zeros(key, shape), "variance": ones(key, shape)}
+        return _params(key, x, scale, bias), {"mean": zeros(key, shape), "variance": ones(key, shape)}
 
     def apply(
-        params: Params, state: State, x: Float[Array, "*b c"], *, train: bool = False, key: Key | None = None
+        params: Params, state: State, x: Real[Array, "*b c"], *, train: bool = False, key: Key | None = None
     ) -> tuple[Float[Array, "*b c"], State]:
         mean, variance = state["mean"], state["variance"]
         if train:
             mean, variance = row_moments(x)
             new = {"mean": mean, "variance": variance}
-            state = jax.tree.map(lambda old, now: momentum * old + (1 - momentum) * now, dict(state), new)
+            state = jax.tree.map(lambda old, now: _running(old, now, momentum), dict(state), new)
         return batch_norm(x, mean, variance, params.get("scale"), params.get("bias"), epsilon=epsilon), state
 
     return Model(init, apply)
+
+
+def _running(old: Array, now: Array, momentum: float) -> Array:
+    return (momentum * wide(old) + (1 - momentum) * now).astype(old.dtype)
 
 
 def LayerNorm(*, epsilon: float = 1e-5, scale: bool = True, bias: bool = True) -> Model:
     """Layer of `layer_norm` over the last axis."""
 
     def init(key: Key, x: Input) -> tuple[Params, State]:
-        return _affine(key, x, scale, bias), {}
+        return _params(key, x, scale, bias), {}
 
     def apply(
-        params: Params, state: State, x: Float[Array, "*b c"], *, train: bool = False, key: Key | None = None
+        params: Params, state: State, x: Real[Array, "*b c"], *, train: bool = False, key: Key | None = None
     ) -> tuple[Float[Array, "*b c"], State]:
         return layer_norm(x, params.get("scale"), params.get("bias"), epsilon=epsilon), state
 
     return Model(init, apply)
 
 
-def GroupNorm(groups: int, *, epsilon: float = 1e-5, scale: bool = True, bias: bool = True) -> Model:
+def GroupNorm(groups: Size, *, epsilon: float = 1e-5, scale: bool = True, bias: bool = True) -> Model:
     """Layer of `group_norm`."""
+    groups = whole(groups, "GroupNorm: groups")
 
     def init(key: Key, x: Input) -> tuple[Params, State]:
-        return _affine(key, x, scale, bias), {}
+        return _params(key, x, scale, bias), {}
 
     def apply(
-        params: Params, state: State, x: Float[Array, "b *space c"], *, train: bool = False, key: Key | None = None
+        params: Params, state: State, x: Real[Array, "b *space c"], *, train: bool = False, key: Key | None = None
     ) -> tuple[Float[Array, "b *space c"], State]:
         return group_norm(x, groups, params.get("scale"), params.get("bias"), epsilon=epsilon), state
 
@@ -146,10 +171,10 @@ def InstanceNorm(*, epsilon: float = 1e-5, scale: bool = True, bias: bool = True
     """Layer of `group_norm` with one group per channel: over the positions of an example (Ulyanov et al. 2016)."""
 
     def init(key: Key, x: Input) -> tuple[Params, State]:
-        return _affine(key, x, scale, bias), {}
+        return _params(key, x, scale, bias), {}
 
     def apply(
-        params: Params, state: State, x: Float[Array, "b *space c"], *, train: bool = False, key: Key | None = None
+        params: Params, state: State, x: Real[Array, "b *space c"], *, train: bool = False, key: Key | None = None
     ) -> tuple[Float[Array, "b *space c"], State]:
         return group_norm(x, x.shape[-1], params.get("scale"), params.get("bias"), epsilon=epsilon), state
 

@@ -1,4 +1,7 @@
-"""Pooling (lecture 14.6–14.7)."""
+"""Pooling (lecture 14.6–14.7).
+
+Maxima keep the dtype of the input, also integers; means of integers are float32 (see `dlcore.nn.dtypes`).
+"""
 
 import functools
 import math
@@ -7,38 +10,47 @@ from collections.abc import Callable, Sequence
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Real, Shaped
 
-from dlcore.nn.window import Padding, pad_widths, per_axis
+from dlcore.nn.dtypes import promoted, widely
+from dlcore.nn.rows import sum_space
+from dlcore.nn.window import Padding, Sizes, check_seen, copies, pad_widths, per_axis
 from dlcore.types import Input, Key, Model, Params, State
-
-Window = int | Sequence[int]
 
 
 def max_pool(
-    x: Float[Array, "b *space c"], window: Window, *, stride: Window | None = None, padding: Padding = "valid"
-) -> Float[Array, "b *out c"]:
+    x: Shaped[Array, "b *space c"], window: Sizes, *, stride: Sizes | None = None, padding: Padding = "valid"
+) -> Shaped[Array, "b *out c"]:
     """Maximum over each window; the stride is the window unless given. Added cells never win.
 
-    The gradient goes to the maximum, among equals to the first.
+    The gradient goes to the maximum, among equals to the first. Raises `ValueError` for padding as wide as the window,
+    which would see added cells alone.
     """
     sizes, strides, widths = _geometry(x, window, stride, padding)
     if (tiles := _tiles(x, sizes, strides, widths)) is not None:
         return fold_max(tiles, tuple(range(2, tiles.ndim - 1, 2)))
-    return _reduce(x, -jnp.inf, jax.lax.max, sizes, strides, widths)
+    if not jnp.issubdtype(x.dtype, jnp.floating):
+        least = False if x.dtype == bool else jnp.iinfo(x.dtype).min
+        return _reduce(x, least, jax.lax.max, sizes, strides, widths)
+    # A cell that wins in several windows has the sum of their gradients.
+    return widely(lambda x: _reduce(x, -jnp.inf, jax.lax.max, sizes, strides, widths), x)
 
 
-@functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
-def fold_max(x: Float[Array, "..."], axes: tuple[int, ...]) -> Float[Array, "..."]:
+def fold_max(x: Shaped[Array, "..."], axes: tuple[int, ...]) -> Shaped[Array, "..."]:
     """Maximum over short axes, of whose equal cells the first has the gradient.
 
     The gradient of `jnp.max` looks for the maximum among values that a compiler may have computed anew with another
     rounding: then it finds none, and divides 0 by 0. Here the number of the winner is found once, and kept.
     """
+    return _fold_max(x, axes) if jnp.issubdtype(x.dtype, jnp.floating) else x.max(axes)
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
+def _fold_max(x: Array, axes: tuple[int, ...]) -> Array:
     return x.max(axes)
 
 
-@fold_max.defjvp
+@_fold_max.defjvp
 def _fold_max_jvp(axes: tuple[int, ...], primals: tuple, tangents: tuple) -> tuple[Array, Array]:
     (x,), (dx,) = primals, tangents
     sizes = [x.shape[axis] for axis in axes]
@@ -53,45 +65,67 @@ def _fold_max_jvp(axes: tuple[int, ...], primals: tuple, tangents: tuple) -> tup
 
 
 def avg_pool(
-    x: Float[Array, "b *space c"], window: Window, *, stride: Window | None = None, padding: Padding = "valid"
+    x: Real[Array, "b *space c"], window: Sizes, *, stride: Sizes | None = None, padding: Padding = "valid"
 ) -> Float[Array, "b *out c"]:
-    """Mean over each window; the stride is the window unless given. Added cells do not count."""
+    """Mean over each window; the stride is the window unless given. Added cells do not count.
+
+    Raises `ValueError` for padding as wide as the window, which would see added cells alone.
+    """
+    (x,) = promoted("avg_pool", x)
     sizes, strides, widths = _geometry(x, window, stride, padding)
     if (tiles := _tiles(x, sizes, strides, widths)) is not None:
-        return tiles.mean(axis=tuple(range(2, tiles.ndim - 1, 2)))
-    total = _reduce(x, 0.0, jax.lax.add, sizes, strides, widths)
-    count = _reduce(jnp.ones((1, *x.shape[1:-1], 1), x.dtype), 0.0, jax.lax.add, sizes, strides, widths)
-    return total / count
+        return widely(lambda tiles: tiles.mean(axis=tuple(range(2, tiles.ndim - 1, 2))), tiles)
+    add = functools.partial(_reduce, start=0.0, operation=jax.lax.add, sizes=sizes, strides=strides, widths=widths)
+    return widely(lambda x: add(x) / add(jnp.ones((1, *x.shape[1:-1], 1), x.dtype)), x)
 
 
-def global_avg_pool(x: Float[Array, "b *space c"]) -> Float[Array, "b c"]:
+def global_avg_pool(x: Real[Array, "b *space c"]) -> Float[Array, "b c"]:
     """Mean over all positions."""
-    return x.mean(axis=tuple(range(1, x.ndim - 1)))
+    (x,) = promoted("global_avg_pool", x)
+    return widely(lambda x: sum_space(x) / math.prod(x.shape[1:-1]), x)
 
 
-def global_max_pool(x: Float[Array, "b *space c"]) -> Float[Array, "b c"]:
+def global_max_pool(x: Shaped[Array, "b *space c"]) -> Shaped[Array, "b c"]:
     """Maximum over all positions; the gradient goes to the first of equals."""
     flat = x.reshape(x.shape[0], -1, x.shape[-1])
     return jnp.take_along_axis(flat, flat.argmax(1, keepdims=True), axis=1)[:, 0]
 
 
-def adaptive_avg_pool(x: Float[Array, "b *space c"], size: Window) -> Float[Array, "b *size c"]:
+def adaptive_avg_pool(x: Real[Array, "b *space c"], size: Sizes) -> Float[Array, "b *size c"]:
     """Mean over `size` bins per axis, bin i reaching from ⌊i·n/size⌋ to ⌈(i+1)·n/size⌉ (PyTorch's rule)."""
-    for axis, bins in enumerate(per_axis(size, x.ndim - 2, "size"), start=1):
-        n = x.shape[axis]
-        edges = [(i * n // bins, -(-(i + 1) * n // bins)) for i in range(bins)]
-        cells = [jax.lax.slice_in_dim(x, low, high, axis=axis).mean(axis, keepdims=True) for low, high in edges]
-        x = jnp.concatenate(cells, axis)
+    (x,) = promoted("adaptive_avg_pool", x)
+    bins = per_axis(size, x.ndim - 2, "size")
+    return widely(lambda x: _over_bins(x, bins, range(1, x.ndim - 1), lambda cells, axis: cells.mean(axis)), x)
+
+
+def adaptive_max_pool(x: Shaped[Array, "b *space c"], size: Sizes) -> Shaped[Array, "b *size c"]:
+    """Maximum over the bins of `adaptive_avg_pool`; the gradient goes to the first of equals, row by row."""
+    bins = per_axis(size, x.ndim - 2, "size")
+    # The last axis first: then the first of equals is the first in C order.
+    largest = functools.partial(
+        _over_bins, bins=bins, axes=range(x.ndim - 2, 0, -1), reduce=lambda cells, axis: fold_max(cells, (axis,))
+    )
+    return widely(largest, x) if jnp.issubdtype(x.dtype, jnp.floating) else largest(x)
+
+
+def _over_bins(x: Array, bins: Sequence[int], axes: Sequence[int], reduce: Callable[[Array, int], Array]) -> Array:
+    for axis in axes:
+        n, count = x.shape[axis], bins[axis - 1]
+        edges = [(i * n // count, -(-(i + 1) * n // count)) for i in range(count)]
+        cells = [reduce(jax.lax.slice_in_dim(x, low, high, axis=axis), axis) for low, high in edges]
+        x = jnp.stack(cells, axis)
     return x
 
 
-def _geometry(x: Array, window: Window, stride: Window | None, padding: Padding) -> tuple:
+def _geometry(x: Array, window: Sizes, stride: Sizes | None, padding: Padding) -> tuple:
     axes = x.ndim - 2
     sizes = per_axis(window, axes, "window")
     strides = sizes if stride is None else per_axis(stride, axes, "stride")
-    if padding in ("mirror", "periodic"):
+    if copies(padding):
         raise ValueError(f"pooling takes valid, zero or explicit padding, got {padding!r}")
-    return sizes, strides, pad_widths(x.shape[1:-1], sizes, strides, (1,) * axes, padding)
+    widths = pad_widths(x.shape[1:-1], sizes, strides, (1,) * axes, padding)
+    check_seen(sizes, widths)
+    return sizes, strides, widths
 
 
 def _tiles(x: Array, sizes: Sequence[int], strides: Sequence[int], widths: Sequence[tuple[int, int]]) -> Array | None:
@@ -123,12 +157,12 @@ def _pooling(function: Callable[[Array], Array]) -> Model:
     return Model(init, apply)
 
 
-def MaxPool(window: Window, *, stride: Window | None = None, padding: Padding = "valid") -> Model:
+def MaxPool(window: Sizes, *, stride: Sizes | None = None, padding: Padding = "valid") -> Model:
     """Layer of `max_pool`."""
     return _pooling(lambda x: max_pool(x, window, stride=stride, padding=padding))
 
 
-def AvgPool(window: Window, *, stride: Window | None = None, padding: Padding = "valid") -> Model:
+def AvgPool(window: Sizes, *, stride: Sizes | None = None, padding: Padding = "valid") -> Model:
     """Layer of `avg_pool`."""
     return _pooling(lambda x: avg_pool(x, window, stride=stride, padding=padding))
 
@@ -143,6 +177,11 @@ def GlobalMaxPool() -> Model:
     return _pooling(global_max_pool)
 
 
-def AdaptiveAvgPool(size: Window) -> Model:
+def AdaptiveMaxPool(size: Sizes) -> Model:
+    """Layer of `adaptive_max_pool`."""
+    return _pooling(lambda x: adaptive_max_pool(x, size))
+
+
+def AdaptiveAvgPool(size: Sizes) -> Model:
     """Layer of `adaptive_avg_pool`."""
     return _pooling(lambda x: adaptive_avg_pool(x, size))

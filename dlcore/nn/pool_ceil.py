@@ -1,8 +1,9 @@
 """Pooling that keeps the cells at the high side (lecture 14.6)."""
 
-from jaxtyping import Array, Float
+from jaxtyping import Array, Shaped
 
 from dlcore.nn.pool import max_pool
+from dlcore.nn.window import Sizes, per_axis
 from dlcore.types import Input, Key, Model, Params, State
 
 
@@ -17,12 +18,14 @@ def ceil_width(n: int, window: int, stride: int) -> int:
     return max((count - 1) * stride + window - n, 0)
 
 
-def max_pool_ceil(x: Float[Array, "b *space c"], window: int, stride: int) -> Float[Array, "b *out c"]:
+def max_pool_ceil(x: Shaped[Array, "b *space c"], window: Sizes, stride: Sizes) -> Shaped[Array, "b *out c"]:
     """`max_pool` with a last window that may reach beyond the input; a size n becomes ⌈(n − window)/stride⌉ + 1."""
-    return max_pool(x, window, stride=stride, padding=[(0, ceil_width(n, window, stride)) for n in x.shape[1:-1]])
+    windows, strides = per_axis(window, x.ndim - 2, "window"), per_axis(stride, x.ndim - 2, "stride")
+    sizes = zip(x.shape[1:-1], windows, strides, strict=True)
+    return max_pool(x, windows, stride=strides, padding=[(0, ceil_width(n, w, s)) for n, w, s in sizes])
 
 
-def MaxPoolCeil(window: int, stride: int) -> Model:
+def MaxPoolCeil(window: Sizes, stride: Sizes) -> Model:
     """Layer of `max_pool_ceil`."""
 
     def apply(

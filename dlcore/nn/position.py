@@ -1,7 +1,9 @@
 """A learned number for every place: what a network that treats all positions alike cannot know."""
 
-from jaxtyping import Array, Float
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Real
 
+from dlcore.nn.dtypes import promoted, widely
 from dlcore.nn.init import zeros
 from dlcore.types import Input, Key, Model, Params, State
 
@@ -13,8 +15,8 @@ def PositionBias() -> Model:
         return {"bias": zeros(key, x.shape[1:])}, {}
 
     def apply(
-        params: Params, state: State, x: Float[Array, "b *s"], *, train: bool = False, key: Key | None = None
+        params: Params, state: State, x: Real[Array, "b *s"], *, train: bool = False, key: Key | None = None
     ) -> tuple[Float[Array, "b *s"], State]:
-        return x + params["bias"], state
+        return widely(jnp.add, *promoted("PositionBias", x, params["bias"])), state
 
     return Model(init, apply)

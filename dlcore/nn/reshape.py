@@ -3,8 +3,9 @@
 import math
 from collections.abc import Sequence
 
-from jaxtyping import Array, Float
+from jaxtyping import Array, Real
 
+from dlcore.nn.size import Size, whole
 from dlcore.types import Input, Key, Model, Params, State
 
 
@@ -13,11 +14,12 @@ def flatten(x: Array) -> Array:
     return x.reshape(x.shape[0], math.prod(x.shape[1:]))
 
 
-def space_to_depth(x: Float[Array, "b h w c"], size: int) -> Float[Array, "b hs ws cs"]:
+def space_to_depth(x: Real[Array, "b h w c"], size: Size) -> Real[Array, "b hs ws cs"]:
     """Each block of size × size pixels to one position with size² c channels, by row, column and channel of the block.
 
     Raises `ValueError` when `size` does not divide height and width.
     """
+    size = whole(size, "space_to_depth: size")
     b, h, w, c = x.shape
     if h % size or w % size:
         raise ValueError(f"space_to_depth: {h}×{w} pixels cannot be cut into blocks of {size}×{size}")
@@ -25,8 +27,9 @@ def space_to_depth(x: Float[Array, "b h w c"], size: int) -> Float[Array, "b hs 
     return x.reshape(b, h // size, w // size, size * size * c)
 
 
-def depth_to_space(x: Float[Array, "b hs ws cs"], size: int) -> Float[Array, "b h w c"]:
+def depth_to_space(x: Real[Array, "b hs ws cs"], size: Size) -> Real[Array, "b h w c"]:
     """The inverse of `space_to_depth`. Raises `ValueError` when size² does not divide the channels."""
+    size = whole(size, "depth_to_space: size")
     b, h, w, c = x.shape
     if c % size**2:
         raise ValueError(f"depth_to_space: {c} channels cannot be laid out as blocks of {size}×{size}")
@@ -34,8 +37,9 @@ def depth_to_space(x: Float[Array, "b hs ws cs"], size: int) -> Float[Array, "b 
     return x.reshape(b, h * size, w * size, c // size**2)
 
 
-def DepthToSpace(size: int) -> Model:
+def DepthToSpace(size: Size) -> Model:
     """Layer of `depth_to_space`: behind a convolution, a way to more pixels (Shi et al. 2016)."""
+    size = whole(size, "DepthToSpace: size")
 
     def init(key: Key, x: Input) -> tuple[Params, State]:
         return {}, {}
@@ -62,8 +66,9 @@ def Flatten() -> Model:
     return Model(init, apply)
 
 
-def Reshape(shape: Sequence[int]) -> Model:
+def Reshape(shape: Sequence[Size]) -> Model:
     """[b, ...] to [b, *shape]. Raises `ValueError` when the sizes differ."""
+    shape = tuple(whole(n, "Reshape: shape", least=0) for n in shape)
 
     def init(key: Key, x: Input) -> tuple[Params, State]:
         if math.prod(x.shape[1:]) != math.prod(shape):

@@ -11,26 +11,33 @@ from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Real
+
+from dlcore.nn.dtypes import wide, widely
 
 MOST_SLABS = 16
 """Slabs that are added in one pass: more would be more streams than a core follows."""
 
 
-def sum_rows(x: Float[Array, "*rows c"]) -> Float[Array, " c"]:
+def add_bias(y: Float[Array, "*rows c"], bias: Float[Array, " c"]) -> Float[Array, "*rows c"]:
+    """`y + bias` in their dtype; the gradient of the bias is summed in float32 at least."""
+    return widely(lambda y, bias: y + spread(bias, y.shape[:-1]), y, bias)
+
+
+def sum_rows(x: Real[Array, "*rows c"]) -> Float[Array, " c"]:
     """Σ over all axes but the last, in float32 at least; its gradient is a broadcast."""
     if x.ndim > 2:
         x = sum_space(x)
     elif x.ndim < 2:
-        return _wide(x)
-    x = _wide(x)
+        return wide(x)
+    x = wide(x)
     return jnp.ones(len(x), x.dtype) @ x if jax.default_backend() == "cpu" else x.sum(0)
 
 
 @jax.custom_jvp
-def sum_space(x: Float[Array, "b *space c"]) -> Float[Array, "b c"]:
+def sum_space(x: Real[Array, "b *space c"]) -> Float[Array, "b c"]:
     """Σ over the positions of each example, in float32 at least; its gradient is a broadcast."""
-    x = _wide(x)
+    x = wide(x)
     if jax.default_backend() != "cpu":
         return _plain_sum(x)
     x = x.reshape(x.shape[0], math.prod(x.shape[1:-1]), x.shape[-1])
@@ -42,15 +49,11 @@ def sum_space(x: Float[Array, "b *space c"]) -> Float[Array, "b c"]:
 @sum_space.defjvp
 def _sum_space_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
     # Written plainly, so that its transposition is a broadcast.
-    return sum_space(*primals), _plain_sum(_wide(*tangents))
+    return sum_space(*primals), _plain_sum(wide(*tangents))
 
 
 def _plain_sum(x: Array) -> Array:
     return x.sum(tuple(range(1, x.ndim - 1)))
-
-
-def _wide(x: Array) -> Array:
-    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
 def _slabs(count: int) -> list[int]:
@@ -68,12 +71,12 @@ def spread(v: Float[Array, " c"], rows: tuple[int, ...]) -> Float[Array, "*rows 
 @spread.defjvp
 def _spread_jvp(rows: tuple[int, ...], primals: tuple, tangents: tuple) -> tuple[Array, Array]:
     (v,), (dv,) = primals, tangents
-    wide = _wide(dv)
+    dv_wide = wide(dv)
     if len(rows) > 1 and jax.default_backend() == "cpu":
-        each = jnp.ones((rows[0], 1), wide.dtype) @ wide.reshape(1, -1)
+        each = jnp.ones((rows[0], 1), dv_wide.dtype) @ dv_wide.reshape(1, -1)
         copies = _copies(each, rows[1:])
     else:
-        copies = jnp.broadcast_to(wide, (*rows, *v.shape))
+        copies = jnp.broadcast_to(dv_wide, (*rows, *v.shape))
     return spread(v, rows), copies.astype(dv.dtype)
 
 
@@ -86,7 +89,7 @@ def spread_space(v: Float[Array, "b c"], space: tuple[int, ...]) -> Float[Array,
 @spread_space.defjvp
 def _spread_space_jvp(space: tuple[int, ...], primals: tuple, tangents: tuple) -> tuple[Array, Array]:
     (v,), (dv,) = primals, tangents
-    return spread_space(v, space), _copies(_wide(dv), space).astype(dv.dtype)
+    return spread_space(v, space), _copies(wide(dv), space).astype(dv.dtype)
 
 
 def _copies(v: Array, space: Sequence[int]) -> Array:

@@ -1,16 +1,19 @@
 """Convolution as mathematics writes it: discrete, of any length, and by the Fourier transform (lecture 13.1–13.2)."""
 
+from collections.abc import Sequence
 from typing import Literal
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Real
+
+from dlcore.nn.dtypes import promoted, widely
 
 Mode = Literal["full", "same", "valid"]
 """All n + m − 1 values; the n in their middle; or those where the kernel lies inside, n − m + 1."""
 
 
-def convolve(x: Float[Array, "..."], kernel: Float[Array, "..."], mode: Mode = "full") -> Float[Array, "..."]:
+def convolve(x: Real[Array, "..."], kernel: Real[Array, "..."], mode: Mode = "full") -> Float[Array, "..."]:
     """(x ∗ k)[p] = Σ_q x[q] k[p − q] along one, two or three axes, with zeros outside.
 
     (1, 2, 3) ∗ (4, 5, 6) = (4, 13, 28, 27, 18). Commutative, associative and distributive in mode "full". Raises
@@ -19,19 +22,20 @@ def convolve(x: Float[Array, "..."], kernel: Float[Array, "..."], mode: Mode = "
     return correlate(x, jnp.flip(kernel), mode)
 
 
-def correlate(x: Float[Array, "..."], kernel: Float[Array, "..."], mode: Mode = "full") -> Float[Array, "..."]:
+def correlate(x: Real[Array, "..."], kernel: Real[Array, "..."], mode: Mode = "full") -> Float[Array, "..."]:
     """(x ⋆ k)[p] = Σ_q x[p + q − m + 1] k[q]: the kernel is not turned round, as in the layers of a network."""
     _check(x, kernel, mode)
+    x, kernel = promoted("correlate", x, kernel)
     widths = [_widths(m, mode) for m in kernel.shape]
     strides = (1,) * x.ndim
     return jax.lax.conv_general_dilated(x[None, None], kernel[None, None], strides, widths)[0, 0]
 
 
-def fft_convolve(x: Float[Array, "..."], kernel: Float[Array, "..."], mode: Mode = "full") -> Float[Array, "..."]:
+def fft_convolve(x: Real[Array, "..."], kernel: Real[Array, "..."], mode: Mode = "full") -> Float[Array, "..."]:
     """`convolve` through F(x ∗ k) = F(x) · F(k) of both padded to n + m − 1: O(n log n) instead of O(n m)."""
     _check(x, kernel, mode)
     sizes = [n + m - 1 for n, m in zip(x.shape, kernel.shape, strict=True)]
-    full = jnp.fft.irfftn(jnp.fft.rfftn(x, sizes) * jnp.fft.rfftn(kernel, sizes), sizes)
+    full = _by_fourier(x, kernel, sizes)
     cells = []
     for n, m in zip(x.shape, kernel.shape, strict=True):
         low, high = _widths(m, mode)
@@ -39,9 +43,14 @@ def fft_convolve(x: Float[Array, "..."], kernel: Float[Array, "..."], mode: Mode
     return full[tuple(cells)]
 
 
-def circular_convolve(x: Float[Array, "*n"], y: Float[Array, "*n"]) -> Float[Array, "*n"]:
+def circular_convolve(x: Real[Array, "*n"], y: Real[Array, "*n"]) -> Float[Array, "*n"]:
     """(x ⊛ y)[p] = Σ_q x[q] y[p − q mod n], whose discrete Fourier transform is F(x) · F(y)."""
-    return jnp.fft.irfftn(jnp.fft.rfftn(x) * jnp.fft.rfftn(y), x.shape)
+    return _by_fourier(x, y, x.shape)
+
+
+def _by_fourier(x: Array, y: Array, sizes: Sequence[int]) -> Array:
+    x, y = promoted("fft_convolve", x, y)
+    return widely(lambda x, y: jnp.fft.irfftn(jnp.fft.rfftn(x, sizes) * jnp.fft.rfftn(y, sizes), sizes), x, y)
 
 
 def _widths(m: int, mode: Mode) -> tuple[int, int]:

@@ -7,19 +7,21 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Real
 
-from dlcore.nn.window import Padding, output_space, pad, pad_widths, per_axis
+from dlcore.nn.dtypes import promoted, widely
+from dlcore.nn.size import Size, whole
+from dlcore.nn.window import Padding, Sizes, copies, output_space, pad, pad_widths, per_axis
 
 
 def conv_matrix(
-    kernel: Float[Array, "*window c_group c_out"],
-    space: Sequence[int],
+    kernel: Real[Array, "*window c_group c_out"],
+    space: Sequence[Size],
     *,
-    stride: int | Sequence[int] = 1,
+    stride: Sizes = 1,
     padding: Padding = "zero",
-    dilation: int | Sequence[int] = 1,
-    groups: int = 1,
+    dilation: Sizes = 1,
+    groups: Size = 1,
 ) -> Float[Array, "outputs inputs"]:
     """The matrix M with M vec(x) = vec(conv(x, kernel, …)), x [*space, c_in] and y [*space_out, c_out] in C order.
 
@@ -27,15 +29,21 @@ def conv_matrix(
     is a Toeplitz matrix, with periodic padding a circulant one. It is made from positions alone, without a convolution.
     Raises `ValueError` where `conv` does.
     """
+    groups, space = whole(groups, "conv_matrix: groups"), per_axis(space, len(space), "space")
     _check_groups(groups, kernel.shape[-2] * groups, kernel.shape[-1])
+    (kernel,) = promoted("conv_matrix", kernel)
     taps = _taps(kernel.shape[:-2], space, stride, padding, dilation)
     # Cells outside add to one more input, which is cut off.
     cells = math.prod(space)
     index = np.where(taps < 0, cells, taps)
-    blocks = _expand(kernel, groups)
-    matrix = jnp.zeros((len(index), cells + 1, *blocks.shape[1:]), kernel.dtype)
-    matrix = matrix.at[np.arange(len(index))[:, None], index].add(blocks[None])[:, :cells]
-    return matrix.transpose(0, 3, 1, 2).reshape(len(index) * blocks.shape[2], cells * blocks.shape[1])
+
+    def place(kernel: Array) -> Array:
+        blocks = _expand(kernel, groups)
+        matrix = jnp.zeros((len(index), cells + 1, *blocks.shape[1:]), kernel.dtype)
+        matrix = matrix.at[np.arange(len(index))[:, None], index].add(blocks[None])[:, :cells]
+        return matrix.transpose(0, 3, 1, 2).reshape(len(index) * blocks.shape[2], cells * blocks.shape[1])
+
+    return widely(place, kernel)
 
 
 class Counts(NamedTuple):
@@ -49,16 +57,18 @@ class Counts(NamedTuple):
 
 
 def count_connections(
-    window: Sequence[int],
-    channels: tuple[int, int],
-    space: Sequence[int],
+    window: Sequence[Size],
+    channels: tuple[Size, Size],
+    space: Sequence[Size],
     *,
-    stride: int | Sequence[int] = 1,
+    stride: Sizes = 1,
     padding: Padding = "zero",
-    dilation: int | Sequence[int] = 1,
-    groups: int = 1,
+    dilation: Sizes = 1,
+    groups: Size = 1,
 ) -> Counts:
     """What a convolution of `channels` (in, out) needs on a signal of size `space`; raises as `conv_matrix` does."""
+    groups, channels = whole(groups, "count_connections: groups"), per_axis(channels, 2, "channels")
+    space, window = per_axis(space, len(space), "space"), per_axis(window, len(space), "window")
     _check_groups(groups, *channels)
     taps = _taps(window, space, stride, padding, dilation)
     pairs = channels[0] // groups * channels[1]
@@ -67,17 +77,17 @@ def count_connections(
 
 
 def _taps(
-    window: Sequence[int],
-    space: Sequence[int],
-    stride: int | Sequence[int],
+    window: Sequence[Size],
+    space: Sequence[Size],
+    stride: Sizes,
     padding: Padding,
-    dilation: int | Sequence[int],
+    dilation: Sizes,
 ) -> np.ndarray:
     """Flat input cell of every output position and tap, [positions, taps]; −1 where there is a zero."""
     axes = len(space)
     strides, dilations = per_axis(stride, axes, "stride"), per_axis(dilation, axes, "dilation")
     widths = pad_widths(space, window, strides, dilations, padding)
-    if padding in ("mirror", "periodic"):
+    if copies(padding):
         # The shapes alone: an axis too short to be copied from is told as for the convolution.
         jax.eval_shape(lambda x: pad(x, widths, padding), jax.ShapeDtypeStruct((1, *space, 1), jnp.float32))
     flat = np.zeros((1, 1), int)
@@ -97,7 +107,7 @@ def _taps(
 
 
 def _check_groups(groups: int, c_in: int, c_out: int) -> None:
-    if groups < 1 or c_in % groups or c_out % groups:
+    if c_in % groups or c_out % groups:
         raise ValueError(f"groups={groups} must divide the {c_in} channels in and the {c_out} out")
 
 

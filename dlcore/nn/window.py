@@ -1,13 +1,21 @@
 """Windows that slide over spatial axes: sizes, strides and padding, shared by convolution and pooling."""
 
 from collections.abc import Sequence
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array
 
-Padding: TypeAlias = str | int | Sequence[tuple[int, int]]
-"""`"valid"`, `"zero"`, `"mirror"`, `"periodic"`; or zeros to add, one number for all sides or (low, high) per axis.
+from dlcore.nn.dtypes import widely
+from dlcore.nn.size import Size, whole
+
+Sizes: TypeAlias = Size | Sequence[Size]
+"""A whole number for all spatial axes or one per axis."""
+
+Padding: TypeAlias = str | Size | Sequence[Size | Sequence[Size]]
+"""`"valid"`, `"zero"`, `"mirror"`, `"periodic"`; or zeros to add: one number for all sides, or per axis a number for
+both sides or a pair (low, high). `(1, 2)` adds 1 on both sides of the first of two axes and 2 on those of the second.
 
 The named ones other than valid keep ⌈n/stride⌉ positions and put the odd cell at the high side.
 """
@@ -15,12 +23,15 @@ The named ones other than valid keep ⌈n/stride⌉ positions and put the odd ce
 MODES = {"zero": "constant", "mirror": "reflect", "periodic": "wrap"}
 
 
-def per_axis(value: int | Sequence[int], axes: int, name: str) -> tuple[int, ...]:
-    """One positive number per spatial axis; raises `ValueError` for a wrong count or a number below 1."""
-    values = (value,) * axes if isinstance(value, int) else tuple(value)
-    if len(values) != axes or any(v < 1 for v in values):
-        raise ValueError(f"{name} must be a positive int or {axes} of them, got {value}")
-    return values
+def per_axis(value: Any, axes: int, name: str) -> tuple[int, ...]:
+    """One positive number per spatial axis; raises `ValueError` for a wrong count or what is not a whole number ≥ 1."""
+    try:
+        values = tuple(value)
+    except TypeError:
+        values = (value,) * axes
+    if isinstance(value, str) or len(values) != axes:
+        raise ValueError(f"{name} must be a positive int or {axes} of them, got {value!r}")
+    return tuple(whole(v, name) for v in values)
 
 
 def pad_widths(
@@ -28,25 +39,50 @@ def pad_widths(
 ) -> list[tuple[int, int]]:
     """Cells to add (low, high) on each spatial axis; raises `ValueError` when the window does not fit."""
     reach = [(w - 1) * d + 1 for w, d in zip(window, dilation, strict=True)]
-    if padding == "valid":
+    if isinstance(padding, str) and padding == "valid":
         widths = [(0, 0)] * len(space)
     elif isinstance(padding, str):
         if padding not in MODES:
             raise ValueError(f"padding must be valid, zero, mirror, periodic, an int or pairs, got {padding!r}")
         totals = [max((-(-n // s) - 1) * s + r - n, 0) for n, s, r in zip(space, stride, reach, strict=True)]
         widths = [(total // 2, total - total // 2) for total in totals]
-    elif isinstance(padding, int):
-        widths = [(padding, padding)] * len(space)
     else:
-        widths = [(low, high) for low, high in padding]
-    if len(widths) != len(space) or any(low < 0 or high < 0 for low, high in widths):
-        raise ValueError(f"padding must give a non-negative (low, high) for each of {len(space)} axes, got {padding}")
+        widths = _explicit(padding, len(space))
     for n, r, (low, high) in zip(space, reach, widths, strict=True):
         if r > n + low + high:
             raise ValueError(
                 f"window reaches over {r} cells, but the padded axis has {n + low + high}; use a smaller window"
             )
     return widths
+
+
+def _explicit(padding: Any, axes: int) -> list[tuple[int, int]]:
+    """Widths from one number, a number per axis or a pair per axis."""
+    try:
+        sides = list(padding)
+    except TypeError:
+        sides = [padding] * axes
+    pairs = [tuple(side) if np.ndim(side) else (side, side) for side in sides]
+    if len(pairs) != axes or any(len(pair) != 2 for pair in pairs):
+        raise ValueError(
+            f"padding must be a name, one int, or for each of the {axes} axes an int or (low, high), got {padding!r}"
+        )
+    return [(whole(low, "padding", least=0), whole(high, "padding", least=0)) for low, high in pairs]
+
+
+def copies(padding: Padding) -> bool:
+    """Whether added cells are copies of the input's rather than zeros."""
+    return isinstance(padding, str) and padding in ("mirror", "periodic")
+
+
+def check_seen(window: Sequence[int], widths: Sequence[tuple[int, int]]) -> None:
+    """Raise `ValueError` where padding is as wide as the pooling window, which would then see added cells alone."""
+    for w, width in zip(window, widths, strict=True):
+        if max(width) >= w:
+            raise ValueError(
+                f"pooling: padding {tuple(widths)} lets a window {tuple(window)} see added cells alone, which have no "
+                f"maximum and no mean; use padding smaller than the window"
+            )
 
 
 def output_space(
@@ -69,4 +105,4 @@ def pad(x: Array, widths: Sequence[tuple[int, int]], padding: Padding) -> Array:
             raise ValueError(
                 f"{padding} padding by {max(low, high)} needs more than the {n} cells of the axis; use zero"
             )
-    return jnp.pad(x, [(0, 0), *widths, (0, 0)], mode=MODES[padding])
+    return widely(lambda x: jnp.pad(x, [(0, 0), *widths, (0, 0)], mode=MODES[padding]), x)

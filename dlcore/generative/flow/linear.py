@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from dlcore.generative.flow.chain import Moved, no_change
+from dlcore.nn.dtypes import wide
 from dlcore.types import Bijector, Key, Params
 
 
@@ -138,7 +139,9 @@ def ActNorm(*, epsilon: float = 1e-6) -> Bijector:
 
     def init(key: Key, x: Array) -> Params:
         axes = tuple(range(x.ndim - 1))
-        return {"bias": -x.mean(axes), "log_scale": -jnp.log(x.std(axes) + epsilon)}
+        x = wide(x)
+        start = {"bias": -x.mean(axes), "log_scale": -jnp.log(x.std(axes) + epsilon)}
+        return {name: param.astype(jnp.float32) for name, param in start.items()}
 
     def forward(params: Params, x: Array) -> Moved:
         return actnorm(x, params["bias"], params["log_scale"])

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from dlcore.nn.window import Padding, pad_widths, per_axis
+from dlcore.nn.window import Padding, copies, pad_widths, per_axis
 
 
 class Geometry(NamedTuple):
@@ -46,7 +46,7 @@ def geometry(
     space: Sequence[int], window: Sequence[int], stride: int | Sequence[int] = 1, padding: Padding = "zero"
 ) -> Geometry:
     """Windows over `space`, padded with zeros or not at all; raises `ValueError` for other padding or a misfit."""
-    if padding in ("mirror", "periodic"):
+    if copies(padding):
         raise ValueError(f"padding must be valid, zero or explicit where backward is written out, got {padding!r}")
     strides = per_axis(stride, len(space), "stride")
     widths = pad_widths(space, window, strides, (1,) * len(space), padding)

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from dlcore.nn.backward.conv import Geometry, geometry
-from dlcore.nn.window import Padding, per_axis
+from dlcore.nn.window import Padding, check_seen, per_axis
 
 Window = int | Sequence[int]
 
@@ -61,4 +61,6 @@ def avg_pool_backward(
 
 def _over(shape: Sequence[int], window: Window, stride: Window | None, padding: Padding) -> Geometry:
     sizes = per_axis(window, len(shape) - 2, "window")
-    return geometry(shape[1:-1], sizes, sizes if stride is None else stride, padding)
+    where = geometry(shape[1:-1], sizes, sizes if stride is None else stride, padding)
+    check_seen(where.window, where.widths)
+    return where

@@ -8,6 +8,7 @@ import scipy.special
 
 from dlcore.losses.classification import label_weights, softmax_cross_entropy
 from dlcore.losses.penalty import activity_l1
+from dlcore.losses.regression import gaussian_nll
 from dlcore.losses.supervised import supervised
 from dlcore.nn.activation import Activation
 from dlcore.nn.combine import serial
@@ -82,6 +83,21 @@ def test_class_weights_and_ignored_labels_that_make_no_sense_are_refused():
     objective = supervised(AS_THEY_ARE, softmax_cross_entropy, ignore=255)
     with pytest.raises(ValueError, match="integer label"):
         objective({}, {}, {"image": GIVEN[0], "label": jax.nn.softmax(GIVEN[0])}, key=None, train=True)
+
+
+@pytest.mark.parametrize("bad", [jnp.nan, jnp.inf])
+def test_targets_and_outputs_behind_a_mask_leave_no_gradient(bad):
+    def gradient(y, scale):
+        model = serial(Dense(2), Activation(lambda h: h * scale))
+        params, state = model.init(jax.random.key(0), x)
+        objective = supervised(model, lambda o, t: gaussian_nll(o[:, 0], t, jnp.exp(o[:, 1])))
+        batch = {"image": x, "label": y, "where": where}
+        return jax.grad(lambda p: objective(p, state, batch, key=None, train=True)[0])(params)
+
+    x, y = jax.random.normal(jax.random.key(1), (4, 3)), jax.random.normal(jax.random.key(2), (4,))
+    where = jnp.array([True, False, True, True])
+    clean, spoilt = gradient(y, 1.0), gradient(jnp.where(where, y, bad), jnp.where(where, 1.0, 1e30)[:, None])
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), clean, spoilt)
 
 
 MODEL = serial(Dense(5), BatchNorm(), Activation("relu"), Dense(2))

@@ -145,6 +145,11 @@ def test_what_lies_behind_a_mask_is_not_counted():
     assert float(found.count.sum()) == 50
 
 
+def test_the_upper_edge_belongs_to_a_bin():
+    p = jnp.array([[0.5, 0.5], [0.75, 0.25], [0.76, 0.24], [1.0, 0.0]])
+    np.testing.assert_array_equal(metrics.calibration(p, jnp.zeros(4, jnp.int32), bins=4).count, [0, 1, 1, 2])
+
+
 def test_logits_are_no_probabilities():
     with pytest.raises(ValueError, match="softmax"):
         metrics.calibration(LOGITS, LABELS)

@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-BASE = {"types"}
+BASE = {"types", "tree"}
 ALLOWED = {
     "types": set(),
+    "tree": set(),
     "stats": BASE,
     "optim": BASE,
     "nn": BASE,

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
+from dlcore.tree import STACKED, stacked, unstacked
 from dlcore.types import Key, Model, Params, State
 
 Call = Callable[..., Any]
@@ -114,8 +115,10 @@ def compose(forward: Callable[..., Any], /, **parts: Model) -> Model:
 
     `call(name, *inputs)` runs a part. Calling a part twice shares its weights (one leaf, one
     gradient) and passes its state on; each call has a key of its own. Raises `ValueError` when
-    `forward` names a part that was not given.
+    `forward` names a part that was not given, and for a part called `stacked`: that name marks copies.
     """
+    if STACKED in parts:
+        raise ValueError(f"a part must not be called {STACKED!r}: the leaves below it are taken for stacked copies")
     graph = Graph(forward, parts)
     return Model(graph.init, graph)
 
@@ -188,7 +191,7 @@ def concat(*branches: Model, axis: int = -1, **named: Model) -> Model:
 
 
 def scan(block: Model, length: int, *, unroll: bool | None = None) -> Model:
-    """`length` copies of one block in series, params stacked on a leading axis and compiled once.
+    """`length` copies of one block in series, compiled once, params and state stacked on a leading axis in `stacked`.
 
     The block must keep the shape of its input. Equal, keys included, to `serial` of the copies.
     `unroll=None` unrolls on CPU, where XLA runs convolutions inside a loop many times slower,
@@ -209,10 +212,10 @@ def scan(block: Model, length: int, *, unroll: bool | None = None) -> Model:
         return x
 
     def take(tree: Any, name: str) -> Any:
-        return jax.tree.map(lambda leaf: leaf[int(name)], tree)
+        return jax.tree.map(lambda leaf: leaf[int(name)], unstacked(tree))
 
     def pack(branches: Mapping[str, Any]) -> Any:
-        return jax.tree.map(lambda *leaves: jnp.stack(leaves), *(branches[name] for name in names))
+        return stacked(jax.tree.map(lambda *leaves: jnp.stack(leaves), *(branches[name] for name in names)))
 
     graph = _Scan(forward, dict.fromkeys(names, block), take, pack, unroll=unroll)
     return Model(graph.init, graph)
@@ -234,8 +237,9 @@ class _Scan(Graph):
             layer_params, layer_state, layer_key = layer
             return block.apply(layer_params, layer_state, x, train=train, key=layer_key)
 
-        out, new = jax.lax.scan(body, inputs[0], (params, state, keys), length=len(self.parts))
-        return out, new if train else state
+        copies = unstacked(params), unstacked(state), keys
+        out, new = jax.lax.scan(body, inputs[0], copies, length=len(self.parts))
+        return out, stacked(new) if train else state
 
 
 def activations(

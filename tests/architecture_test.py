@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-BASE = {"types", "tree"}
+BASE = {"types", "tree", "setting"}
 ALLOWED = {
     "types": set(),
     "tree": set(),
+    "setting": set(),
     "stats": BASE,
     "optim": BASE,
     "nn": BASE,

@@ -7,16 +7,17 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float
 
+from dlcore.setting import Number, known
 from dlcore.tree import by_layer, path_of
 
 
-def clip_by_value(largest: float) -> optax.GradientTransformation:
+def clip_by_value(largest: Number) -> optax.GradientTransformation:
     """Each entry to [−c, c]: changes the direction. Raises `ValueError` unless c > 0."""
     _positive("clip_by_value", largest)
     return _stateless(lambda grads, params: jax.tree.map(lambda g: jnp.clip(g, -largest, largest), grads))
 
 
-def clip_by_global_norm(largest: float) -> optax.GradientTransformation:
+def clip_by_global_norm(largest: Number) -> optax.GradientTransformation:
     """g ← g · min(1, c/‖g‖), the norm over all leaves: keeps the direction (Pascanu et al. 2013, algorithm 1).
 
     Raises `ValueError` unless c > 0.
@@ -30,7 +31,7 @@ def clip_by_global_norm(largest: float) -> optax.GradientTransformation:
     return _stateless(clip)
 
 
-def clip_adaptively(largest: float, floor: float = 1e-3) -> optax.GradientTransformation:
+def clip_adaptively(largest: Number, floor: Number = 1e-3) -> optax.GradientTransformation:
     """Each unit's gradient to at most c times the norm of its own weights (Brock et al. 2021, eq. 3).
 
     A unit is what feeds one output: for a kernel [..., in, out] everything but the last axis; a vector is one unit, and
@@ -69,6 +70,6 @@ def _stateless(function: Any) -> optax.GradientTransformation:
     return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
 
 
-def _positive(name: str, largest: float) -> None:
-    if not largest > 0:
+def _positive(name: str, largest: Number) -> None:
+    if (value := known(largest)) is not None and not value > 0:
         raise ValueError(f"{name}: the threshold must be positive, got {largest}")

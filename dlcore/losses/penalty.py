@@ -22,8 +22,8 @@ def l2(params: Params, chosen: Callable[[str], bool] = is_weight) -> Float[Array
 
 
 def l1(params: Params, chosen: Callable[[str], bool] = is_weight) -> Float[Array, ""]:
-    """Σ |w| over the `chosen` paths; the negative log of a Laplace prior, up to a constant."""
-    return _over(lambda w: jnp.sum(jnp.abs(w)), params, chosen)
+    """Σ |w| over the `chosen` paths; the negative log of a Laplace prior, up to a constant. Gradient 0 at 0."""
+    return _over(lambda w: jnp.sum(_absolute(w)), params, chosen)
 
 
 def group_lasso(params: Params, chosen: Callable[[str], bool] = is_weight) -> Float[Array, ""]:
@@ -56,5 +56,10 @@ def soft_sharing(params: Params, other: Params) -> Float[Array, ""]:
 
 
 def activity_l1(h: Float[Array, "b ..."]) -> Float[Array, " b"]:
-    """Σ_j |h_j| per example (lecture 10.13): a penalty on a representation, whose units it turns off."""
-    return jnp.abs(h).reshape(len(h), -1).sum(-1)
+    """Σ_j |h_j| per example (lecture 10.13): a penalty on a representation, whose units it turns off; slope 0 at 0."""
+    return _absolute(h).sum(tuple(range(1, h.ndim)))
+
+
+def _absolute(x: Float[Array, "..."]) -> Float[Array, "..."]:
+    """|x| with gradient sign(x), which leaves zeros alone; JAX's own is 1 at 0."""
+    return x * jnp.sign(x)

@@ -9,10 +9,12 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-BASE = {"types", "operands"}
+BASE = {"types", "operands", "tree", "setting"}
 ALLOWED = {
     "operands": set(),
     "types": {"operands"},
+    "tree": set(),
+    "setting": set(),
     "stats": BASE,
     "optim": BASE,
     "nn": BASE,

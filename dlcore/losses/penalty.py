@@ -1,27 +1,20 @@
-"""Penalties on weights (lecture 10.7–10.12): L̃ = L + α Ω(θ), never on biases or normalisation parameters."""
+"""Penalties on weights (lecture 10.7–10.12): L̃ = L + α Ω(θ), never on biases or the scales of single units."""
 
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from dlcore.operands import magnitude, wide
+from dlcore.tree import by_layer, is_weight, named_leaves
 from dlcore.types import Params
-
-SPARED = ("bias", "scale")
-
-
-def is_weight(path: str) -> bool:
-    """Whether the leaf at this path is penalised by default: all but biases and normalisation scales."""
-    return path.rsplit("/", 1)[-1] not in SPARED
 
 
 def _over(term: Callable[[Array], Array], params: Params, chosen: Callable[[str], bool]) -> Float[Array, ""]:
-    leaves: list[tuple[Any, Array]] = jax.tree_util.tree_leaves_with_path(params)
-    named = [(jax.tree_util.keystr(path, simple=True, separator="/"), leaf) for path, leaf in leaves]
-    return sum((term(leaf) for path, leaf in named if chosen(path)), jnp.float32(0))
+    """The sum of `term` over layers: a stack of them has one term per copy."""
+    terms = (jnp.sum(by_layer(term, path)(leaf)) for path, leaf in named_leaves(params) if chosen(path))
+    return sum(terms, jnp.float32(0))
 
 
 def l2(params: Params, chosen: Callable[[str], bool] = is_weight) -> Float[Array, ""]:
@@ -35,9 +28,13 @@ def l1(params: Params, chosen: Callable[[str], bool] = is_weight) -> Float[Array
 
 
 def group_lasso(params: Params, chosen: Callable[[str], bool] = is_weight) -> Float[Array, ""]:
-    """Σ_g √|g| ‖w_g‖₂, a group being the weights into one output (Yuan & Lin 2006); gradient 0 at a group of zeros."""
+    """Σ_g √|g| ‖w_g‖₂, a group being the weights into one output (Yuan & Lin 2006); gradient 0 at a group of zeros.
+
+    Outputs are the last axis, and every copy in a branch `stacked` has groups of its own, see `dlcore.tree`.
+    """
 
     def term(w: Array) -> Array:
+        w = jnp.atleast_1d(w)
         squares = jnp.sum(jnp.square(w.reshape(-1, w.shape[-1])), axis=0)
         norms = jnp.where(squares > 0, jnp.sqrt(jnp.where(squares > 0, squares, 1.0)), 0.0)
         return jnp.sqrt(w.size / w.shape[-1]) * norms.sum()

@@ -11,6 +11,7 @@ from dlcore.nn.dropout import Dropout
 from dlcore.nn.init import he_normal, normal
 from dlcore.nn.pool import AdaptiveAvgPool, MaxPool
 from dlcore.nn.reshape import Flatten
+from dlcore.setting import Number, known
 from dlcore.types import Model
 
 POOLED = (1, 2, 5)
@@ -26,7 +27,7 @@ class AlexNetConfig:
     classes: int = 1000
     stem: str = "imagenet"
     """"imagenet": 11×11 at stride 4 and overlapping pooling down to 6×6; "small": 3×3 at stride 1 and 2×2 pooling."""
-    dropout: float = 0.5
+    dropout: Number = 0.5
     """Rate before each hidden layer."""
 
     def __post_init__(self) -> None:
@@ -53,11 +54,11 @@ def AlexNet(config: AlexNetConfig) -> Model:
     return serial(features=serial(**features), **grid, head=head)
 
 
-def DenseHead(hidden: tuple[int, ...], classes: int, dropout: float, *, dropout_first: bool) -> Model:
+def DenseHead(hidden: tuple[int, ...], classes: int, dropout: Number, *, dropout_first: bool) -> Model:
     """Flatten, hidden layers with ReLU and dropout before (`dropout_first`) or behind each, and logits."""
     parts: dict[str, Model] = {"flatten": Flatten()}
     for i, features in enumerate(hidden, start=1):
-        drop = {f"dropout_{i}": Dropout(dropout)} if dropout else {}
+        drop = {f"dropout_{i}": Dropout(dropout)} if known(dropout) != 0 else {}
         layer = {f"hidden_{i}": Dense(features, kernel_init=he_normal), f"relu_{i}": Activation("relu")}
         parts |= drop | layer if dropout_first else layer | drop
     return serial(**parts, logits=Dense(classes, kernel_init=normal(0.01)))

@@ -11,6 +11,7 @@ from dlcore.nn.init import he_normal
 from dlcore.nn.norm import BatchNorm
 from dlcore.nn.pool import AvgPool, GlobalAvgPool, MaxPool
 from dlcore.nn.reshape import Flatten
+from dlcore.setting import Number, known
 from dlcore.types import Model
 
 
@@ -19,7 +20,7 @@ def CNN(
     outputs: int,
     *,
     hidden: int = 0,
-    dropout: float = 0.0,
+    dropout: Number = 0.0,
     activation: str = "relu",
     pool: str = "max",
 ) -> Model:
@@ -37,4 +38,4 @@ def CNN(
         halve = [MaxPool(2) if pool == "max" else AvgPool(2)] if hidden or i + 1 < len(channels) else []
         stages[f"stage_{i + 1}"] = serial(conv, *halve, BatchNorm(), Activation(activation))
     head = [Flatten(), Dense(hidden, kernel_init=he_normal), Activation(activation)] if hidden else [GlobalAvgPool()]
-    return serial(**stages, head=serial(*head, *([Dropout(dropout)] if dropout else []), Dense(outputs)))
+    return serial(**stages, head=serial(*head, *([Dropout(dropout)] if known(dropout) != 0 else []), Dense(outputs)))

@@ -14,6 +14,7 @@ from dlcore.nn.norm import LayerNorm
 from dlcore.nn.pool import GlobalAvgPool
 from dlcore.nn.stage import Stage
 from dlcore.nn.stochastic_depth import StochasticDepth, linear_rates
+from dlcore.setting import Number, known
 from dlcore.types import Model
 
 START = normal(0.02)
@@ -30,9 +31,9 @@ class ConvNeXtConfig:
     """Patches of 4×4 pixels ("imagenet") or of 2×2 ("small")."""
     layer_scale: float = 1e-6
     """Start of the factors at the end of each block."""
-    stochastic_depth: float = 0.1
+    stochastic_depth: Number = 0.1
     """Rate at which the last block is dropped in training; it grows linearly from 0."""
-    dropout: float = 0.0
+    dropout: Number = 0.0
     """Rate before the last layer."""
     scan: bool = False
     """Compile the blocks of a stage once: for GPU and TPU. Needs stochastic_depth=0, as blocks must be alike."""
@@ -41,7 +42,7 @@ class ConvNeXtConfig:
         check_stem(self.stem)
         if len(self.blocks) != len(self.widths):
             raise ValueError(f"blocks {self.blocks} and widths {self.widths} must be as many as there are stages")
-        if self.scan and self.stochastic_depth:
+        if self.scan and known(self.stochastic_depth) != 0:
             raise ValueError("scan=True needs stochastic_depth=0: the rate differs from block to block")
 
 
@@ -59,11 +60,11 @@ def ConvNeXt(config: ConvNeXtConfig) -> Model:
             else serial(**{f"block_{j}": block for j, block in enumerate(blocks)})
         )
     parts |= {"pool": GlobalAvgPool(), "norm": LayerNorm(epsilon=1e-6)}
-    parts |= {"dropout": Dropout(config.dropout)} if config.dropout else {}
+    parts |= {"dropout": Dropout(config.dropout)} if known(config.dropout) != 0 else {}
     return serial(**parts, head=Dense(config.classes, kernel_init=START))
 
 
-def Block(width: int, scale: float, rate: float) -> Model:
+def Block(width: int, scale: float, rate: Number) -> Model:
     """x + γ ⊙ W₂ gelu(W₁ norm(depthwise 7×7 of x)), with four times as many channels inside, dropped at `rate`."""
     return residual(
         serial(
@@ -73,7 +74,7 @@ def Block(width: int, scale: float, rate: float) -> Model:
             gelu=Activation("gelu"),
             project=Dense(width, kernel_init=START),
             scale=LayerScale(scale),
-            **({"depth": StochasticDepth(rate)} if rate else {}),
+            **({"depth": StochasticDepth(rate)} if known(rate) != 0 else {}),
         )
     )
 

@@ -11,6 +11,7 @@ from dlcore.nn.dropout import Dropout
 from dlcore.nn.init import he_normal
 from dlcore.nn.norm import BatchNorm
 from dlcore.nn.pool import AvgPool, GlobalAvgPool
+from dlcore.setting import Number, known
 from dlcore.types import Model
 
 DEPTHS = {
@@ -37,7 +38,7 @@ class DenseNetConfig:
     classes: int = 1000
     stem: str = "imagenet"
     """"imagenet" or "small", see `dlcore.networks.stem`."""
-    dropout: float = 0.0
+    dropout: Number = 0.0
     """Rate behind each layer's 3×3 convolution."""
 
     def __post_init__(self) -> None:
@@ -68,7 +69,7 @@ def DenseNet(config: DenseNetConfig) -> Model:
 def Layer(config: DenseNetConfig) -> Model:
     """x ↦ [x, H(x)], where H is norm, ReLU, 1×1 convolution, norm, ReLU, 3×3 convolution."""
     parts = _activated("_1", config.bottleneck * config.growth, 1) | _activated("_2", config.growth, 3)
-    drop = {"dropout": Dropout(config.dropout)} if config.dropout else {}
+    drop = {"dropout": Dropout(config.dropout)} if known(config.dropout) != 0 else {}
     return concat(old=identity(), new=serial(**parts, **drop))
 
 

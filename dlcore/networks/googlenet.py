@@ -15,6 +15,7 @@ from dlcore.nn.init import normal
 from dlcore.nn.pool import AdaptiveAvgPool, GlobalAvgPool, MaxPool
 from dlcore.nn.pool_ceil import MaxPoolCeil
 from dlcore.nn.reshape import Flatten
+from dlcore.setting import Number, known
 from dlcore.types import Model
 
 Channels: TypeAlias = tuple[int, int, int, int, int, int]
@@ -52,7 +53,7 @@ class GoogLeNetConfig:
     classes: int = 1000
     stem: str = "imagenet"
     """"imagenet": 7×7 at stride 2 and two poolings before the modules; "small": 3×3 at stride 1 and one pooling."""
-    dropout: float = 0.2
+    dropout: Number = 0.2
 
     def __post_init__(self) -> None:
         check_stem(self.stem)
@@ -90,7 +91,7 @@ def GoogLeNet(config: GoogLeNetConfig) -> Model:
         logits = call("head", x)
         return (logits, *others) if config.auxiliary else logits
 
-    dropout = {"dropout": Dropout(config.dropout)} if config.dropout else {}
+    dropout = {"dropout": Dropout(config.dropout)} if known(config.dropout) != 0 else {}
     head = serial(pool=GlobalAvgPool(), **dropout, logits=Dense(config.classes, kernel_init=START))
     return compose(forward, stem=serial(**stem), **modules, **pools, **heads, head=head)
 

@@ -10,6 +10,7 @@ from dlcore.nn.dropout import Dropout
 from dlcore.nn.init import lecun_normal
 from dlcore.nn.pool import AvgPool, MaxPool
 from dlcore.nn.reshape import Flatten
+from dlcore.setting import Number, known
 from dlcore.types import Model
 
 
@@ -25,7 +26,7 @@ class LeNetConfig:
     activation: str = "tanh"
     pool: str = "avg"
     """"avg", as in the paper but without its trainable factor, or "max"."""
-    dropout: float = 0.0
+    dropout: Number = 0.0
     """Rate before each dense layer."""
 
     def __post_init__(self) -> None:
@@ -45,7 +46,7 @@ def LeNet(config: LeNetConfig) -> Model:
         parts[f"pool_{i}"] = AvgPool(2) if config.pool == "avg" else MaxPool(2)
     parts["flatten"] = Flatten()
     for i, features in enumerate((*config.hidden, config.classes), start=1):
-        if config.dropout:
+        if known(config.dropout) != 0:
             parts[f"dropout_{i}"] = Dropout(config.dropout)
         parts[f"dense_{i}"] = Dense(features, kernel_init=lecun_normal)
         if i <= len(config.hidden):

@@ -8,13 +8,14 @@ from dlcore.nn.dense import Dense
 from dlcore.nn.dropout import Dropout
 from dlcore.nn.init import he_normal
 from dlcore.nn.reshape import Flatten
+from dlcore.setting import Number, known
 from dlcore.types import Model
 
 
-def MLP(widths: Sequence[int], outputs: int, *, activation: str = "relu", dropout: float = 0.0) -> Model:
+def MLP(widths: Sequence[int], outputs: int, *, activation: str = "relu", dropout: Number = 0.0) -> Model:
     """y = W_L φ(… φ(W_1 x + b_1) …) + b_L over the flattened input, with dropout behind every φ."""
     layers: list[Model] = [Flatten()]
     for width in widths:
         layers += [Dense(width, kernel_init=he_normal), Activation(activation)]
-        layers += [Dropout(dropout)] if dropout else []
+        layers += [Dropout(dropout)] if known(dropout) != 0 else []
     return serial(*layers, Dense(outputs))

@@ -13,6 +13,7 @@ from dlcore.nn.dropout import Dropout
 from dlcore.nn.init import normal
 from dlcore.nn.pool import GlobalAvgPool
 from dlcore.nn.stage import Stage
+from dlcore.setting import Number, known
 from dlcore.types import Model
 
 Row: TypeAlias = tuple[int, int, int, int]
@@ -43,7 +44,7 @@ class MobileNetConfig:
     classes: int = 1000
     stem: str = "imagenet"
     """"imagenet" halves the image five times; "small" leaves out the first two."""
-    dropout: float = 0.2
+    dropout: Number = 0.2
     """Rate before the last layer."""
     scan: bool = False
     """Compile the equal blocks of a stage once: for GPU and TPU."""
@@ -64,7 +65,7 @@ def MobileNet(config: MobileNetConfig) -> Model:
         parts[f"stage_{i}"] = Stage(block, InvertedResidual(outputs, outputs, expansion), count, scan=config.scan)
         channels = outputs
     parts["last"] = ConvNorm(rounded(config.last * max(config.width, 1.0)), 1, activation=jax.nn.relu6)
-    parts |= {"pool": GlobalAvgPool(), **({"dropout": Dropout(config.dropout)} if config.dropout else {})}
+    parts |= {"pool": GlobalAvgPool(), **({"dropout": Dropout(config.dropout)} if known(config.dropout) != 0 else {})}
     return serial(**parts, head=Dense(config.classes, kernel_init=normal(0.01)))
 
 

@@ -20,6 +20,7 @@ from dlcore.nn.norm import BatchNorm
 from dlcore.nn.pool import GlobalAvgPool
 from dlcore.nn.stage import Stage
 from dlcore.nn.start import starting_at
+from dlcore.setting import Number, known
 from dlcore.types import Model
 
 IMAGENET = {
@@ -54,7 +55,7 @@ class ResNetConfig:
     """Norm and ReLU before each convolution rather than behind it (He et al. 2016b)."""
     zero_last: bool = False
     """Start the scale of each block's last norm at 0, so that blocks start as the identity; not with preactivation."""
-    dropout: float = 0.0
+    dropout: Number = 0.0
     """Rate before the last layer."""
     scan: bool = False
     """Compile the equal blocks of a stage once: for GPU and TPU, where deep networks compile for long."""
@@ -101,7 +102,7 @@ def ResNet(config: ResNetConfig) -> Model:
         inputs = width * out
     if config.preactivation:
         parts |= {"norm": BatchNorm(), "relu": Activation("relu")}
-    parts |= {"pool": GlobalAvgPool(), **({"dropout": Dropout(config.dropout)} if config.dropout else {})}
+    parts |= {"pool": GlobalAvgPool(), **({"dropout": Dropout(config.dropout)} if known(config.dropout) != 0 else {})}
     return serial(**parts, head=Dense(config.classes))
 
 

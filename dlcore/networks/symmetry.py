@@ -68,10 +68,10 @@ def fold_linear(params: Params) -> dict[str, Float[Array, "..."]]:
     names = sorted((name for name in params if name.startswith("dense_")), key=lambda name: int(name[6:]))
     if not names:
         raise ValueError(f"params have no branch dense_0, dense_1, …; they have {sorted(params)}")
-    kernel = params[names[0]]["kernel"]
+    kernel = _dense(params, names[0])["kernel"]
     bias = params[names[0]].get("bias", jnp.zeros(kernel.shape[1], kernel.dtype))
     for name in names[1:]:
-        after = params[name]
+        after = _dense(params, name)
         kernel, bias = kernel @ after["kernel"], bias @ after["kernel"] + after.get("bias", 0)
     return {"kernel": kernel, "bias": bias}
 
@@ -80,4 +80,13 @@ def _two_layers(params: Params, layer: int) -> tuple[Params, Params]:
     names = f"dense_{layer}", f"dense_{layer + 1}"
     if any(name not in params for name in names):
         raise ValueError(f"layer {layer} is no hidden layer: {' and '.join(names)} must be in {sorted(params)}")
-    return params[names[0]], params[names[1]]
+    return _dense(params, names[0]), _dense(params, names[1])
+
+
+def _dense(params: Params, name: str) -> Params:
+    """The branch of a dense layer. Raises `ValueError` for one whose kernel is no matrix, such as a stack of them."""
+    if (shape := params[name]["kernel"].shape)[2:] or len(shape) < 2:
+        raise ValueError(
+            f"{name}/kernel must be a matrix [inputs, outputs], got shape {shape}; pass one network's params"
+        )
+    return params[name]

@@ -17,6 +17,7 @@ from dlcore.nn.init import zeros
 from dlcore.nn.norm import GroupNorm
 from dlcore.nn.pool import avg_pool
 from dlcore.nn.reshape import depth_to_space, space_to_depth
+from dlcore.setting import Number
 from dlcore.types import Model
 
 
@@ -42,7 +43,7 @@ def Norm(features: int) -> Model:
     return GroupNorm(math.gcd(features, 8))
 
 
-def TimeBlock(inputs: int, features: int, *, dropout: float = 0.0) -> Model:
+def TimeBlock(inputs: int, features: int, *, dropout: Number = 0.0) -> Model:
     """Residual block with inputs (x, e): the embedding e scales and shifts the second norm (Dhariwal & Nichol 2021, A).
 
     h = conv(silu(norm x)); y = conv(silu((1 + s(e)) norm h + m(e))), the last kernel starting at 0; the output is
@@ -92,7 +93,7 @@ def UNet(
     patch: int = 1,
     heads: int = 0,
     classes: int = 0,
-    dropout: float = 0.0,
+    dropout: Number = 0.0,
 ) -> Model:
     """Model with inputs (x [b, h, w, channels], t [b]) and, with classes, (…, label [b]); output like x, at first 0.
 

@@ -10,6 +10,7 @@ from dlcore.nn.conv import Conv
 from dlcore.nn.init import he_normal_fan_out
 from dlcore.nn.norm import BatchNorm
 from dlcore.nn.pool import AdaptiveAvgPool, MaxPool
+from dlcore.setting import Number
 from dlcore.types import Model
 
 DEPTHS = {11: (1, 1, 2, 2, 2), 13: (2, 2, 2, 2, 2), 16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}
@@ -33,7 +34,7 @@ class VGGConfig:
     positions, and no hidden layer."""
     hidden: tuple[int, ...] = (4096, 4096)
     """Hidden layers of the ImageNet head."""
-    dropout: float = 0.5
+    dropout: Number = 0.5
 
     def __post_init__(self) -> None:
         check_stem(self.stem)

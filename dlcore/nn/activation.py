@@ -1,4 +1,7 @@
-"""Activations (lecture 8.5): element-wise functions, stable in value and gradient at any magnitude."""
+"""Activations (lecture 8.5): element-wise functions, stable in value and gradient at any magnitude.
+
+At a kink the slope is one of the two beside it: 0 for relu at 0, 1 for leaky_relu and elu at 0 and hard_tanh at ±1.
+"""
 
 import difflib
 from collections.abc import Callable
@@ -8,6 +11,11 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from dlcore.types import Input, Key, Model, Params, State
+
+
+def linear(x: Float[Array, "..."]) -> Float[Array, "..."]:
+    """x itself, for layers and outputs without an activation."""
+    return x
 
 
 def sigmoid(x: Float[Array, "..."]) -> Float[Array, "..."]:
@@ -71,8 +79,11 @@ def log_softmax(x: Float[Array, "*b c"]) -> Float[Array, "*b c"]:
 
 
 def by_name(name: str) -> Callable[[Array], Array]:
-    """The hidden activation of that name; raises `ValueError`, naming the nearest, for an unknown one."""
-    known = (sigmoid, tanh, relu, hard_tanh, softplus, leaky_relu, elu, gelu, silu)
+    """The activation of that name; `softmax` and `log_softmax` act over the last axis, the others on every element.
+
+    Raises `ValueError`, naming the nearest, for an unknown one.
+    """
+    known = (linear, sigmoid, tanh, relu, hard_tanh, softplus, leaky_relu, elu, gelu, silu, softmax, log_softmax)
     functions = {function.__name__: function for function in known}
     if name not in functions:
         near = difflib.get_close_matches(name, functions, n=1, cutoff=0.0)[0]
@@ -80,9 +91,14 @@ def by_name(name: str) -> Callable[[Array], Array]:
     return functions[name]
 
 
-def Activation(function: str | Callable[[Array], Array]) -> Model:
-    """The model without params that applies `function`, given itself or by name."""
+def Activation(function: str | Callable[[Array], Array] | None) -> Model:
+    """The model without params that applies `function`, given itself or by name.
+
+    Raises `ValueError` for an unknown name and for what cannot be called, such as None: no activation is "linear".
+    """
     activate = by_name(function) if isinstance(function, str) else function
+    if not callable(activate):
+        raise ValueError(f'Activation: pass a function or a name, got {activate!r}; no activation is "linear"')
 
     def init(key: Key, x: Input) -> tuple[Params, State]:
         return {}, {}

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from dlcore.nn.dtypes import promoted
+from dlcore.tree import STACKED, stacked, unstacked
 from dlcore.types import Key, Model, Params, State
 
 Call = Callable[..., Any]
@@ -115,8 +116,10 @@ def compose(forward: Callable[..., Any], /, **parts: Model) -> Model:
 
     `call(name, *inputs)` runs a part. Calling a part twice shares its weights (one leaf, one
     gradient) and passes its state on; each call has a key of its own. Raises `ValueError` when
-    `forward` names a part that was not given.
+    `forward` names a part that was not given, and for a part called `stacked`: that name marks copies.
     """
+    if STACKED in parts:
+        raise ValueError(f"a part must not be called {STACKED!r}: the leaves below it are taken for stacked copies")
     graph = Graph(forward, parts)
     return Model(graph.init, graph)
 
@@ -189,7 +192,7 @@ def concat(*branches: Model, axis: int = -1, **named: Model) -> Model:
 
 
 def scan(block: Model, length: int, *, unroll: bool | None = None) -> Model:
-    """`length` copies of one block in series, params stacked on a leading axis and compiled once.
+    """`length` copies of one block in series, compiled once, params and state stacked on a leading axis in `stacked`.
 
     The block must keep the shape of its input. Equal, keys included, to `serial` of the copies.
     `unroll=None` unrolls on CPU, where XLA runs convolutions inside a loop many times slower,
@@ -210,10 +213,10 @@ def scan(block: Model, length: int, *, unroll: bool | None = None) -> Model:
         return x
 
     def take(tree: Any, name: str) -> Any:
-        return jax.tree.map(lambda leaf: leaf[int(name)], tree)
+        return jax.tree.map(lambda leaf: leaf[int(name)], unstacked(tree))
 
     def pack(branches: Mapping[str, Any]) -> Any:
-        return jax.tree.map(lambda *leaves: jnp.stack(leaves), *(branches[name] for name in names))
+        return stacked(jax.tree.map(lambda *leaves: jnp.stack(leaves), *(branches[name] for name in names)))
 
     graph = _Scan(forward, dict.fromkeys(names, block), take, pack, unroll=unroll)
     return Model(graph.init, graph)
@@ -238,8 +241,9 @@ class _Scan(Graph):
         # A loop carries one dtype: the one to which the first block's params promote the input.
         floats = [leaf for leaf in jax.tree.leaves(params) if jnp.issubdtype(leaf.dtype, jnp.floating)]
         x = promoted("scan", inputs[0], *floats)[0] if floats else inputs[0]
-        out, new = jax.lax.scan(body, x, (params, state, keys), length=len(self.parts))
-        return out, new if train else state
+        copies = unstacked(params), unstacked(state), keys
+        out, new = jax.lax.scan(body, x, copies, length=len(self.parts))
+        return out, stacked(new) if train else state
 
 
 def activations(

@@ -3,24 +3,29 @@
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from dlcore.setting import Number, known
 from dlcore.types import Input, Key, Model, Params, State
 
 
-def add_noise(x: Float[Array, "..."], std: float, *, key: Key) -> Float[Array, "..."]:
-    """x + ε with ε ~ N(0, σ²) drawn for every element; 0 is the identity. Raises `ValueError` for a negative σ.
+def add_noise(x: Float[Array, "..."], std: Number, *, key: Key) -> Float[Array, "..."]:
+    """x + ε with ε ~ N(0, σ²) drawn for every element; 0 is the identity.
+
+    σ may be traced, and has a gradient. Raises `ValueError` unless σ ≥ 0, where it is known.
 
     On the inputs of a linear model with squared error this is Tikhonov's penalty: E[(w·(x + ε) − y)²] is
     (w·x − y)² + σ²‖w‖².
     """
     _check(std)
-    return x + std * jax.random.normal(key, x.shape, x.dtype) if std else x
+    return x if known(std) == 0 else x + jnp.asarray(std, x.dtype) * jax.random.normal(key, x.shape, x.dtype)
 
 
-def Noise(std: float) -> Model:
+def Noise(std: Number) -> Model:
     """`add_noise` in training, the identity otherwise: between layers it is noise on hidden units."""
     _check(std)
+    off = known(std) == 0
 
     def init(key: Key, x: Input) -> tuple[Params, State]:
         return {}, {}
@@ -28,7 +33,7 @@ def Noise(std: float) -> Model:
     def apply(
         params: Params, state: State, x: Array, *, train: bool = False, key: Key | None = None
     ) -> tuple[Array, State]:
-        if not train or std == 0:
+        if not train or off:
             return x, state
         if key is None:
             raise ValueError("Noise: train=True needs a key; pass key=jax.random.key(...) to apply")
@@ -37,15 +42,16 @@ def Noise(std: float) -> Model:
     return Model(init, apply)
 
 
-def weight_noise(model: Model, std: float) -> Model:
+def weight_noise(model: Model, std: Number) -> Model:
     """A model whose params are perturbed by N(0, σ²) at every application in training; gradients reach the params.
 
     The noise pushes towards minima with small gradients: to second order it adds ½σ² of the trace of the Hessian.
     """
     _check(std)
+    off = known(std) == 0
 
     def apply(params: Params, state: State, *inputs: Any, train: bool = False, key: Key | None = None) -> Any:
-        if train and std:
+        if train and not off:
             if key is None:
                 raise ValueError("weight_noise: train=True needs a key; pass key=jax.random.key(...) to apply")
             leaves, structure = jax.tree.flatten(params)
@@ -57,6 +63,6 @@ def weight_noise(model: Model, std: float) -> Model:
     return Model(model.init, apply)
 
 
-def _check(std: float) -> None:
-    if std < 0:
+def _check(std: Number) -> None:
+    if (value := known(std)) is not None and not value >= 0:
         raise ValueError(f"noise: std must not be negative, got {std}")

@@ -8,40 +8,82 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from dlcore.nn.combine import Graph
+from dlcore.tree import by_layer, named_leaves, stack_axes
 from dlcore.types import Key, Model, Params, State
 
 NORMALIZED = ("kernel", "embedding")
 """Names of the leaves that are matrices [..., inputs, outputs]."""
 EPSILON = 1e-12
+"""A matrix whose norm is not above this is not divided: its gain is below 1 anyway, and its gradient stays finite."""
 STARTING_ITERATIONS = 10
+TOLERANCE = 1e-6
+"""Iteration until convergence ends when the norm grows by a smaller share, or after `MOST_ITERATIONS`."""
+MOST_ITERATIONS = 100
 
 
 def spectral_norm(
-    kernel: Float[Array, "*window n m"], vector: Float[Array, " m"], iterations: int = 1
+    kernel: Float[Array, "*window n m"], vector: Float[Array, " m"], iterations: int | None = 1
 ) -> tuple[Float[Array, ""], Float[Array, " m"]]:
-    """σ(W) ≈ uᵀ W v of the kernel as a matrix W [window · n, m], and the new v, by power iteration from `vector` = v.
+    """σ(W) ≈ uᵀ W v of the kernel as a matrix W [window · n, m], and the new v, by power iteration from `vector`.
 
-    One iteration is u ← W v/‖W v‖, v ← Wᵀ u/‖Wᵀ u‖. No gradient passes through u and v, so that ∂σ/∂W = u vᵀ (Miyato et
-    al. 2018, algorithm 1). The estimate never exceeds the largest singular value.
+    One iteration is u ← W v/‖W v‖, v ← Wᵀ u/‖Wᵀ u‖; `None` iterates until σ stands still. No gradient passes through u
+    and v, so that ∂σ/∂W = u vᵀ (Miyato et al. 2018, algorithm 1). The estimate never exceeds the largest singular
+    value, whatever the length of `vector`. For W = 0 it is 0, with gradient 0, and v stays as it was.
     """
     matrix = kernel.reshape(-1, kernel.shape[-1])
-    fixed, v = jax.lax.stop_gradient(matrix), jax.lax.stop_gradient(vector)
-    for _ in range(iterations):
-        u = _unit(fixed @ v)
-        v = _unit(u @ fixed)
-    return _unit(fixed @ v) @ matrix @ v, v
+    fixed, v = jax.lax.stop_gradient((matrix, vector))
+    v = _unit(v.astype(jnp.promote_types(matrix.dtype, v.dtype)))
+    if iterations is None:
+        v = _converged(fixed, v)
+    for _ in range(iterations or 0):
+        v = _iterated(fixed, v)
+    return _dot(_unit(_dot(fixed, v)), _dot(matrix, v)), v
+
+
+def _iterated(matrix: Float[Array, "n m"], v: Float[Array, " m"]) -> Float[Array, " m"]:
+    new = _unit(_dot(_unit(_dot(matrix, v)), matrix))
+    return jnp.where((new == 0).all(), v, new)
+
+
+@jax.jit
+def _converged(matrix: Float[Array, "n m"], v: Float[Array, " m"]) -> Float[Array, " m"]:
+    def size(v: Array) -> Array:
+        u = _dot(matrix, v)
+        return _dot(_unit(u), u)
+
+    def grows(carry: tuple[Array, Array, Array, Array]) -> Array:
+        _, now, before, count = carry
+        return (now > before * (1 + TOLERANCE)) & (count < MOST_ITERATIONS)
+
+    def step(carry: tuple[Array, Array, Array, Array]) -> tuple[Array, Array, Array, Array]:
+        v, before, _, count = carry
+        v = _iterated(matrix, v)
+        return v, size(v), before, count + 1
+
+    return jax.lax.while_loop(grows, step, (v, size(v), -jnp.ones_like(size(v)), jnp.int32(0)))[0]
+
+
+def _dot(a: Array, b: Array) -> Array:
+    """The product in full float32 on every device."""
+    return jnp.matmul(a, b, precision="highest")
 
 
 def _unit(x: Float[Array, " n"]) -> Float[Array, " n"]:
-    return x / jnp.maximum(jnp.linalg.norm(x), EPSILON)
+    """x/‖x‖, also where squares would vanish; zeros stay."""
+    largest = jnp.abs(x).max()
+    x = x / jnp.where(largest > 0, largest, 1)
+    return x / jnp.where(largest > 0, jnp.linalg.norm(x), 1)
 
 
 def SpectralNorm(model: Model, *, iterations: int = 1) -> Model:
     """`model` with every kernel and embedding divided by its spectral norm: each such layer is then 1-Lipschitz.
 
-    That holds for W as a matrix; a convolution's own norm may be larger by up to √window. The vectors v are `state`,
-    by the path of their leaf; only training moves them, by `iterations` steps each. Paths of params and activations
-    are those of `model`. Raises `ValueError` for fewer than one iteration, and at `init` for a model without weights.
+    That holds for W as a matrix; a convolution's own norm may be larger by up to √window. Copies in a branch `stacked`
+    are matrices of their own. The vectors v are `state`, by the path of their leaf; only training moves them, by
+    `iterations` steps each. Without training the norm is iterated from there until it stands still, so that it is that
+    of the params given, moving averages included, whose vectors are averages too. Kernels of norm 0 are not divided.
+    Paths of params and activations are those of `model`. Raises `ValueError` for fewer than one iteration, and at
+    `init` for a model without weights.
     """
     if iterations < 1:
         raise ValueError(f"SpectralNorm: iterations must be at least 1, got {iterations}")
@@ -57,35 +99,39 @@ class _Spectral(Graph):
     iterations: int = 1
 
     def run(self, params: Params, state: State, *inputs: Any, train: bool = False, **options: Any) -> tuple[Any, State]:
-        scaled, vectors = _normalized(params, state["vector"], self.iterations if train else 0)
+        scaled, vectors = _normalized(params, state["vector"], self.iterations if train else None)
         out, inner = super().run(scaled, state.get("model", {}), *inputs, train=train, **options)
         return out, _state(vectors, inner) if train else state
 
     def init(self, key: Key, *inputs: Any) -> tuple[Params, State]:
         params, inner = super().init(key, *inputs)
-        leaves = {path: leaf for path, leaf in _named(params) if path.rsplit("/", 1)[-1] in NORMALIZED}
+        leaves = {path: leaf for path, leaf in named_leaves(params) if path.rsplit("/", 1)[-1] in NORMALIZED}
         if not leaves:
             raise ValueError(f"SpectralNorm: the model has no leaf called {' or '.join(NORMALIZED)} to normalise")
-        starts = {path: _unit(jax.random.normal(key, leaf.shape[-1:])) for path, leaf in leaves.items()}
+        starts = {path: _start(key, path, leaf) for path, leaf in leaves.items()}
         return params, _state(_normalized(params, starts, STARTING_ITERATIONS)[1], inner)
+
+
+def _start(key: Key, path: str, leaf: Array) -> Float[Array, "*copies m"]:
+    shape = (*leaf.shape[: stack_axes(path)], leaf.shape[-1])
+    return by_layer(_unit, path)(jax.random.normal(key, shape, jnp.promote_types(leaf.dtype, jnp.float32)))
 
 
 def _state(vectors: State, inner: State) -> State:
     return {"vector": vectors} | ({"model": inner} if jax.tree.leaves(inner) else {})
 
 
-def _named(params: Params) -> list[tuple[str, Array]]:
-    leaves = jax.tree_util.tree_leaves_with_path(params)
-    return [(jax.tree_util.keystr(path, simple=True, separator="/"), leaf) for path, leaf in leaves]
-
-
-def _normalized(params: Params, vectors: State, iterations: int) -> tuple[Params, State]:
+def _normalized(params: Params, vectors: State, iterations: int | None) -> tuple[Params, State]:
     """The params with each leaf that has a vector divided by its norm, and the new vectors."""
+
+    def divided(kernel: Array, vector: Array) -> tuple[Array, Array]:
+        sigma, new = spectral_norm(kernel, vector, iterations)
+        return (kernel / jnp.where(sigma > EPSILON, sigma, 1)).astype(kernel.dtype), new.astype(vector.dtype)
+
     new: dict[str, Array] = dict(vectors)
     leaves = []
-    for path, leaf in _named(params):
+    for path, leaf in named_leaves(params):
         if path in vectors:
-            sigma, new[path] = spectral_norm(leaf, vectors[path], iterations)
-            leaf = leaf / jnp.maximum(sigma, EPSILON)
+            leaf, new[path] = by_layer(divided, path)(leaf, vectors[path])
         leaves.append(leaf)
     return jax.tree.unflatten(jax.tree.structure(params), leaves), new

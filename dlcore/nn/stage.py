@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from dlcore.nn.combine import scan as scanned
 from dlcore.nn.combine import serial
+from dlcore.tree import STACKED, stacked, unstacked
 from dlcore.types import Model
 
 REST = "rest"
@@ -17,7 +18,7 @@ REST = "rest"
 def Stage(first: Model, block: Model, count: int, *, scan: bool = False) -> Model:
     """`first`, then count − 1 copies of `block`, which keeps its input's shape.
 
-    Params are those of `block_0`, `block_1`, ...; with `scan`, of `block_0` and of all others stacked in `rest`, which
+    Params are those of `block_0`, `block_1`, ...; with `scan`, of `block_0` and of all others in `rest/stacked`, which
     are compiled once. Raises `ValueError` for fewer than one block.
     """
     if count < 1:
@@ -34,11 +35,11 @@ def unstack(tree: Mapping[str, Any]) -> dict[str, Any]:
     """
     out: dict[str, Any] = {}
     for name, branch in tree.items():
-        if name != REST:
+        if not _is_rest(name, branch):
             out[name] = unstack(branch) if isinstance(branch, Mapping) else branch
             continue
         for i in range(jax.tree.leaves(branch)[0].shape[0]):
-            out[f"block_{i + 1}"] = jax.tree.map(lambda leaf, i=i: _row(leaf, i), dict(branch))
+            out[f"block_{i + 1}"] = jax.tree.map(lambda leaf, i=i: _row(leaf, i), dict(unstacked(branch)))
     return out
 
 
@@ -46,13 +47,17 @@ def restack(tree: Mapping[str, Any], like: Mapping[str, Any]) -> dict[str, Any]:
     """The inverse of `unstack`: `tree` stacked where `like` is, whose values are not used."""
     out: dict[str, Any] = {}
     for name, branch in like.items():
-        if name == REST:
+        if _is_rest(name, branch):
             count = jax.tree.leaves(branch)[0].shape[0]
             blocks = [tree[f"block_{i + 1}"] for i in range(count)]
-            out[name] = jax.tree.map(lambda *leaves: jnp.stack(leaves), *blocks)
+            out[name] = stacked(jax.tree.map(lambda *leaves: jnp.stack(leaves), *blocks))
         else:
             out[name] = restack(tree[name], branch) if isinstance(branch, Mapping) else tree[name]
     return out
+
+
+def _is_rest(name: str, branch: Any) -> bool:
+    return name == REST and isinstance(branch, Mapping) and STACKED in branch
 
 
 def _row(leaf: Any, i: int) -> Any:

@@ -9,9 +9,7 @@ import jax
 import optax
 
 from dlcore.optim.schedules import Schedule, constant, cosine, inverse_square_root, linear, step_decay, warmup
-
-NOT_DECAYED = ("bias", "scale")
-"""Leaf names that weight decay spares: biases, and the scales of normalisations."""
+from dlcore.tree import is_weight, path_of
 
 
 @dataclass(frozen=True)
@@ -96,13 +94,8 @@ def build(config: OptimizerConfig, total_steps: int) -> optax.GradientTransforma
 
 
 def decay_mask(params: Any) -> Any:
-    """True for weights, False for biases and normalisation parameters, by the name of the leaf."""
-    return jax.tree_util.tree_map_with_path(lambda path, _: path_of(path).rsplit("/", 1)[-1] not in NOT_DECAYED, params)
-
-
-def path_of(path: Any) -> str:
-    """A key path joined by "/"."""
-    return jax.tree_util.keystr(path, simple=True, separator="/")
+    """True for weights, False for biases and the scales of single units: `dlcore.tree.is_weight` of every path."""
+    return jax.tree_util.tree_map_with_path(lambda path, _: is_weight(path_of(path)), params)
 
 
 def _frozen(tx: optax.GradientTransformation, patterns: tuple[str, ...]) -> optax.GradientTransformation:

@@ -7,14 +7,17 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float
 
+from dlcore.setting import Number, known
+from dlcore.tree import by_layer, path_of
 
-def clip_by_value(largest: float) -> optax.GradientTransformation:
+
+def clip_by_value(largest: Number) -> optax.GradientTransformation:
     """Each entry to [−c, c]: changes the direction. Raises `ValueError` unless c > 0."""
     _positive("clip_by_value", largest)
     return _stateless(lambda grads, params: jax.tree.map(lambda g: jnp.clip(g, -largest, largest), grads))
 
 
-def clip_by_global_norm(largest: float) -> optax.GradientTransformation:
+def clip_by_global_norm(largest: Number) -> optax.GradientTransformation:
     """g ← g · min(1, c/‖g‖), the norm over all leaves: keeps the direction (Pascanu et al. 2013, algorithm 1).
 
     Raises `ValueError` unless c > 0.
@@ -28,12 +31,12 @@ def clip_by_global_norm(largest: float) -> optax.GradientTransformation:
     return _stateless(clip)
 
 
-def clip_adaptively(largest: float, floor: float = 1e-3) -> optax.GradientTransformation:
+def clip_adaptively(largest: Number, floor: Number = 1e-3) -> optax.GradientTransformation:
     """Each unit's gradient to at most c times the norm of its own weights (Brock et al. 2021, eq. 3).
 
-    A unit is what feeds one output: for a kernel [..., in, out] everything but the last axis; a vector is one unit.
-    Weights of norm below `floor` count as that long, so that zeros can move. Raises `ValueError` unless c > 0, or at an
-    update without params.
+    A unit is what feeds one output: for a kernel [..., in, out] everything but the last axis; a vector is one unit, and
+    every copy in a branch `stacked` has its own, see `dlcore.tree`. Weights of norm below `floor` count as that long,
+    so that zeros can move. Raises `ValueError` unless c > 0, or at an update without params.
     """
     _positive("clip_adaptively", largest)
 
@@ -41,10 +44,10 @@ def clip_adaptively(largest: float, floor: float = 1e-3) -> optax.GradientTransf
         if params is None:
             raise ValueError("clip_adaptively compares with the params; call update(grads, state, params)")
 
-        def leaf(g: Array, w: Array) -> Array:
+        def layer(g: Array, w: Array) -> Array:
             return g * shrink(unit_norm(g), largest * jnp.maximum(unit_norm(w), floor))
 
-        return jax.tree.map(leaf, grads, params)
+        return jax.tree_util.tree_map_with_path(lambda path, g, w: by_layer(layer, path_of(path))(g, w), grads, params)
 
     return _stateless(clip)
 
@@ -67,6 +70,6 @@ def _stateless(function: Any) -> optax.GradientTransformation:
     return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
 
 
-def _positive(name: str, largest: float) -> None:
-    if not largest > 0:
+def _positive(name: str, largest: Number) -> None:
+    if (value := known(largest)) is not None and not value > 0:
         raise ValueError(f"{name}: the threshold must be positive, got {largest}")

@@ -12,10 +12,11 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float
 
+from dlcore.tree import by_layer, path_of
 from dlcore.types import Params
 
 Prox = Callable[[Array, Any], Array]
-"""`(v, strength) -> argmin_w ½‖w − v‖² + strength · Ω(w)` of one leaf."""
+"""`(v, strength) -> argmin_w ½‖w − v‖² + strength · Ω(w)` of one leaf, or one copy of what is `stacked`."""
 
 
 def soft_threshold(v: Float[Array, "*s"], strength: Any) -> Float[Array, "*s"]:
@@ -56,9 +57,10 @@ def proximal(
         updates, inner = tx.update(updates, inner, params)
         strength = alpha * (rate(step) if callable(rate) else rate)
 
-        def move(chosen: bool, w: Array, u: Array) -> Array:
-            return prox(w + u, jnp.asarray(strength, w.dtype)) - w if chosen else u
+        def move(path: Any, chosen: bool, w: Array, u: Array) -> Array:
+            layer = by_layer(lambda v: prox(v, jnp.asarray(strength, v.dtype)), path_of(path))
+            return layer(w + u) - w if chosen else u
 
-        return jax.tree.map(move, mask(params), params, updates), (inner, step + 1)
+        return jax.tree_util.tree_map_with_path(move, mask(params), params, updates), (inner, step + 1)
 
     return optax.GradientTransformation(init, update)

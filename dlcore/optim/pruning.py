@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from dlcore.tree import named_leaves, stack_axes
 from dlcore.types import Params
 
 Chosen = Callable[[str], bool]
@@ -15,33 +16,33 @@ Chosen = Callable[[str], bool]
 
 
 def magnitude_masks(params: Params, sparsity: float, chosen: Chosen, *, globally: bool = True) -> Params:
-    """Masks, bool like params, that drop the smallest |w|: the given share of all chosen weights, or of every leaf.
+    """Masks, bool like params, that drop the smallest |w|: the given share of all chosen weights, or of every layer.
 
-    Among equals the first are kept. Leaves that are not chosen are kept whole. Raises `ValueError` unless
-    0 ≤ sparsity ≤ 1, or when no leaf is chosen.
+    A layer is a leaf, or one copy of what is `stacked`, see `dlcore.tree`. Among equals the first are kept. Leaves that
+    are not chosen are kept whole. Raises `ValueError` unless 0 ≤ sparsity ≤ 1, or when no leaf is chosen.
     """
     if not 0 <= sparsity <= 1:
         raise ValueError(f"magnitude_masks: sparsity must lie in [0, 1], got {sparsity}")
-    leaves, structure = jax.tree_util.tree_flatten_with_path(params)
-    paths = [jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in leaves]
-    sizes = {
-        path: np.abs(np.asarray(leaf)).ravel() for path, (_, leaf) in zip(paths, leaves, strict=True) if chosen(path)
-    }
+    leaves = dict(named_leaves(params))
+    sizes = {path: np.abs(np.asarray(leaf)) for path, leaf in leaves.items() if chosen(path)}
     if not sizes:
         raise ValueError("magnitude_masks: no leaf is chosen")
-    groups = [list(sizes)] if globally else [[path] for path in sizes]
-    kept = {}
-    for group in groups:
-        values = np.concatenate([sizes[path] for path in group])
-        keep = np.zeros(values.size, bool)
-        keep[np.argsort(-values, kind="stable")[: values.size - round(sparsity * values.size)]] = True
-        ends = np.cumsum([sizes[path].size for path in group])
-        kept |= dict(zip(group, np.split(keep, ends[:-1]), strict=True))
-    masks = [
-        jnp.asarray(kept[path].reshape(leaf.shape)) if path in kept else jnp.ones(leaf.shape, bool)
-        for path, (_, leaf) in zip(paths, leaves, strict=True)
-    ]
-    return jax.tree_util.tree_unflatten(structure, masks)
+    if globally:
+        keep = _largest(np.concatenate([size.ravel() for size in sizes.values()]), sparsity)
+        parts = np.split(keep, np.cumsum([size.size for size in sizes.values()])[:-1])
+    else:
+        layers = [size.reshape(*size.shape[: stack_axes(path)], -1) for path, size in sizes.items()]
+        parts = [np.apply_along_axis(_largest, -1, layer, sparsity) for layer in layers]
+    kept = {path: part.reshape(size.shape) for (path, size), part in zip(sizes.items(), parts, strict=True)}
+    masks = [jnp.asarray(kept.get(path, np.ones(leaf.shape, bool))) for path, leaf in leaves.items()]
+    return jax.tree.unflatten(jax.tree.structure(params), masks)
+
+
+def _largest(values: np.ndarray, sparsity: float) -> np.ndarray:
+    """Whether each of the values [n] is among the largest, of which 1 − sparsity are kept."""
+    keep = np.zeros(values.size, bool)
+    keep[np.argsort(-values, kind="stable")[: values.size - round(sparsity * values.size)]] = True
+    return keep
 
 
 def apply_masks(params: Params, masks: Params) -> Params:

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from dlcore.nn.count import convolves
+from dlcore.tree import stacked, unstacked
 from dlcore.types import Key, Model, Params, State
 
 
@@ -27,35 +28,37 @@ def bootstrap_counts(key: Key, size: int, members: int) -> Int[Array, "k n"]:
 
 
 def ensemble(model: Model, members: int) -> Model:
-    """`members` copies of a model, started apart and stacked on the first axis of every leaf: [b, …] to [k, b, …].
+    """`members` copies of a model, started apart: [b, …] to [k, b, …]. Leaves lie in `stacked`, members first.
 
     One `vmap`, so that all train at once; split the first axis over devices to train them side by side. Every member
-    draws with a key of its own. On CPU members that convolve follow each other in one program instead.
+    draws with a key of its own. On CPU members that convolve follow each other in one program instead. What looks at
+    all leaves together, such as a clip by the global norm, sees all members as one model.
     """
     if members < 1:
         raise ValueError(f"ensemble: members must be at least 1, got {members}")
 
     def init(key: Key, *inputs: Any) -> tuple[Params, State]:
-        return jax.vmap(lambda key: model.init(key, *inputs))(jax.random.split(key, members))
+        params, state = jax.vmap(lambda key: model.init(key, *inputs))(jax.random.split(key, members))
+        return stacked(params), stacked(state)
 
     def apply(params: Params, state: State, *inputs: Any, train: bool = False, key: Key | None = None) -> Any:
         def one(params: Params, state: State, key: Key | None, *inputs: Any) -> Any:
             return model.apply(params, state, *inputs, train=train, key=key)
 
-        keys = None if key is None else jax.random.split(key, members)
+        own, keys = (unstacked(params), unstacked(state)), None if key is None else jax.random.split(key, members)
         axes = (0, 0, None if key is None else 0)
         if jax.default_backend() != "cpu":
-            return jax.vmap(one, in_axes=(*axes, *(None for _ in inputs)))(params, state, keys, *inputs)
-        if convolves(jax.make_jaxpr(one)(member(params, 0), member(state, 0), key, *inputs)):
+            out, new = jax.vmap(one, in_axes=(*axes, *(None for _ in inputs)))(*own, keys, *inputs)
+        elif convolves(jax.make_jaxpr(one)(member(params, 0), member(state, 0), key, *inputs)):
             # XLA's grouped convolutions take ten times as long on CPU.
             keys = [None] * members if keys is None else keys
-            outputs = [
-                one(*own, key, *inputs) for own, key in zip(_unstack((params, state), members), keys, strict=True)
-            ]
-            return jax.tree.map(lambda *leaves: jnp.stack(leaves), *outputs)
-        # Inputs for every member make one batched matrix product, which reads the stacked kernels as they lie.
-        inputs = jax.tree.map(lambda x: jnp.broadcast_to(x, (members, *x.shape)), inputs)
-        return jax.vmap(one, in_axes=(*axes, *(0 for _ in inputs)))(params, state, keys, *inputs)
+            outputs = [one(*own, key, *inputs) for own, key in zip(_unstack(own, members), keys, strict=True)]
+            out, new = jax.tree.map(lambda *leaves: jnp.stack(leaves), *outputs)
+        else:
+            # Inputs for every member make one batched matrix product, which reads the stacked kernels as they lie.
+            inputs = jax.tree.map(lambda x: jnp.broadcast_to(x, (members, *x.shape)), inputs)
+            out, new = jax.vmap(one, in_axes=(*axes, *(0 for _ in inputs)))(*own, keys, *inputs)
+        return out, stacked(new)
 
     return Model(init, apply)
 
@@ -68,8 +71,8 @@ def _unstack(tree: Any, members: int) -> list[Any]:
 
 
 def member(tree: Any, index: int) -> Any:
-    """The params or state of one member."""
-    return jax.tree.map(lambda leaf: leaf[index], tree)
+    """The params or state of one member, from those of its ensemble."""
+    return jax.tree.map(lambda leaf: leaf[index], unstacked(tree))
 
 
 def average_probabilities(logits: Float[Array, "k *b c"]) -> Float[Array, "*b c"]:

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from dlcore.tree import named_leaves
 from dlcore.types import Key, Params, State, TrainState
 
 WHOLE = "params"
@@ -48,12 +49,6 @@ def select(params: Params, name: str) -> Params:
 def replace(params: Params, name: str, branch: Params) -> Params:
     """`params` with the part that the optimiser `name` serves exchanged for `branch`."""
     return branch if name == WHOLE else {**params, name: branch}
-
-
-def named_leaves(tree: Any) -> list[tuple[str, Any]]:
-    """Every leaf with its path, joined by "/", in a fixed order."""
-    leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
-    return [(jax.tree_util.keystr(path, simple=True, separator="/"), leaf) for path, leaf in leaves]
 
 
 def count_params(params: Params) -> int:

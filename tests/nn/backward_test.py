@@ -284,6 +284,20 @@ def test_backpropagation_is_cheaper_by_the_number_of_parameters():
         assert cost.differences_seconds > cost.parameters / 10 * cost.backprop_seconds, cost
 
 
+def test_shapes_that_would_broadcast_are_refused():
+    for pair in (losses.mse_forward, losses.sigmoid_cross_entropy_forward):
+        with pytest.raises(ValueError, match=r"\(3, 1\).*\(3,\)"):
+            pair.__wrapped__(jnp.ones((3, 1)), jnp.ones(3))
+    with pytest.raises(ValueError, match=r"\(1,\).*\(3, 2\)"):
+        losses.softmax_cross_entropy_forward.__wrapped__(jnp.ones((3, 2)), jnp.zeros(1, int))
+
+
+def test_a_wrong_label_cannot_pass_silently():
+    for label in (2, -1, 255):
+        value, cache = losses.softmax_cross_entropy_forward(jnp.ones((2, 2)), jnp.asarray([0, label]))
+        assert np.isnan(value) and np.isnan(losses.softmax_cross_entropy_backward(cache)[1]).all()
+
+
 def test_bad_input():
     with pytest.raises(ValueError, match="mirror"):
         chain.conv_pair(padding="mirror").forward({"kernel": jnp.ones((3, 3, 1, 1))}, jnp.ones((1, 4, 4, 1)))

@@ -131,16 +131,16 @@ def test_scan_equals_its_copies_keys_and_state_included(train):
     block = serial(Dense(3), BatchNorm(), Dropout(0.3))
     loop, unrolled = scan(block, 4, unroll=False), scan(block, 4, unroll=True)
     params, state = loop.init(jax.random.key(0), X)
-    assert params["dense_0"]["kernel"].shape == (4, 3, 3)
+    assert params["stacked"]["dense_0"]["kernel"].shape == (4, 3, 3)
     key = jax.random.key(5) if train else None
     a, state_a = loop.apply(params, state, X, train=train, key=key)
     b, state_b = unrolled.apply(params, state, X, train=train, key=key)
     x, states = X, []
     for i in range(4):
-        layer = jax.tree.map(lambda leaf: leaf[i], (params, state))  # noqa: B023
+        layer = jax.tree.map(lambda leaf: leaf[i], (params["stacked"], state["stacked"]))  # noqa: B023
         x, new = block.apply(*layer, x, train=train, key=None if key is None else fold_name(key, str(i)))
         states.append(new)
-    expected = jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
+    expected = {"stacked": jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)}
     for out, new in ((a, state_a), (b, state_b)):
         np.testing.assert_allclose(out, x, rtol=1e-5, atol=1e-6)
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), new, expected)

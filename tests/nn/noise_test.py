@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dlcore.losses.penalty import activity_l1, soft_sharing
+from dlcore.losses.penalty import activity_l1, l1, soft_sharing
 from dlcore.nn.dense import Dense
 from dlcore.nn.dropout import drop, dropout, scale_weights
 from dlcore.nn.noise import Noise, add_noise, weight_noise
@@ -98,4 +98,14 @@ def test_soft_sharing_draws_two_trees_together():
 
 
 def test_activity_penalty():
-    np.testing.assert_array_equal(activity_l1(jnp.asarray([[[1.0, -2.0]], [[0.0, 3.0]]])), [3.0, 3.0])
+    h = jnp.asarray([[[1.0, -2.0]], [[0.0, 3.0]]])
+    np.testing.assert_array_equal(activity_l1(h), [3.0, 3.0])
+    np.testing.assert_array_equal(jax.grad(lambda h: activity_l1(h).sum())(h), [[[1, -1]], [[0, 1]]])
+    assert activity_l1(jnp.ones((0, 3))).shape == (0,)
+
+
+def test_zero_weights_stay_zero_under_l1():
+    params = {"kernel": jnp.asarray([[0.0, -0.0], [2.0, -3.0]]), "bias": jnp.zeros(2)}
+    np.testing.assert_array_equal(jax.grad(l1)(params)["kernel"], [[0, 0], [1, -1]])
+    assert float(l1(params)) == 5 and np.isnan(l1({"kernel": jnp.asarray([jnp.nan])}))
+    assert float(l1({"kernel": jnp.asarray([-jnp.inf])})) == np.inf

@@ -1,4 +1,7 @@
-"""Activations, forward and backward: the backward is a product with the slope (lecture 9.2)."""
+"""Activations, forward and backward: the backward is a product with the slope (lecture 9.2).
+
+At a kink the slope is that of `jax.grad`, the one that `dlcore.nn.activation` states.
+"""
 
 import math
 from collections.abc import Callable
@@ -8,6 +11,11 @@ from jax.scipy.special import erf
 from jaxtyping import Array, Float
 
 from dlcore.nn.activation import by_name, sigmoid
+
+
+def linear_slope(x: Float[Array, "*s"], y: Float[Array, "*s"]) -> Float[Array, "*s"]:
+    """1 everywhere."""
+    return jnp.ones_like(x)
 
 
 def sigmoid_slope(x: Float[Array, "*s"], y: Float[Array, "*s"]) -> Float[Array, "*s"]:
@@ -26,8 +34,8 @@ def relu_slope(x: Float[Array, "*s"], y: Float[Array, "*s"]) -> Float[Array, "*s
 
 
 def hard_tanh_slope(x: Float[Array, "*s"], y: Float[Array, "*s"]) -> Float[Array, "*s"]:
-    """1 where |x| < 1, else 0."""
-    return (jnp.abs(x) < 1).astype(x.dtype)
+    """1 where |x| ≤ 1, else 0."""
+    return (jnp.abs(x) <= 1).astype(x.dtype)
 
 
 def softplus_slope(x: Float[Array, "*s"], y: Float[Array, "*s"]) -> Float[Array, "*s"]:
@@ -58,6 +66,7 @@ def silu_slope(x: Float[Array, "*s"], y: Float[Array, "*s"]) -> Float[Array, "*s
 
 
 SLOPES: dict[str, Callable[[Array, Array], Array]] = {
+    "linear": linear_slope,
     "sigmoid": sigmoid_slope,
     "tanh": tanh_slope,
     "relu": relu_slope,
@@ -72,8 +81,13 @@ SLOPES: dict[str, Callable[[Array, Array], Array]] = {
 
 
 def activation_forward(x: Float[Array, "*s"], name: str) -> tuple[Float[Array, "*s"], Float[Array, "*s"]]:
-    """y = φ(x), and the slopes φ′(x) as cache; raises `ValueError` for an unknown name."""
+    """y = φ(x), and the slopes φ′(x) as cache.
+
+    Raises `ValueError` for an unknown name, and for a softmax, whose outputs depend on all inputs.
+    """
     y = by_name(name)(x)
+    if name not in SLOPES:
+        raise ValueError(f"activation_forward: {name} is not element-wise and has no slope; one of {', '.join(SLOPES)}")
     return y, SLOPES[name](x, y)
 
 

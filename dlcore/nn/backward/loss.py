@@ -1,4 +1,7 @@
-"""Losses, forward and backward: means over the batch (lecture 9.2, 3.11–3.12)."""
+"""Losses, forward and backward: means over the batch (lecture 9.2, 3.11–3.12).
+
+Shapes that would broadcast raise `ValueError`.
+"""
 
 from typing import NamedTuple
 
@@ -19,10 +22,13 @@ class CrossEntropyCache(NamedTuple):
 def softmax_cross_entropy_forward(
     logits: Float[Array, "b c"], labels: Int[Array, " b"]
 ) -> tuple[Scalar, CrossEntropyCache]:
-    """L = −mean_b log softmax(a_b)[y_b] in nats, stable for large logits."""
+    """L = −mean_b log softmax(a_b)[y_b] in nats, stable for large logits; a label outside of 0…c−1 gives NaN."""
+    if labels.shape != logits.shape[:1]:
+        raise ValueError(f"softmax_cross_entropy: labels {labels.shape} must be one per row of logits {logits.shape}")
     shifted = logits - logits.max(-1, keepdims=True)
     log_p = shifted - jnp.log(jnp.exp(shifted).sum(-1, keepdims=True))
-    targets = jax.nn.one_hot(labels, logits.shape[-1], dtype=logits.dtype)
+    known = (labels >= 0) & (labels < logits.shape[-1])
+    targets = jnp.where(known[:, None], jax.nn.one_hot(labels, logits.shape[-1], dtype=logits.dtype), jnp.nan)
     return -(targets * log_p).sum(-1).mean(), CrossEntropyCache(jnp.exp(log_p), targets)
 
 
@@ -35,6 +41,7 @@ def sigmoid_cross_entropy_forward(
     logits: Float[Array, "*s"], targets: Float[Array, "*s"]
 ) -> tuple[Scalar, Float[Array, "*s"]]:
     """L = mean of softplus(a) − t·a in nats, targets t in [0, 1]."""
+    _same_shape("sigmoid_cross_entropy", logits, targets)
     loss = jnp.maximum(logits, 0) - targets * logits + jnp.log1p(jnp.exp(-jnp.abs(logits)))
     return loss.mean(), 1 / (1 + jnp.exp(-logits)) - targets
 
@@ -46,6 +53,7 @@ def sigmoid_cross_entropy_backward(cache: Float[Array, "*s"], cotangent: Scalar 
 
 def mse_forward(prediction: Float[Array, "*s"], target: Float[Array, "*s"]) -> tuple[Scalar, Float[Array, "*s"]]:
     """L = mean of (ŷ − y)² over all n elements."""
+    _same_shape("mse", prediction, target)
     error = prediction - target
     return jnp.square(error).mean(), error
 
@@ -53,3 +61,8 @@ def mse_forward(prediction: Float[Array, "*s"], target: Float[Array, "*s"]) -> t
 def mse_backward(cache: Float[Array, "*s"], cotangent: Scalar | float = 1.0) -> Float[Array, "*s"]:
     """∂L/∂ŷ = 2 (ŷ − y)/n."""
     return cotangent * 2 * cache / cache.size
+
+
+def _same_shape(name: str, prediction: Array, target: Array) -> None:
+    if prediction.shape != target.shape:
+        raise ValueError(f"{name}: prediction {prediction.shape} and target {target.shape} must have the same shape")

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dlcore.data import files
-from dlcore.data.files import decode, read_idx
+from dlcore.data import folder
+from dlcore.data.decode import decode
+from dlcore.data.files import read_idx
 from dlcore.data.source import DataError, load
 
 RNG = np.random.default_rng(0)
@@ -129,7 +130,7 @@ def test_what_is_no_npz_archive(tmp_path):
 
 def test_a_large_folder_is_not_decoded_at_start(tmp_path, monkeypatch):
     fill(tmp_path, COLOUR)
-    monkeypatch.setattr(files, "IN_MEMORY_BYTES", 0)
+    monkeypatch.setattr(folder, "IN_MEMORY_BYTES", 0)
     data = load(f"folder:{tmp_path}", validation=4)
     tests = data.test.read(np.arange(data.test.size))["image"]
     rows = np.concatenate([part.read(np.arange(part.size))["image"] for part in data[1:]])

@@ -176,7 +176,7 @@ def test_folder(image_folder):
 
 def test_folder_read_row_by_row_equals_in_memory(image_folder, monkeypatch):
     whole = load(f"folder:{image_folder}", validation=6)
-    monkeypatch.setattr("dlcore.data.files.IN_MEMORY_BYTES", 0)
+    monkeypatch.setattr("dlcore.data.folder.IN_MEMORY_BYTES", 0)
     lazy = load(f"folder:{image_folder}", validation=6)
     assert lazy.train.arrays is None and lazy.spec.sizes == whole.spec.sizes
     for a, b in zip(whole[1:], lazy[1:], strict=True):

@@ -79,14 +79,13 @@ def count_classes(name: str, labels: np.ndarray, class_names: tuple[str, ...] = 
     """
     found, counts = np.unique(labels, return_counts=True)
     low, high = int(found[0]), int(found[-1])
+    if len(class_names or found) < 2:
+        raise DataError(f"{name}: all {len(labels)} training labels are {low}: one class; add examples of a second one")
     if class_names:
         check_range(name, "training", labels, len(class_names))
     elif low < 0 or high != len(found) - 1:
         raise DataError(f"{name}: training {_misnumbered(found, counts)}")
-    classes = len(class_names) or len(found)
-    if classes < 2:
-        raise DataError(f"{name}: all {len(labels)} training labels are {low}: one class; add examples of a second one")
-    return classes
+    return len(class_names or found)
 
 
 def _misnumbered(found: np.ndarray, counts: np.ndarray) -> str:

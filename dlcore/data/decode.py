@@ -24,6 +24,7 @@ COLOUR = ("P", "PA", "RGB", "RGBA", "RGBa", "RGBX")
 DAMAGE = (OSError, SyntaxError, ValueError, TypeError, EOFError, IndexError, KeyError, struct.error)
 """What Pillow raises for broken files."""
 ORIENTATION = 0x0112
+PNG_GREY_ALPHA = 4
 BITS_PER_SAMPLE, EXTRA_SAMPLES, SAMPLE_FORMAT = 258, 338, 339
 
 
@@ -52,8 +53,8 @@ def read_header(path: Path) -> Header:
         turned = image.format != "TIFF" and Image.getexif(image).get(ORIENTATION) in (5, 6, 7, 8)
         transparent = image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info
         size = (width, height) if turned else (height, width)
-        frames, deep = getattr(image, "is_animated", False), _bits(path, image) > 8
-        return Header(size, image.mode in COLOUR, transparent, frames, deep)
+        frames, (bits, grey) = getattr(image, "is_animated", False), _stored(path, image)
+        return Header(size, not grey, transparent, frames, bits > 8)
 
 
 def decode(path: Path, shape: tuple[int, ...] | None = None, *, image_size: int | None = None) -> np.ndarray:
@@ -66,10 +67,12 @@ def decode(path: Path, shape: tuple[int, ...] | None = None, *, image_size: int 
     the one that is wanted.
     """
     with _opened(path) as image:
-        if image_size is None and _bits(path, image) > 8:
+        bits, grey = _stored(path, image)
+        if image_size is None and bits > 8:
             raise DataError(f"{path} has more than 8 bits per channel; {TO_8_BITS}")
         image.load()
-        pixels = _upright(pixels_of(image, _bits(path, image)), image.getexif().get(ORIENTATION, 1))
+        pixels = _upright(pixels_of(image, bits), image.getexif().get(ORIENTATION, 1))
+        pixels = pixels[..., :1] if grey else pixels
     if shape is not None and shape[-1] < pixels.shape[-1]:
         raise DataError(f"{path} is in colour, others grey; it was changed, or convert it")
     if shape is not None and shape[-1] > pixels.shape[-1]:
@@ -101,7 +104,7 @@ def _opened(path: Path) -> "Iterator[Image]":
 def _refuse(path: Path, image: "Image") -> None:
     """Raise `DataError` for what Pillow would change on the way to grey or RGB, except for the lower bits of 16."""
     tags = getattr(image, "tag_v2", {})
-    bits = _bits(path, image)
+    bits, _ = _stored(path, image)
     if image.mode[0] in "IF" or set(tags.get(SAMPLE_FORMAT, ())) - {1} or (bits > 8 and "transparency" in image.info):
         raise DataError(
             f"{path} has more than 8 bits per channel, or signed or real values ({image.mode}, {bits} bits); "
@@ -113,14 +116,17 @@ def _refuse(path: Path, image: "Image") -> None:
         raise DataError(f"{path} is a TIFF of colours multiplied by alpha, read inexactly; save the images as PNG")
 
 
-def _bits(path: Path, image: "Image") -> int:
-    """Bits per sample of a PNG or TIFF, whose mode does not tell; 8 for other kinds."""
+def _stored(path: Path, image: "Image") -> tuple[int, bool]:
+    """Bits per sample, which the mode of a PNG or TIFF does not tell (8 for other kinds), and whether it is grey."""
+    grey = image.mode in GREY
     if image.format == "TIFF":
-        return max(image.tag_v2.get(BITS_PER_SAMPLE, (1,)))
+        return max(image.tag_v2.get(BITS_PER_SAMPLE, (1,))), grey
     if image.format != "PNG":
-        return 8
+        return 8, grey
     with path.open("rb") as file:
-        return file.read(25)[24]
+        bits, kind = file.read(26)[24:]
+    # Grey with alpha of 16 bits is opened as RGBA.
+    return bits, grey or kind == PNG_GREY_ALPHA
 
 
 def pixels_of(image: "Image", bits: int = 8) -> np.ndarray:

@@ -13,6 +13,7 @@ import numpy as np
 
 Fingerprint = Mapping[str, Mapping[str, Any]]
 
+SPLITS = ("training split", "validation split", "test split")
 MOST_LINES = 5
 """Changes that are told one by one."""
 
@@ -38,22 +39,23 @@ def of_files(root: Path, files: Sequence[Path], *, contents: bool) -> dict[str, 
 
 def with_splits(fingerprint: Fingerprint, sizes: tuple[int, int, int]) -> dict[str, Any]:
     """The fingerprint and the sizes of the splits, in which a change of the data or of their choice shows."""
-    names = ("training split", "validation split", "test split")
-    return {**fingerprint, **{name: {"examples": size} for name, size in zip(names, sizes, strict=True)}}
+    return {**fingerprint, **{name: {"examples": size} for name, size in zip(SPLITS, sizes, strict=True)}}
 
 
 def changes(old: Fingerprint, new: Fingerprint) -> list[str]:
     """Where two fingerprints differ, one line each: `class cat has 61 files, 60 when the run began`.
 
-    After five lines the others are counted.
+    Sizes of splits are told where nothing else differs; after five lines the others are counted.
     """
-    lines = [f"{part} is gone ({_told(old[part])} when the run began)" for part in old if part not in new]
-    lines += [f"{part} is new ({_told(new[part])})" for part in new if part not in old]
-    lines += [_change(part, old[part], new[part]) for part in old if part in new and old[part] != new[part]]
+    differing = [part for part in (*old, *(part for part in new if part not in old)) if old.get(part) != new.get(part)]
+    differing = [part for part in differing if part not in SPLITS] or differing
+    lines = [_change(part, old.get(part), new.get(part)) for part in differing]
     return lines if len(lines) <= MOST_LINES else [*lines[:MOST_LINES], f"{len(lines) - MOST_LINES} more"]
 
 
-def _change(part: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
+def _change(part: str, old: Mapping[str, Any] | None, new: Mapping[str, Any] | None) -> str:
+    if old is None or new is None:
+        return f"{part} is new ({_told(new)})" if new else f"{part} is gone ({_told(old or {})} when the run began)"
     for what in new:
         if what != "sha256" and new[what] != old.get(what):
             return f"{part} has {_value(what, new[what])}, {_value('', old.get(what))} when the run began"

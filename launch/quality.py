@@ -9,7 +9,7 @@ import numpy as np
 from dlcore.parallel.mesh import make_mesh, to_host
 from dlcore.train.evaluate import evaluated
 from dlcore.train.experiment import Experiment
-from dlcore.train.run_folder import locked, read_json, write_json
+from dlcore.train.run_folder import check_data, locked, read_json, write_json
 from dlcore.train.sample_quality import covered_classes, quality
 from launch import request
 
@@ -57,11 +57,16 @@ def measure(
 def feature_run(run: request.Request, train: Callable[[request.Request], Any]) -> request.Request:
     """The run of the classifier for this data set, beside the run folder; trained if it is not yet."""
     module = request.experiment_module("classify")
-    folder = run.workdir.parent / f"classify-{request.file_name(run.data)}-features"
-    source = request.data_for(module, run.data, run.data_dir)
+    size = f"-{run.image_size}" if run.image_size else ""
+    folder = run.workdir.parent / f"classify-{request.file_name(run.data)}{size}-features"
+    source = request.data_for(module, run.data, run.data_dir, run.image_size)
     config = module.preset("features", source.spec)
-    classifier = request.Request(folder, "classify", "features", run.data, 0, config, source, run.data_dir)
+    classifier = request.Request(
+        folder, "classify", "features", run.data, 0, config, source, run.data_dir, run.image_size
+    )
     with locked(folder / "turn", wait=True):
+        if (folder / "config.json").exists():
+            check_data(folder, classifier.identity()["fingerprint"])
         if not (folder / "summary.json").exists():
             print(f"training the classifier whose features measure samples, in {folder}", flush=True)
             train(classifier)

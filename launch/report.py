@@ -3,8 +3,11 @@
 python -m launch.report --workdir=runs/classify-digits-default
 """
 
+from pathlib import Path
+
 from absl import flags
 
+from dlcore.data.checks import DataError
 from dlcore.parallel.mesh import make_mesh, to_host
 from dlcore.report.html import write_report
 from launch import request, runtime
@@ -12,12 +15,18 @@ from launch.train import draw, say
 
 
 def main() -> None:
-    """Also works for a run that is not finished: its newest checkpoint counts."""
+    """Also works for a run that is not finished: its newest checkpoint counts.
+
+    Where the data is gone or has changed, the figures of the folder stay as they are.
+    """
     runtime.start()
-    run = request.from_folder(flags.FLAGS.workdir)
-    experiment, mesh = run.build(), make_mesh()
-    draw(run, experiment, to_host(mesh, request.restore(run, experiment, mesh)))
-    say(f"wrote {write_report(run.workdir)}")
+    try:
+        run = request.from_folder(flags.FLAGS.workdir)
+        experiment, mesh = run.build(), make_mesh()
+        draw(run, experiment, to_host(mesh, request.restore(run, experiment, mesh)))
+    except DataError as error:
+        say(f"figures are not drawn again: {error}")
+    say(f"wrote {write_report(Path(flags.FLAGS.workdir))}")
 
 
 if __name__ == "__main__":

@@ -13,23 +13,30 @@ from absl import flags
 from jax.sharding import Mesh
 
 import experiments
+from dlcore.data.fingerprint import with_splits
 from dlcore.data.pipeline import train_rows
 from dlcore.data.source import Data, load
+from dlcore.parallel import processes
 from dlcore.parallel.sharding import named_rule
 from dlcore.train.checkpoint import Checkpoints
 from dlcore.train.config import from_json, override, to_json
 from dlcore.train.experiment import Experiment
 from dlcore.train.loop import state_like
-from dlcore.train.run_folder import read_json
+from dlcore.train.run_folder import check_data, read_json
 from dlcore.types import TrainState
 
 flags.DEFINE_string("experiment", None, "Name of the system, e.g. classify.")
 flags.DEFINE_string("preset", None, "smoke (under a minute), default, full, or one of the experiment's own.")
 flags.DEFINE_string("data", None, "digits, fashion_mnist, idx:DIR, folder:DIR, npz:FILE, tfds:NAME or a synthetic set.")
 flags.DEFINE_string("data_dir", None, "Folder that holds data sets.")
+flags.DEFINE_integer(
+    "image_size", None, "Make the images of folder: and tfds: square: the shorter side resized to this, the middle cut."
+)
 flags.DEFINE_string("workdir", None, "Run folder; default runs/<experiment>-<data>-<preset>.")
 flags.DEFINE_integer("seed", None, "Seed of params, order of the data and all randomness.")
 flags.DEFINE_multi_string("set", [], "Override one setting: --set=train.epochs=20; may be repeated.")
+
+NAMES = ("experiment", "preset", "data", "seed", "image_size")
 
 
 class Request(NamedTuple):
@@ -43,15 +50,20 @@ class Request(NamedTuple):
     config: Any
     source: Data
     data_dir: str | None
+    image_size: int | None = None
 
     def identity(self) -> dict[str, Any]:
         """What makes the run what it is."""
-        names = {"experiment": self.experiment, "preset": self.preset, "data": self.data, "seed": self.seed}
-        return {**names, "config": to_json(self.config)}
+        names, spec = {name: getattr(self, name) for name in NAMES}, self.source.spec
+        return {
+            **names,
+            "config": to_json(self.config),
+            "fingerprint": with_splits(spec.fingerprint, spec.sizes),
+        }
 
     def notes(self) -> dict[str, Any]:
         """What may change between two starts of the same run."""
-        return {"data_dir": self.data_dir}
+        return {"data_dir": self.data_dir, "data_notes": list(self.source.spec.notes)}
 
     def start(self) -> dict[str, Any]:
         """What the training state is made from: the key, and the raw rows of the first batch."""
@@ -80,13 +92,26 @@ def file_name(data: str) -> str:
     return data.replace("/", "_").replace(":", "-")
 
 
-def data_for(module: ModuleType, name: str, data_dir: str | None) -> Data:
+def data_for(module: ModuleType, name: str, data_dir: str | None, image_size: int | None) -> Data:
     """The data set, with as many validation examples as the experiment's `VALIDATION` asks for, if it does."""
-    return load(name, data_dir=data_dir, validation=getattr(module, "VALIDATION", {}).get(name))
+    validation = getattr(module, "VALIDATION", {}).get(name)
+    return load(name, data_dir=data_dir, validation=validation, image_size=image_size)
 
 
 def from_flags() -> Request:
     """The run that the flags ask for; what they leave out comes from the run folder, if it exists."""
+    return _announced(_from_flags())
+
+
+def _announced(request: Request) -> Request:
+    """Print what was left out of the data, changed or chosen, on the main process."""
+    if processes.is_main():
+        for note in request.source.spec.notes:
+            print(f"data: {note}", flush=True)
+    return request
+
+
+def _from_flags() -> Request:
     values = flags.FLAGS
     if values.workdir is None and values.experiment is None:
         raise ValueError(
@@ -100,32 +125,36 @@ def from_flags() -> Request:
     module = experiment_module(values.experiment)
     preset, data, seed = values.preset or "default", values.data or "digits", values.seed or 0
     _known("preset", preset, module.PRESETS)
-    source = data_for(module, data, values.data_dir)
+    source = data_for(module, data, values.data_dir, values.image_size)
     config = module.preset(preset, source.spec)
     workdir = folder or Path("runs") / f"{values.experiment}-{file_name(data)}-{preset}"
-    return Request(workdir, values.experiment, preset, data, seed, _overridden(config), source, values.data_dir)
+    return Request(
+        workdir, values.experiment, preset, data, seed, _overridden(config), source, values.data_dir, values.image_size
+    )
 
 
 def from_folder(workdir: str | None) -> Request:
-    """The run that a folder holds."""
+    """The run that a folder holds; raises `DataError` when its data changed since it began."""
     if workdir is None:
         raise ValueError("pass --workdir, the folder of a run")
-    return _read(Path(workdir))
+    request = _read(Path(workdir))
+    check_data(request.workdir, request.identity()["fingerprint"])
+    return _announced(request)
 
 
 def _continued(folder: Path) -> Request:
     """The run in the folder, with what the flags say put over it, so that a difference is noticed."""
     values, old = flags.FLAGS, read_json(folder / "config.json")
-    given = {name: getattr(values, name) for name in ("experiment", "preset", "data", "seed")}
+    given = {name: getattr(values, name) for name in NAMES}
     given = {name: value for name, value in given.items() if value is not None}
     request = _read(folder)
     if not given and not values.set:
         return request
-    names = {name: given.get(name, old[name]) for name in ("experiment", "preset", "data", "seed")}
+    names = {name: given.get(name, getattr(request, name)) for name in NAMES}
     module = experiment_module(names["experiment"])
     _known("preset", names["preset"], module.PRESETS)
-    same = (names["data"], names["experiment"]) == (old["data"], old["experiment"])
-    source = request.source if same else data_for(module, names["data"], values.data_dir)
+    same = all(names[name] == getattr(request, name) for name in ("data", "experiment", "image_size"))
+    source = request.source if same else data_for(module, names["data"], values.data_dir, names["image_size"])
     # A full command line is compared as a whole; a partial one only where it speaks.
     whole = {"experiment", "data"} <= given.keys()
     start = (
@@ -140,6 +169,7 @@ def _read(folder: Path) -> Request:
     old = read_json(folder / "config.json")
     try:
         names = {name: old[name] for name in ("experiment", "preset", "data", "seed")}
+        names["image_size"] = old.get("image_size")
         module = experiment_module(names["experiment"])
         data_dir = flags.FLAGS.data_dir or old.get("data_dir")
         config = from_json(module.Config, old["config"])
@@ -147,7 +177,11 @@ def _read(folder: Path) -> Request:
         raise ValueError(
             f"{folder / 'config.json'} does not describe a run ({error}); choose another --workdir"
         ) from None
-    return Request(folder, **names, config=config, source=data_for(module, names["data"], data_dir), data_dir=data_dir)
+    source = data_for(module, names["data"], data_dir, names["image_size"])
+    if "fingerprint" not in old:
+        note = "this run has no fingerprint of its data, so whether that changed since it began cannot be told"
+        source = source._replace(spec=source.spec._replace(notes=(*source.spec.notes, note)))
+    return Request(folder, **names, config=config, source=source, data_dir=data_dir)
 
 
 def _overridden(config: Any) -> Any:

@@ -1,15 +1,20 @@
-"""Random changes of images that keep their label (lecture 11.4): jitted, one draw per image."""
+"""Random changes of images that keep their label (lecture 11.4): jitted, one draw per image.
+
+All take images [b, h, w, c] or one image [h, w, c], also under `vmap`, and return the same shape and dtype; another
+rank is a `ValueError`. What only moves pixels takes any dtype, what computes with them real numbers only.
+"""
 
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Num
 
+from dlcore.data.arguments import Strength, check_count, check_fill, check_rank, check_real, check_strength, one_or_many
 from dlcore.types import Key
 
 Augmentation = Callable[[Key, Array], Array]
-"""`(key, images [b, h, w, c]) -> images`."""
+"""`(key, images [b, h, w, c] or [h, w, c]) -> images`."""
 
 
 def chain(*augmentations: Augmentation) -> Augmentation:
@@ -23,10 +28,13 @@ def chain(*augmentations: Augmentation) -> Augmentation:
     return augment
 
 
-def random_shift(key: Key, images: Float[Array, "b h w c"], pixels: int) -> Float[Array, "b h w c"]:
-    """Translate by up to `pixels` in each direction, uniformly; the border repeats its edge. 0 is the identity."""
-    if pixels < 0:
-        raise ValueError(f"random_shift: pixels must not be negative, got {pixels}")
+@one_or_many
+def random_shift(key: Key, images: Num[Array, "..."], pixels: int) -> Num[Array, "..."]:
+    """Translate by up to `pixels` in each direction, uniformly; the border repeats its edge. 0 is the identity.
+
+    Raises `ValueError` for a negative number.
+    """
+    check_count("random_shift", "pixels", pixels)
     if pixels == 0:
         return images
     for axis in (1, 2):
@@ -38,13 +46,14 @@ def random_shift(key: Key, images: Float[Array, "b h w c"], pixels: int) -> Floa
     return images
 
 
-def random_crop(key: Key, images: Float[Array, "b h w c"], padding: int, fill: float = 0.0) -> Float[Array, "b h w c"]:
+@one_or_many
+def random_crop(key: Key, images: Num[Array, "..."], padding: int, fill: float | int = 0.0) -> Num[Array, "..."]:
     """Pad by `padding` pixels of value `fill` and cut a window of the old size at a uniform place. 0 is the identity.
 
-    He et al. 2015, section 4.2. Raises `ValueError` for a negative padding.
+    He et al. 2015, section 4.2. Raises `ValueError` for a negative padding, and a fill that the dtype cannot hold.
     """
-    if padding < 0:
-        raise ValueError(f"random_crop: padding must not be negative, got {padding}")
+    check_count("random_crop", "padding", padding)
+    check_fill("random_crop", fill, images)
     sides = ((0, 0), (padding, padding), (padding, padding), (0, 0))
     padded = jnp.pad(images, sides, constant_values=fill)
     starts = jax.random.randint(key, (images.shape[0], 2), 0, 2 * padding + 1)
@@ -55,36 +64,46 @@ def random_crop(key: Key, images: Float[Array, "b h w c"], padding: int, fill: f
     return jax.vmap(cut)(padded, starts)
 
 
-def random_flip(key: Key, images: Float[Array, "b h w c"], probability: float = 0.5) -> Float[Array, "b h w c"]:
-    """Mirror left and right with the given probability. 0 is the identity."""
+@one_or_many
+def random_flip(key: Key, images: Num[Array, "..."], probability: Strength = 0.5) -> Num[Array, "..."]:
+    """Mirror left and right with the given probability. 0 is the identity.
+
+    Raises `ValueError` for a probability outside [0, 1].
+    """
+    check_strength("random_flip", "probability", probability, 1)
     flipped = jax.random.bernoulli(key, probability, (images.shape[0], 1, 1, 1))
     return jnp.where(flipped, images[:, :, ::-1], images)
 
 
-def views(images: Float[Array, "b h w c"], pixels: int = 0, *, flip: bool = False) -> Float[Array, "v b h w c"]:
-    """The same images as test-time augmentation sees them, the unchanged ones first.
+def views(images: Num[Array, "..."], pixels: int = 0, *, flip: bool = False) -> Num[Array, "v ..."]:
+    """The same images [b, h, w, c] or [h, w, c] as test-time augmentation sees them, the unchanged ones first.
 
     With `pixels` above 0 they are also moved by so many up, down, left and right, the border repeating its edge (5
     views); with `flip` a mirror image of every view follows (twice as many). A prediction averaged over the views is
     invariant to mirroring, and nearly so to small shifts. Raises `ValueError` for negative pixels.
     """
-    if pixels < 0:
-        raise ValueError(f"views: pixels must not be negative, got {pixels}")
+    check_rank("views", images, (3, 4))
+    check_count("views", "pixels", pixels)
     found = [images]
     if pixels:
-        height, width = images.shape[1:3]
-        padded = jnp.pad(images, ((0, 0), (pixels, pixels), (pixels, pixels), (0, 0)), mode="edge")
+        height, width = images.shape[-3:-1]
+        sides = ((0, 0),) * (images.ndim - 3) + ((pixels, pixels), (pixels, pixels), (0, 0))
+        padded = jnp.pad(images, sides, mode="edge")
         for y, x in ((2, 1), (0, 1), (1, 2), (1, 0)):
-            found.append(padded[:, y * pixels : y * pixels + height, x * pixels : x * pixels + width])
+            found.append(padded[..., y * pixels : y * pixels + height, x * pixels : x * pixels + width, :])
     if flip:
-        found += [view[:, :, ::-1] for view in found]
+        found += [view[..., ::-1, :] for view in found]
     return jnp.stack(found)
 
 
-def cutout(key: Key, images: Float[Array, "b h w c"], size: int, fill: float = 0.0) -> Float[Array, "b h w c"]:
-    """Fill a square of `size` pixels around a random pixel (DeVries & Taylor 2017). 0 is the identity."""
-    if size < 0:
-        raise ValueError(f"cutout: size must not be negative, got {size}")
+@one_or_many
+def cutout(key: Key, images: Num[Array, "..."], size: int, fill: float | int = 0.0) -> Num[Array, "..."]:
+    """Fill a square of `size` pixels around a random pixel (DeVries & Taylor 2017). 0 is the identity.
+
+    Raises `ValueError` for a negative size, and a fill that the dtype cannot hold.
+    """
+    check_count("cutout", "size", size)
+    check_fill("cutout", fill, images)
     inside = jnp.ones((images.shape[0], 1, 1, 1), bool)
     for axis in (1, 2):
         n = images.shape[axis]
@@ -94,22 +113,30 @@ def cutout(key: Key, images: Float[Array, "b h w c"], size: int, fill: float = 0
     return jnp.where(inside, jnp.asarray(fill, images.dtype), images)
 
 
+@one_or_many
 def random_rotation(
-    key: Key, images: Float[Array, "b h w c"], degrees: float, fill: float = 0.0
-) -> Float[Array, "b h w c"]:
+    key: Key, images: Num[Array, "..."], degrees: Strength, fill: float | int = 0.0
+) -> Num[Array, "..."]:
     """Turn about the middle by an angle uniform in ±`degrees`, bilinear, with `fill` outside. 0 is the identity.
 
-    Raises `ValueError` for a negative angle.
+    Raises `ValueError` for a negative angle, and integer images.
     """
-    if degrees < 0:
-        raise ValueError(f"random_rotation: degrees must not be negative, got {degrees}")
+    check_real("random_rotation", images)
+    check_strength("random_rotation", "degrees", degrees)
     angles = jnp.deg2rad(jax.random.uniform(key, (images.shape[0],), minval=-degrees, maxval=degrees))
     return jax.vmap(lambda image, angle: rotate(image, angle, fill))(images, angles)
 
 
-def rotate(image: Float[Array, "h w c"], angle: Float[Array, ""] | float, fill: float = 0.0) -> Float[Array, "h w c"]:
-    """An image turned anticlockwise by `angle` (radians) about its middle, by bilinear interpolation."""
-    height, width = image.shape[:2]
+def rotate(images: Num[Array, "..."], angle: Strength, fill: float | int = 0.0) -> Num[Array, "..."]:
+    """Images turned anticlockwise by `angle` (radians) about their middle, by bilinear interpolation.
+
+    Raises `ValueError` for integer images.
+    """
+    check_rank("rotate", images, (3, 4))
+    check_real("rotate", images)
+    if images.ndim == 4:
+        return jax.vmap(lambda image: rotate(image, angle, fill))(images)
+    height, width = images.shape[:2]
     rows, columns = jnp.arange(height) - (height - 1) / 2, jnp.arange(width) - (width - 1) / 2
     y, x = jnp.meshgrid(rows, columns, indexing="ij")
     # Where every pixel comes from; rows count downwards.
@@ -118,34 +145,37 @@ def rotate(image: Float[Array, "h w c"], angle: Float[Array, ""] | float, fill: 
         jnp.cos(angle) * x - jnp.sin(angle) * y + (width - 1) / 2,
     ]
     take = lambda channel: jax.scipy.ndimage.map_coordinates(channel, sources, order=1, cval=fill)  # noqa: E731
-    return jax.vmap(take, in_axes=-1, out_axes=-1)(image)
+    return jax.vmap(take, in_axes=-1, out_axes=-1)(images)
 
 
+@one_or_many
 def colour_jitter(
     key: Key,
-    images: Float[Array, "b h w c"],
+    images: Num[Array, "..."],
     *,
-    brightness: float = 0.0,
-    contrast: float = 0.0,
-    saturation: float = 0.0,
-) -> Float[Array, "b h w c"]:
-    """Change images in [0, 1] by factors uniform in 1 ± strength, one of each per image, and clip. 0 is the identity.
+    brightness: Strength = 0.0,
+    contrast: Strength = 0.0,
+    saturation: Strength = 0.0,
+) -> Num[Array, "..."]:
+    """Change images in [0, 1] by factors uniform in 1 ± strength, one of each per image, and clip to [0, 1].
 
     Brightness scales values, contrast their distance from the mean grey of the image, saturation that from the grey of
-    the pixel. Raises `ValueError` for strengths outside [0, 1].
+    the pixel (so one channel keeps its values). All strengths 0 is the identity, whatever the range of the images.
+    Raises `ValueError` for strengths outside [0, 1], and integer images.
     """
+    check_real("colour_jitter", images)
     strengths = {"brightness": brightness, "contrast": contrast, "saturation": saturation}
     for name, strength in strengths.items():
-        if not 0 <= strength <= 1:
-            raise ValueError(f"colour_jitter: {name} must lie in [0, 1], got {strength}")
+        check_strength("colour_jitter", name, strength, 1)
     factors = jax.random.uniform(key, (3, images.shape[0], 1, 1, 1), minval=-1.0)
     bright, contrasted, saturated = (1 + s * f for s, f in zip(strengths.values(), factors, strict=True))
-    images = images * bright
-    images = _away_from(images.mean((1, 2, 3), keepdims=True), images, contrasted)
-    images = _away_from(images.mean(-1, keepdims=True), images, saturated)
-    return jnp.clip(images, 0, 1)
+    changed = images * bright.astype(images.dtype)
+    changed = _away_from(changed.mean((1, 2, 3), keepdims=True), changed, contrasted)
+    changed = _away_from(changed.mean(-1, keepdims=True), changed, saturated)
+    active = sum(jnp.asarray(strength) for strength in strengths.values()) > 0
+    return jnp.where(active, jnp.clip(changed, 0, 1), images)
 
 
 def _away_from(grey: Array, images: Array, factor: Array) -> Array:
     # In this form a factor of 1 changes no bit.
-    return images + (factor - 1) * (images - grey)
+    return images + (factor - 1).astype(images.dtype) * (images - grey)

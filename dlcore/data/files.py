@@ -1,29 +1,20 @@
-"""Data sets in files: digits, Fashion-MNIST, IDX, NPZ, and folders of images by class."""
+"""Digits, Fashion-MNIST and IDX files."""
 
 import gzip
 import math
 import struct
-import zipfile
 import zlib
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
 
-from dlcore.data.source import (
-    Data,
-    DataError,
-    DataSpec,
-    Rows,
-    Split,
-    channel_statistics,
-    image_data,
-    stratified,
-    validation_count,
-)
+from dlcore.data import fingerprint
+from dlcore.data.checks import DataError
+from dlcore.data.source import Data, image_data, stratified
 
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")
 FASHION = ("T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
-IN_MEMORY_BYTES = 2**28
 
 
 def digits(*, validation: int | None = None) -> Data:
@@ -35,7 +26,9 @@ def digits(*, validation: int | None = None) -> Data:
     rest, test = stratified(labels, 360, seed=0)
     count = 180 if validation is None else validation
     train = {"image": images[rest], "label": labels[rest]}
-    return image_data("digits", train, {"image": images[test], "label": labels[test]}, validation=count, levels=17)
+    held = {"image": images[test], "label": labels[test]}
+    marks = {"images": fingerprint.of_array(images), "labels": fingerprint.of_array(labels)}
+    return image_data("digits", train, held, validation=count, levels=17, fingerprint=marks)
 
 
 def fashion_mnist(data_dir: str | Path | None = None, *, validation: int | None = None) -> Data:
@@ -56,14 +49,27 @@ def fashion_mnist(data_dir: str | Path | None = None, *, validation: int | None 
 
 def idx(folder: Path, *, validation: int | None = None, name: str = "", class_names: tuple[str, ...] = ()) -> Data:
     """The four IDX files of the MNIST family (`train-images-idx3-ubyte`, ..., plain or gzipped) in a folder."""
-    splits = []
+    splits, marks = [], {}
     for prefix in ("train", "t10k"):
-        images = read_idx(_required_idx(folder, f"{prefix}-images-idx3-ubyte"))
-        labels = read_idx(_required_idx(folder, f"{prefix}-labels-idx1-ubyte"))
+        files = [f"{prefix}-images-idx3-ubyte", f"{prefix}-labels-idx1-ubyte"]
+        images, labels = (read_idx(_required_idx(folder, file)) for file in files)
         if images.ndim != 3 or labels.ndim != 1:
             raise DataError(f"{folder}: {prefix} images have {images.ndim} axes and labels {labels.ndim}; want 3 and 1")
         splits.append({"image": images[..., None], "label": labels.astype(np.int32)})
-    return image_data(name or f"idx:{folder}", *splits, validation=validation, class_names=class_names)
+        marks |= {file: fingerprint.of_array(values) for file, values in zip(files, (images, labels), strict=True)}
+    return image_data(
+        name or f"idx:{folder}",
+        *splits,
+        validation=validation,
+        class_names=class_names,
+        notes=_unused(folder, marks.keys()),
+        fingerprint=marks,
+    )
+
+
+def _unused(folder: Path, used: Collection[str]) -> tuple[str, ...]:
+    others = [e.name for e in folder.iterdir() if "ubyte" in e.name and e.name.removesuffix(".gz") not in used]
+    return (f"{len(others)} other IDX files are not used: {', '.join(sorted(others)[:5])}",) if others else ()
 
 
 def _idx_file(folder: Path, stem: str) -> Path | None:
@@ -95,151 +101,3 @@ def read_idx(path: Path) -> np.ndarray:
     if len(data) - header != math.prod(shape):
         raise DataError(f"{path} promises {math.prod(shape)} bytes and holds {len(data) - header}; fetch it again")
     return np.frombuffer(data, np.uint8, offset=header).reshape(shape)
-
-
-def npz(path: Path, *, validation: int | None = None) -> Data:
-    """uint8 images [n, h, w(, c)] and labels [n] in an NPZ file.
-
-    Either one pair `image`, `label` (also `images`/`x`, `labels`/`y`), from which a fixed stratified fifth is the
-    test split, or `x_train`, `y_train`, `x_test`, `y_test` (also `train_images`, ...). Nothing is unpickled.
-    """
-    arrays = _read_npz(path)
-    pairs = [("x_{}", "y_{}"), ("image_{}", "label_{}"), ("{}_images", "{}_labels"), ("{}_image", "{}_label")]
-    for image, label in pairs:
-        names = [image.format("train"), label.format("train"), image.format("test"), label.format("test")]
-        if all(name in arrays for name in names):
-            found = [arrays[name] for name in names]
-            return image_data(f"npz:{path}", _rows(path, *found[:2]), _rows(path, *found[2:]), validation=validation)
-    for image, label in (("image", "label"), ("images", "labels"), ("x", "y")):
-        if image in arrays and label in arrays:
-            rows = _rows(path, arrays[image], arrays[label])
-            return image_data(f"npz:{path}", *_cut(rows), validation=validation)
-    raise DataError(f"{path} holds {sorted(arrays)}; it needs image and label, or x_train, y_train, x_test and y_test")
-
-
-def _read_npz(path: Path) -> dict[str, np.ndarray]:
-    if not path.is_file():
-        raise DataError(f"{path} does not exist or is no file; pass npz:FILE with a NumPy archive")
-    if not zipfile.is_zipfile(path):
-        raise DataError(f"{path} is damaged or no NPZ file; save it again with numpy.savez")
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
-    except ValueError as error:
-        if "pickle" in str(error) or "Object" in str(error):
-            raise DataError(
-                f"{path} holds Python objects, which are not loaded for safety; save plain number arrays"
-            ) from None
-        raise DataError(f"{path} cannot be read ({error}); save it again with numpy.savez") from None
-    except (zipfile.BadZipFile, OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{path} is damaged or no NPZ file ({error}); save it again with numpy.savez") from None
-
-
-def _rows(path: Path, images: np.ndarray, labels: np.ndarray) -> Rows:
-    if images.dtype != np.uint8 or images.ndim not in (3, 4):
-        raise DataError(f"{path}: images are {images.dtype} {images.shape}; want uint8 [n, h, w] or [n, h, w, c]")
-    if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
-        raise DataError(f"{path}: labels are {labels.dtype} {labels.shape}; want integers [n]")
-    if len(images) != len(labels):
-        raise DataError(f"{path}: {len(images)} images but {len(labels)} labels; they must match")
-    if labels.size and not -(2**31) <= labels.min() <= labels.max() < 2**31:
-        raise DataError(f"{path}: a label does not fit 32 bits; number the classes from 0")
-    return {"image": images if images.ndim == 4 else images[..., None], "label": labels.astype(np.int32)}
-
-
-def _cut(rows: Rows) -> tuple[Rows, Rows]:
-    """A fixed fifth as test split, stratified where the classes are large enough."""
-    labels = rows["label"]
-    if len(labels) < 5:
-        raise DataError(f"{len(labels)} examples are too few to set a fifth apart for testing")
-    rest, test = stratified(labels, len(labels) // 5, seed=0)
-    return {k: v[rest] for k, v in rows.items()}, {k: v[test] for k, v in rows.items()}
-
-
-def folder(path: Path, *, validation: int | None = None) -> Data:
-    """PNG or JPEG images of one shape in `DIR/train/<class>/` and `DIR/test/<class>/`, or in `DIR/<class>/`.
-
-    In the second form a fixed stratified fifth is the test split. Images are 8-bit grey or colour as the first one is.
-    Small sets are decoded once and held in memory; of large ones each read decodes its own rows.
-    """
-    if not path.is_dir():
-        raise DataError(f"{path} is not a folder; pass folder:DIR with one folder of images per class")
-    if (path / "train").is_dir() and (path / "test").is_dir():
-        names = _class_names(path / "train")
-        train, test = _listed(path / "train", names), _listed(path / "test", names)
-    else:
-        names = _class_names(path)
-        files, labels = _listed(path, names)
-        keep, held = (rows["row"] for rows in _cut({"row": np.arange(len(files)), "label": labels}))
-        train, test = (files[keep], labels[keep]), (files[held], labels[held])
-    first = decode(train[0][0], None)
-    read = [_reader(files, labels, first.shape) for files, labels in (train, test)]
-    if (len(train[0]) + len(test[0])) * first.size <= IN_MEMORY_BYTES:
-        whole = [reader(np.arange(len(part[0]))) for reader, part in zip(read, (train, test), strict=True)]
-        return image_data(f"folder:{path}", *whole, validation=validation, class_names=names)
-    splits = [Split(len(part[0]), reader) for part, reader in zip((train, test), read, strict=True)]
-    count = validation_count(f"folder:{path}", len(train[1]), validation)
-    return _streamed(f"folder:{path}", names, splits[0], train[1], splits[1], count)
-
-
-def _streamed(name: str, names: tuple[str, ...], train: Split, labels: np.ndarray, test: Split, count: int) -> Data:
-    rest, chosen = stratified(labels, count, seed=0)
-    # Statistics of a large set are those of some two thousand evenly spaced training images.
-    sample = train.read(rest[:: max(1, len(rest) // 2000)])["image"]
-    sizes = (len(rest), len(chosen), test.size)
-    spec = DataSpec(name, sample.shape[1:], 256, len(names), names, sizes, *channel_statistics(sample, 256))
-    splits = [Split(len(rows), lambda i, rows=rows: train.read(rows[i])) for rows in (rest, chosen)]
-    return Data(spec, *splits, test)
-
-
-def _class_names(path: Path) -> tuple[str, ...]:
-    names = tuple(sorted(entry.name for entry in path.iterdir() if entry.is_dir() and not entry.name.startswith(".")))
-    if not names:
-        raise DataError(f"{path} has no folders; put the images of each class in a folder of its own")
-    return names
-
-
-def _listed(path: Path, names: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray]:
-    files: list[Path] = []
-    labels: list[int] = []
-    if extra := sorted(
-        e.name for e in path.iterdir() if e.is_dir() and e.name not in names and not e.name.startswith(".")
-    ):
-        raise DataError(f"{path} has a class {extra[0]!r} that the training split lacks")
-    for label, name in enumerate(names):
-        found = sorted(f for f in (path / name).glob("*") if f.suffix.lower() in (".png", ".jpg", ".jpeg"))
-        if not found:
-            raise DataError(f"{path / name} has no PNG or JPEG image; add some or remove the folder")
-        files += found
-        labels += [label] * len(found)
-    return np.array(files, dtype=object), np.array(labels, np.int32)
-
-
-def decode(path: Path, shape: tuple[int, ...] | None) -> np.ndarray:
-    """The image in a file as uint8 [h, w, c], grey (c = 1) or RGB; must have `shape` if one is given."""
-    from PIL import Image
-
-    try:
-        with Image.open(path) as image:
-            if image.mode[0] in "IF":
-                raise DataError(f"{path} has more than 8 bits per channel ({image.mode}); convert the images to 8")
-            grey = image.mode in ("1", "L", "LA") if shape is None else shape[-1] == 1
-            pixels = np.asarray(image.convert("L" if grey else "RGB"))
-    except DataError:
-        raise
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise DataError(f"{path} cannot be decoded ({error}); fetch it again or remove it") from None
-    pixels = pixels[..., None] if pixels.ndim == 2 else pixels
-    if shape is not None and pixels.shape != shape:
-        raise DataError(
-            f"{path} is {pixels.shape[1]}×{pixels.shape[0]}, others {shape[1]}×{shape[0]}; resize all images alike"
-        )
-    return pixels
-
-
-def _reader(files: np.ndarray, labels: np.ndarray, shape: tuple[int, ...]):
-    def read(rows: np.ndarray) -> Rows:
-        images = np.stack([decode(files[row], shape) for row in rows]) if len(rows) else np.zeros((0, *shape), np.uint8)
-        return {"image": images, "label": labels[rows]}
-
-    return read

@@ -3,24 +3,15 @@
 Works for builders prepared with `file_format="array_record"` whose images are stored encoded (PNG, JPEG).
 """
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from dlcore.data.source import (
-    Data,
-    DataError,
-    DataSpec,
-    Rows,
-    Split,
-    channel_statistics,
-    image_data,
-    in_memory,
-    stratified,
-    validation_count,
-)
+from dlcore.data import fingerprint
+from dlcore.data.checks import DataError
+from dlcore.data.decode import fit
+from dlcore.data.source import Data, Rows, Split, image_data, streamed_data
 
 IN_MEMORY_BYTES = 2**28
 
@@ -31,11 +22,18 @@ def is_prepared(name: str, data_dir: str | Path | None) -> bool:
     return any(base.glob(f"{name}/**/dataset_info.json"))
 
 
-def load(name: str, *, data_dir: str | Path | None = None, validation: int | None = None) -> Data:
+def load(
+    name: str,
+    *,
+    data_dir: str | Path | None = None,
+    validation: int | None = None,
+    image_size: int | None = None,
+) -> Data:
     """The prepared builder `name` (or `name/config:version`), with its `image` and `label` features.
 
     Splits `train` and `test` are required. The builder's `validation` split is used where there is one, unless
-    `validation` asks for a number of training examples.
+    `validation` asks for a number of training examples; that and other splits that are not used are noted.
+    `image_size` makes images square (see `decode.fit`).
     """
     import tensorflow_datasets
 
@@ -58,17 +56,43 @@ def load(name: str, *, data_dir: str | Path | None = None, validation: int | Non
     if empty := [split for split in ("train", "test") if not len(sources[split])]:
         raise DataError(f"tfds:{name}: split {empty[0]} has no examples")
     used = ["train", "test", *(["validation"] if "validation" in sources and validation is None else [])]
-    shape = np.asarray(sources["train"][0]["image"]).shape
-    splits = {split: _split(f"tfds:{name}", sources[split], shape) for split in used}
-    if sum(split.size for split in splits.values()) * int(np.prod(shape)) > IN_MEMORY_BYTES:
-        return _streamed(f"tfds:{name}", splits, names, validation)
+    unused = [f"{split} ({len(sources[split]):,} examples)" for split in sorted(sources.keys() - set(used))]
+    notes = (f"splits that are not used: {', '.join(unused)}",) if unused else ()
+    shape = _shape(f"tfds:{name}", sources["train"], image_size)
+    changed: set[tuple[str, int]] = set()
+    splits = {split: _split(f"tfds:{name}", split, sources[split], shape, image_size, changed) for split in used}
+    total = sum(split.size for split in splits.values())
+    marks = {"builder": {"name": builder.info.full_name}}
+    marks |= {f"tfds split {split}": _mark(builder.info.splits[split]) for split in used}
+    options = {"validation": validation, "class_names": names}
+    if total * int(np.prod(shape)) > IN_MEMORY_BYTES:
+        if image_size is not None:
+            notes += (f"images of other sizes are resized and cut to {image_size}×{image_size}",)
+        held, train, test = splits.get("validation"), splits["train"], splits["test"]
+        # Labels of a large set are not known before its images are decoded.
+        return streamed_data(
+            f"tfds:{name}", train, test, held=held, labels=None, **options, notes=notes, fingerprint=marks
+        )
     whole = {split: rows.read(np.arange(rows.size)) for split, rows in splits.items()}
-    if "validation" not in used:
-        return image_data(f"tfds:{name}", whole["train"], whole["test"], validation=validation, class_names=names)
-    data = image_data(f"tfds:{name}", whole["train"], whole["test"], validation=0, class_names=names)
-    held = in_memory(whole["validation"])
-    sizes = (data.train.size, held.size, data.test.size)
-    return data._replace(spec=data.spec._replace(sizes=sizes), validation=held)
+    marks |= {f"{split} {key}s": fingerprint.of_array(v) for split, rows in whole.items() for key, v in rows.items()}
+    if changed:
+        notes += (f"{len(changed):,} of {total:,} images are resized and cut to {image_size}×{image_size}",)
+    held = whole.get("validation")
+    return image_data(
+        f"tfds:{name}", whole["train"], whole["test"], held=held, **options, notes=notes, fingerprint=marks
+    )
+
+
+def _mark(info: Any) -> dict[str, int]:
+    return {"examples": info.num_examples, "bytes": info.num_bytes}
+
+
+def _shape(name: str, source: Any, image_size: int | None) -> tuple[int, int, int]:
+    """The shape [h, w, c] that all images get or must have; raises `DataError` for other than 1 or 3 channels."""
+    height, width, channels = np.asarray(source[0]["image"]).shape
+    if channels not in (1, 3):
+        raise DataError(f"{name} has images of {channels} channels; only 1 (grey) and 3 (RGB) can be used")
+    return (height, width, channels) if image_size is None else (image_size, image_size, channels)
 
 
 def _class_names(name: str, features: Any) -> tuple[str, ...]:
@@ -79,30 +103,40 @@ def _class_names(name: str, features: Any) -> tuple[str, ...]:
     return tuple(features["label"].names)
 
 
-def _streamed(name: str, splits: Mapping[str, Split], names: tuple[str, ...], validation: int | None) -> Data:
-    train, test = splits["train"], splits["test"]
-    count = 0 if "validation" in splits else validation_count(name, train.size, validation)
-    # Labels of a large set are not known before its images are decoded: rows are drawn whatever their class.
-    rest, chosen = stratified(np.zeros(train.size, np.int32), count, seed=0)
-    held = splits.get("validation", Split(len(chosen), lambda rows: train.read(chosen[rows])))
-    # Statistics of a large set are those of some two thousand evenly spaced training images.
-    sample = train.read(rest[:: max(1, len(rest) // 2000)])["image"]
-    sizes = (len(rest), held.size, test.size)
-    spec = DataSpec(name, sample.shape[1:], 256, len(names), names, sizes, *channel_statistics(sample, 256))
-    return Data(spec, Split(len(rest), lambda rows: train.read(rest[rows])), held, test)
+def _split(
+    name: str, split: str, source: Any, shape: tuple[int, int, int], image_size: int | None, changed: set
+) -> Split:
+    """The rows of a split; those that `image_size` changes are put into `changed`."""
 
-
-def _split(name: str, source: Any, shape: tuple[int, ...]) -> Split:
     def read(rows: np.ndarray) -> Rows:
-        try:
-            found = source.__getitems__([int(row) for row in rows]) if len(rows) else []
-        except (OSError, SyntaxError, ValueError) as error:
-            reason = str(error).strip().splitlines()[0][:160]
-            raise DataError(f"{name} has an image that cannot be decoded ({reason}); prepare it again") from None
-        for example in found:
-            if example["image"].shape != shape:
-                raise DataError(f"{name} has images of {shape} and {example['image'].shape}; only one size can be used")
-        images = np.array([example["image"] for example in found], np.uint8).reshape(len(rows), *shape)
-        return {"image": images, "label": np.array([example["label"] for example in found], np.int32)}
+        images, labels = np.zeros((len(rows), *shape), np.uint8), np.zeros(len(rows), np.int32)
+        odd: list[tuple[int, ...]] = []
+        for i, (row, example) in enumerate(zip(rows, _examples(name, source, rows), strict=True)):
+            image, labels[i] = example["image"], example["label"]
+            if image_size is not None and image.shape != shape:
+                changed.add((split, int(row)))
+                image = fit(image, image_size)
+            if image.shape == shape:
+                images[i] = image
+            else:
+                odd.append(image.shape)
+        if odd:
+            raise DataError(
+                f"{name}: {len(odd):,} of {len(rows):,} {split} images are not {_size(shape)} (the first: "
+                f"{_size(odd[0])}); pass --image_size={min(shape[:2])}"
+            )
+        return {"image": images, "label": labels}
 
     return Split(len(source), read)
+
+
+def _size(shape: tuple[int, ...]) -> str:
+    return f"{shape[1]}×{shape[0]}"
+
+
+def _examples(name: str, source: Any, rows: np.ndarray) -> list[Any]:
+    try:
+        return source.__getitems__([int(row) for row in rows]) if len(rows) else []
+    except (OSError, SyntaxError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0][:160]
+        raise DataError(f"{name} has an image that cannot be decoded ({reason}); prepare it again") from None

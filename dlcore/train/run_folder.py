@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from dlcore.data.checks import DataError
+from dlcore.data.fingerprint import Fingerprint, changes
 from dlcore.train.config import differences
 
 
@@ -54,11 +56,24 @@ def check_identity(folder: Path, identity: Mapping[str, Any]) -> None:
     """Raise `ValueError`, with the differences, when the folder belongs to another run than `identity`."""
     path = folder / "config.json"
     if path.exists():
-        held = read_json(path)
-        if lines := differences({name: held.get(name) for name in identity}, dict(identity)):
+        held, names = read_json(path), [name for name in identity if name != "fingerprint"]
+        if lines := differences({name: held.get(name) for name in names}, {name: identity[name] for name in names}):
             raise ValueError(
                 f"{folder} holds another run ({'; '.join(lines)}); choose another --workdir or drop the flags"
             )
+        check_data(folder, identity.get("fingerprint", {}))
+
+
+def check_data(folder: Path, fingerprint: Fingerprint) -> None:
+    """Raise `DataError`, with what changed, when the data is not what the run in the folder began with.
+
+    A run from before there were fingerprints passes: what its data was cannot be told.
+    """
+    held = read_json(folder / "config.json").get("fingerprint")
+    if held is not None and (lines := changes(held, fingerprint)):
+        raise DataError(
+            f"{folder} began with other data ({'; '.join(lines)}); restore the data, or start anew in another --workdir"
+        )
 
 
 def claim(folder: Path, identity: Mapping[str, Any], notes: Mapping[str, Any]) -> None:

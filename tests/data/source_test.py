@@ -176,7 +176,7 @@ def test_folder(image_folder):
 
 def test_folder_read_row_by_row_equals_in_memory(image_folder, monkeypatch):
     whole = load(f"folder:{image_folder}", validation=6)
-    monkeypatch.setattr("dlcore.data.files.IN_MEMORY_BYTES", 0)
+    monkeypatch.setattr("dlcore.data.folder.IN_MEMORY_BYTES", 0)
     lazy = load(f"folder:{image_folder}", validation=6)
     assert lazy.train.arrays is None and lazy.spec.sizes == whole.spec.sizes
     for a, b in zip(whole[1:], lazy[1:], strict=True):
@@ -192,11 +192,13 @@ def test_bad_folders(image_folder, tmp_path):
     with pytest.raises(DataError, match=r"01\.png cannot be decoded"):
         load(f"folder:{image_folder}")
     Image.fromarray(IMAGES[1].repeat(2, 0)).save(victim)
-    with pytest.raises(DataError, match=r"01\.png is 4×10, others 4×5"):
+    with pytest.raises(
+        DataError, match=r"1 of 60 images are not 4×5 \(the first: .*01\.png, 4×10\); pass --image_size=4"
+    ):
         load(f"folder:{image_folder}")
     victim.write_bytes(whole)
     (image_folder / "empty").mkdir()
-    with pytest.raises(DataError, match="empty has no PNG"):
+    with pytest.raises(DataError, match="empty has no image"):
         load(f"folder:{image_folder}")
     with pytest.raises(DataError, match="not a folder"):
         load("folder:/nowhere")

@@ -69,8 +69,8 @@ def test_validation_out_of_range_names_the_set(wanted):
 @pytest.mark.parametrize(
     ("labels", "text"),
     [
-        (-1 - np.arange(20) % 3, "training label is -3; labels must be 0 to 0"),
-        (np.full(20, 10**9), "training label is 1000000000; number the classes from 0"),
+        (-1 - np.arange(20) % 3, r"training label is -3 \(20 below 0\); labels must be 0 to c − 1"),
+        (np.full(20, 10**9), "all 20 training labels are 1000000000: one class"),
         (np.full(20, 2**40), "does not fit 32 bits"),
         (np.arange(20) % 2 == 0, "want integers"),
         (np.arange(20)[:, None], "want integers"),

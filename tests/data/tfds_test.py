@@ -80,6 +80,29 @@ class Deep(tfds.core.GeneratorBasedBuilder):
             yield i, {"image": png(IMAGES[i]), "label": i % 2}
 
 
+class Sizes(tfds.core.GeneratorBasedBuilder):
+    """Colour images, some of another size or with opacities; a test split and one that is no split of ours."""
+
+    VERSION = tfds.core.Version("1.0.0")
+    BUILDER_CONFIGS = [tfds.core.BuilderConfig(name=name) for name in ("colour", "alpha")]  # noqa: RUF012
+
+    def _info(self):
+        channels = {"colour": 3, "alpha": 4}[self.builder_config.name]
+        image = tfds.features.Image(shape=(None, None, channels), encoding_format="png")
+        features = tfds.features.FeaturesDict({"image": image, "label": tfds.features.ClassLabel(num_classes=4)})
+        return tfds.core.DatasetInfo(builder=self, features=features)
+
+    def _split_generators(self, dl_manager):
+        return {name: self._generate_examples() for name in ("train", "test", "bonus")}
+
+    def _generate_examples(self):
+        mode = {"colour": "RGB", "alpha": "RGBA"}[self.builder_config.name]
+        for i in range(10):
+            buffer = io.BytesIO()
+            Image.new(mode, (12, 8) if i in (3, 5) else (8, 8), (i, 20, 30)).save(buffer, "PNG")
+            yield i, {"image": buffer.getvalue(), "label": i % 3}
+
+
 @pytest.fixture(scope="module")
 def data_dir(tmp_path_factory):
     folder = tmp_path_factory.mktemp("tfds")
@@ -88,6 +111,8 @@ def data_dir(tmp_path_factory):
         HeldStripes(config=config, data_dir=folder, file_format="array_record").download_and_prepare()
     for config in ("deep", "real", "single"):
         Deep(config=config, data_dir=folder, file_format="array_record").download_and_prepare()
+    for config in ("colour", "alpha"):
+        Sizes(config=config, data_dir=folder, file_format="array_record").download_and_prepare()
     return folder
 
 
@@ -151,3 +176,38 @@ def test_a_prepared_set_is_read_without_tensorflow_or_the_builders_code(data_dir
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
     assert done.stdout.splitlines()[-1:] == ["(27, 3, 10) False"], done.stderr
+
+
+@pytest.mark.parametrize("in_memory", [True, False])
+def test_images_of_several_sizes(data_dir, in_memory, monkeypatch):
+    if not in_memory:
+        monkeypatch.setattr("dlcore.data.tfds.IN_MEMORY_BYTES", 0)
+    with pytest.raises(DataError, match=r"2 of 10 train images are not 8×8 \(the first: 12×8\); pass --image_size=8"):
+        load("tfds:sizes/colour", data_dir=data_dir, validation=0)
+    data = load("tfds:sizes/colour", data_dir=data_dir, validation=0, image_size=8)
+    reds = sorted(data.train.read(np.arange(10))["image"][:, 7, 7, 0].tolist())
+    assert data.spec.shape == (8, 8, 3) and reds == list(range(10))
+    assert data.spec.notes[0] == "splits that are not used: bonus (10 examples)"
+    resized = "4 of 20 images are resized" if in_memory else "images of other sizes are resized"
+    assert f"{resized} and cut to 8×8" in data.spec.notes[1]
+    if in_memory:
+        assert data.spec.notes[2] == "1 of 4 classes have no training example: 3"
+    with pytest.raises(DataError, match="images of 4 channels; only 1"):
+        load("tfds:sizes/alpha", data_dir=data_dir)
+
+
+def test_an_image_of_the_size_is_the_same_with_and_without_it(data_dir):
+    plain = load("tfds:tiny_stripes", data_dir=data_dir)
+    cut = load("tfds:tiny_stripes", data_dir=data_dir, image_size=5)
+    np.testing.assert_array_equal(cut.test.arrays["image"], plain.test.arrays["image"][:, :5])
+
+
+def test_fingerprint(data_dir, monkeypatch):
+    first = load("tfds:tiny_stripes", data_dir=data_dir).spec.fingerprint
+    assert first == load("tfds:tiny_stripes", data_dir=data_dir).spec.fingerprint
+    assert first["builder"] == {"name": "tiny_stripes/1.0.0"} and first["tfds split train"]["examples"] == 30
+    assert first["train images"]["sha256"] != first["test images"]["sha256"]
+    monkeypatch.setattr("dlcore.data.tfds.IN_MEMORY_BYTES", 0)
+    assert load("tfds:tiny_stripes", data_dir=data_dir).spec.fingerprint.keys() == {
+        "builder", "tfds split train", "tfds split test",
+    }  # fmt: skip

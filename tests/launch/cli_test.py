@@ -98,6 +98,7 @@ MISTAKES = {
     "no_images": (("--experiment=classify", "--data=two_moons"), "labelled images"),
     "argument": (("classify",), "unexpected argument 'classify'"),
     "missing_data": (("--experiment=classify", "--data=idx:/nowhere"), "/nowhere has no train-images"),
+    "image_size": ((*SMOKE, "--image_size=8"), "image_size=8 is for folder: and tfds:"),
     "processes": ((*SMOKE, "--num_processes=2"), "together"),
 }
 

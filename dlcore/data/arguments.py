@@ -1,0 +1,73 @@
+"""What the augmentations ask of their arguments, so that all say the same of the same mistake."""
+
+import functools
+import math
+import operator
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import ArrayLike, Float
+
+Strength: TypeAlias = Float[ArrayLike, ""] | float | int
+"""How much an augmentation changes; may be traced, so that it can be annealed."""
+
+NO_BOUND = math.inf
+
+
+def one_or_many(augment: Callable[..., Any]) -> Callable[..., Any]:
+    """An augmentation `(key, images [b, h, w, c], ...)` that takes one image [h, w, c] as well, also under `vmap`.
+
+    The one that comes out raises `ValueError` for arrays of another rank.
+    """
+
+    @functools.wraps(augment)
+    def either(key: Any, images: Any, *args: Any, **kwargs: Any) -> Any:
+        if images.ndim == 3:
+            return augment(key, images[None], *args, **kwargs)[0]
+        check_rank(augment.__name__, images, (3, 4))
+        return augment(key, images, *args, **kwargs)
+
+    return either
+
+
+def check_rank(name: str, images: Any, ranks: tuple[int, ...]) -> None:
+    """Raise `ValueError` unless images are [b, h, w, c] (rank 4) or [h, w, c] (rank 3), as far as `ranks` allows."""
+    if images.ndim not in ranks:
+        wanted = " or ".join({3: "[h, w, c]", 4: "[b, h, w, c]"}[rank] for rank in sorted(ranks, reverse=True))
+        raise ValueError(f"{name}: images are {images.shape}; want {wanted}")
+
+
+def check_real(name: str, images: Any) -> None:
+    """Raise `ValueError` for integers: what is computed from them would be rounded or clipped."""
+    if not jnp.issubdtype(images.dtype, jnp.floating):
+        raise ValueError(f"{name}: images are {images.dtype}; want real numbers: scale them first, see prepare.scale")
+
+
+def check_fill(name: str, fill: Any, images: Any) -> None:
+    """Raise `ValueError` for a value that images of an integer dtype cannot hold."""
+    if jnp.issubdtype(images.dtype, jnp.integer) and not isinstance(fill, jax.core.Tracer):
+        info = jnp.iinfo(images.dtype)
+        if fill != int(fill) or not info.min <= fill <= info.max:
+            raise ValueError(f"{name}: fill {fill} does not fit {images.dtype} images; use {info.min} to {info.max}")
+
+
+def check_count(name: str, what: str, value: Any) -> None:
+    """Raise `ValueError` unless the value is a whole number and not negative."""
+    try:
+        operator.index(value)
+    except TypeError:
+        raise ValueError(f"{name}: {what} must be a whole number known before compiling, got {value}") from None
+    check_strength(name, what, value)
+
+
+def check_strength(name: str, what: str, value: Any, high: float = NO_BOUND) -> None:
+    """Raise `ValueError` unless 0 ≤ value ≤ `high` (and below infinity); inside `jit` a traced value passes."""
+    if isinstance(value, jax.core.Tracer):
+        return
+    if high == NO_BOUND and not 0 <= value < high:
+        problem = "must not be negative" if value < 0 else "must be finite"
+        raise ValueError(f"{name}: {what} {problem}, got {value}")
+    if not 0 <= value <= high:
+        raise ValueError(f"{name}: {what} must lie in [0, {high:g}], got {value}")

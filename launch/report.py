@@ -6,19 +6,21 @@ python -m launch.report --workdir=runs/classify-digits-default
 from absl import flags
 
 from dlcore.parallel.mesh import make_mesh, to_host
-from dlcore.report.html import write_report
 from launch import request, runtime
-from launch.train import draw, say
+from launch.results import complete
+from launch.train import train
 
 
 def main() -> None:
-    """Also works for a run that is not finished: its newest checkpoint counts."""
+    """Also works for a run that is not finished: its newest checkpoint counts.
+
+    Numbers that the summary of a finished run still lacks, because it was stopped or they failed, are added.
+    """
     runtime.start()
     run = request.from_folder(flags.FLAGS.workdir)
     experiment, mesh = run.build(), make_mesh()
-    draw(run, experiment, to_host(mesh, request.restore(run, experiment, mesh)))
-    say(f"wrote {write_report(run.workdir)}")
+    complete(run, experiment, to_host(mesh, request.restore(run, experiment, mesh)), train)
 
 
 if __name__ == "__main__":
-    runtime.run(main)
+    runtime.run(main, uses=("workdir", "data_dir"))

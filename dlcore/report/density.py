@@ -6,6 +6,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from dlcore.report.figures import BLUE
+from dlcore.report.text import shown
 
 
 def grid(low: Sequence[float] | np.ndarray, high: Sequence[float] | np.ndarray, size: int) -> np.ndarray:
@@ -43,5 +44,5 @@ def density_and_samples(
     for axes in (left, middle, right):
         axes.set(xlim=extent[:2], ylim=extent[2:], aspect="equal", xlabel="x₁")
     left.set_ylabel("x₂")
-    figure.suptitle(title, fontsize=10)
+    figure.suptitle(shown(title, 100), fontsize=10, parse_math=False)
     return figure

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from dlcore.parallel import processes
@@ -47,6 +48,7 @@ def draw_grids(run: request.Request, experiment: Experiment, state: TrainState) 
     """Samples of the moment, always from the same key: of the params and of their moving average."""
     if experiment.sample is None or not processes.is_main():
         return
+    state = jax.tree.map(jnp.asarray, state)
     sources = {"": (state.params, state.state)} | ({"-ema": evaluated(state)} if state.ema else {})
     for name, source in sources.items():
         images = np.asarray(experiment.sample(*source, jax.random.key(0), GRID))
@@ -92,6 +94,7 @@ def complete(run: request.Request, experiment: Experiment, state: Any, train: Tr
     trains the classifier that measures samples.
     """
     notes: dict[str, str] = {}
+    state = jax.tree.map(jnp.asarray, state)
     if (run.workdir / "summary.json").exists():
         beside = {
             "anchors": lambda: experiment.anchors(run.source) if experiment.anchors else {},

@@ -22,6 +22,7 @@ from dlcore.train.experiment import Experiment
 from dlcore.train.loop import state_like
 from dlcore.train.run_folder import read_json
 from dlcore.types import TrainState
+from launch import paths
 
 flags.DEFINE_string("experiment", None, "Name of the system, e.g. classify.")
 flags.DEFINE_string("preset", None, "smoke (under a minute), default, full, or one of the experiment's own.")
@@ -92,7 +93,7 @@ def from_flags() -> Request:
         raise ValueError(
             f"pass --experiment (one of {', '.join(experiment_names())}), or --workdir of a run to go on with"
         )
-    folder = None if values.workdir is None else Path(values.workdir)
+    folder = None if values.workdir is None else paths.local("workdir", values.workdir)
     if folder is not None and (folder / "config.json").exists():
         return _continued(folder)
     if values.experiment is None:
@@ -110,7 +111,7 @@ def from_folder(workdir: str | None) -> Request:
     """The run that a folder holds."""
     if workdir is None:
         raise ValueError("pass --workdir, the folder of a run")
-    return _read(Path(workdir))
+    return _read(paths.local("workdir", workdir))
 
 
 def _continued(folder: Path) -> Request:

@@ -6,6 +6,7 @@ import select
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
@@ -88,6 +89,8 @@ def silence_abandoned_reads() -> None:
 
 
 SECONDS_TO_STOP = 8.0
+SECONDS_FOR_OTHERS = 3.0
+"""How long the main process of several stays after a stop, so that the others are gone before a scheduler looks."""
 
 
 class StopRequest:
@@ -99,7 +102,7 @@ class StopRequest:
     """
 
     def __init__(self, exit_code: int = 0) -> None:
-        self.exit_code = exit_code
+        self.exit_code = exit_code if processes.is_main() else 0
         self._asked = threading.Event()
         self._read, write = os.pipe()
         os.set_blocking(write, False)
@@ -112,9 +115,24 @@ class StopRequest:
     def __call__(self) -> bool:
         return self._asked.is_set()
 
+    def leave(self) -> None:
+        """End a process that has saved. Of several the others exit 0, and the main one last with the exit code.
+
+        Schedulers that see one process end with another code kill the rest, and take that for the result.
+        """
+        if jax.process_count() > 1:
+            jax.distributed.shutdown()
+        self._let_others_go()
+        sys.exit(self.exit_code)
+
+    def _let_others_go(self) -> None:
+        if jax.process_count() > 1 and processes.is_main():
+            time.sleep(SECONDS_FOR_OTHERS)
+
     def _watch(self) -> None:
         os.read(self._read, 1)
         self._asked.set()
         select.select([self._read], [], [], SECONDS_TO_STOP)
         print("stopped at the newest checkpoint; run the same command to go on", file=sys.stderr, flush=True)
+        self._let_others_go()
         os._exit(self.exit_code)

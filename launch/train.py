@@ -6,7 +6,6 @@ python -m launch.train --workdir=runs/classify-digits-default
 A run that SIGTERM or Ctrl-C stopped has saved, and exits with --stopped_exit_code.
 """
 
-import sys
 from collections.abc import Callable
 from contextlib import ExitStack
 
@@ -49,7 +48,7 @@ def main() -> None:
     fitted = train(run, stop)
     if not fitted.finished:
         say(f"stopped and saved at step {fitted.step}; run the same command to go on")
-        sys.exit(stop.exit_code)
+        stop.leave()
 
 
 def train(run: request.Request, stop: Callable[[], bool] = lambda: False) -> Fitted:

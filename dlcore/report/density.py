@@ -46,3 +46,19 @@ def density_and_samples(
     left.set_ylabel("x₂")
     figure.suptitle(shown(title, 100), fontsize=10, parse_math=False)
     return figure
+
+
+def cloud(points: np.ndarray, title: str = "") -> Figure:
+    """Points [n, 2] in the plane, or how points [n, 1] are spread. Raises `ValueError` for more dimensions."""
+    if points.ndim != 2 or points.shape[1] > 2:
+        raise ValueError(f"cloud: points {points.shape} are not [n, 1] or [n, 2]; keep more dimensions as an array")
+    figure = Figure(figsize=(5.2, 5.0), layout="constrained")
+    axes = figure.add_subplot()
+    if points.shape[1] == 2:
+        axes.plot(*points.T, ".", color=BLUE, markersize=3, alpha=0.6)
+        axes.set(aspect="equal", xlabel="x₁", ylabel="x₂")
+    else:
+        axes.hist(points[:, 0], bins=40, color=BLUE)
+        axes.set(xlabel="x", ylabel="samples")
+    axes.set_title(shown(title, 60), fontsize=10, parse_math=False)
+    return figure

@@ -121,7 +121,10 @@ def classes_of(config: Config, spec: DataSpec) -> int:
 
 
 def make_sampler(config: Config, spec: DataSpec, network: Model, full: schedule.Schedule, *, keep: bool = False) -> Any:
-    """The function `(params, state, key, num) -> x [num, h, w, c]` in [−1, 1]; all classes in turn. `keep` as below."""
+    """`(params, state, key, num, label) -> x [num, h, w, c]` in [−1, 1]; by default all classes in turn.
+
+    With `keep` all of the path (`samplers.make_sampler`).
+    """
     classes = classes_of(config, spec)
     short = schedule.respace(full, config.sample_steps, config.spacing)
     if config.sampler not in samplers.RULES:
@@ -140,8 +143,27 @@ def make_sampler(config: Config, spec: DataSpec, network: Model, full: schedule.
 
     run = samplers.make_sampler(predict, short, rule, kind=config.prediction, clip=1.0, keep=keep)
 
-    def sample(params: Params, state: State, key: Key, num: int) -> Any:
-        return run(key, (num, *spec.shape), params, state, jnp.arange(num) % max(classes, 1))
+    def sample(params: Params, state: State, key: Key, num: int, label: Any = None) -> Any:
+        label = jnp.arange(num) % max(classes, 1) if label is None else label
+        return run(key, (num, *spec.shape), params, state, label)
+
+    return sample
+
+
+def make_sample(config: Config, spec: DataSpec, network: Model, full: schedule.Schedule) -> Any:
+    """`(params, state, key, num, **options) -> images`; options are settings of `config`, and one `label` for all."""
+    names = {"steps": "sample_steps", "sampler": "sampler", "eta": "eta", "guidance": "guidance"}
+    usual = make_sampler(config, spec, network, full)
+
+    def sample(params: Params, state: State, key: Key, num: int, *, label: int | None = None, **options: Any) -> Any:
+        chosen = replace(config, **{names[name]: value for name, value in options.items()})
+        if "eta" in options and chosen.sampler != "ddim":
+            raise ValueError(f"eta={chosen.eta} belongs to sampler=ddim, and the sampler is {chosen.sampler}")
+        if label is not None and chosen.guidance == 0:
+            raise ValueError(f"label={label} has no effect with guidance=0, which samples without classes")
+        draw_samples = make_sampler(chosen, spec, network, full) if options else usual
+        labels = {} if label is None else {"label": jnp.full(num, label)}
+        return to_pixels(draw_samples(params, state, key, num, **labels))
 
     return sample
 
@@ -159,7 +181,6 @@ def build(config: Config, spec: DataSpec) -> Experiment:
     dims, classes = math.prod(spec.shape), classes_of(config, spec)
     reverse = bound.Reverse(full, config.prediction, config.variance, clip=1.0, levels=spec.levels)
     labels = {"labels": "label", "null": classes, "drop": config.label_dropout} if classes else {}
-    draw_samples = make_sampler(config, spec, network, full)
 
     def prepare(batch: Batch, *, key: Key | None, train: bool) -> Batch:
         return {**batch, "image": 2 * scale(batch["image"], spec.levels) - 1}
@@ -211,7 +232,8 @@ def build(config: Config, spec: DataSpec) -> Experiment:
         likelihood_kind="upper bound",
         anchors=lambda data: anchors(data.train.all()["image"], data.test.all()["image"], spec.levels),
         quality_samples=config.quality_samples,
-        sample=lambda params, state, key, num: to_pixels(draw_samples(params, state, key, num)),
+        sample=make_sample(config, spec, network, full),
+        sample_options=("steps", "sampler", "eta", *(("label", "guidance") if classes else ())),
     )
 
 

@@ -188,6 +188,7 @@ def build(config: Config, spec: DataSpec) -> Experiment:
         else None,
         quality_samples=config.quality_samples if levels else 0,
         sample=sample,
+        sample_options=("temperature",),
     )
 
 

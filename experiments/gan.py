@@ -200,11 +200,10 @@ def build(config: Config, spec: DataSpec) -> Experiment:
         return found
 
     @functools.partial(jax.jit, static_argnums=3)
-    def sample(params: Params, state: State, key: Key, num: int) -> jax.Array:
-        label = jnp.arange(num) % spec.classes if system.conditional else None
-        return to_unit(
-            spec, gan.generate(system, params, state, jax.random.normal(key, (num, config.latent)), label)[0]
-        )
+    def sample(params: Params, state: State, key: Key, num: int, label: Any = None, temperature: Any = 1.0) -> Any:
+        z = temperature * jax.random.normal(key, (num, config.latent))
+        chosen = jnp.arange(num) % (spec.classes or 1) if label is None else jnp.full(num, label)
+        return to_unit(spec, gan.generate(system, params, state, z, chosen if system.conditional else None)[0])
 
     def init(key: Key, batch: Batch) -> tuple[Params, State]:
         return gan.init(system, key, batch[target], batch["label"] if system.conditional else None)
@@ -226,6 +225,7 @@ def build(config: Config, spec: DataSpec) -> Experiment:
         ema=config.ema > 0,
         quality_samples=config.quality_samples,
         sample=sample,
+        sample_options=("temperature", *(("label",) if system.conditional else ())),
     )
 
 

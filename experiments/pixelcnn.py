@@ -164,22 +164,25 @@ def build(config: Config, spec: DataSpec) -> Experiment:
         anchors=lambda data: anchors(data.train.all()["image"], data.test.all()["image"], spec.levels),
         quality_samples=config.quality_samples,
         sample=sample,
+        sample_options=("temperature", *(("label",) if config.conditional else ())),
     )
 
 
 def make_sample(network: PixelNetwork, likelihood: decoder.Likelihood, config: Config, spec: DataSpec) -> Any:
-    """`(params, state, key, num) -> images`; of a conditional model the classes in turn."""
+    """`(params, state, key, num, **options) -> images`; of a conditional model one class `label`, or all in turn."""
 
-    def classes(num: int) -> tuple[Any, ...]:
-        return (jnp.arange(num) % spec.classes,) if config.conditional else ()
+    def classes(num: int, label: Any) -> tuple[Any, ...]:
+        chosen = jnp.arange(num) % (spec.classes or 1) if label is None else jnp.full(num, label)
+        return (chosen,) if config.conditional else ()
 
     @functools.partial(jax.jit, static_argnums=3)
-    def cached(params: Params, state: State, key: Key, num: int) -> jax.Array:
-        return autoregressive.sample(network, likelihood, params, key, (num, *spec.shape), *classes(num))
+    def cached(params: Params, state: State, key: Key, num: int, label: Any = None, **options: Any) -> jax.Array:
+        given = classes(num, label)
+        return autoregressive.sample(network, likelihood, params, key, (num, *spec.shape), *given, **options)
 
-    def naive(params: Params, state: State, key: Key, num: int) -> jax.Array:
-        shape = (num, *spec.shape)
-        return autoregressive.sample_naive(network.model, likelihood, params, state, key, shape, *classes(num))
+    def naive(params: Params, state: State, key: Key, num: int, label: Any = None, **options: Any) -> jax.Array:
+        model, shape, given = network.model, (num, *spec.shape), classes(num, label)
+        return autoregressive.sample_naive(model, likelihood, params, state, key, shape, *given, **options)
 
     return naive if network.pixel is None else cached
 

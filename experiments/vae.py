@@ -188,8 +188,8 @@ def build(config: Config, spec: DataSpec) -> Experiment:
         return found | (ruler if system.likelihood.discrete else {})
 
     @functools.partial(jax.jit, static_argnums=3)
-    def sample(params: Params, state: State, key: Key, num: int) -> jax.Array:
-        return vae.sample_outputs(system, params, state, jax.random.normal(key, (num, *latent)))
+    def sample(params: Params, state: State, key: Key, num: int, temperature: Any = 1.0) -> jax.Array:
+        return vae.sample_outputs(system, params, state, temperature * jax.random.normal(key, (num, *latent)))
 
     code = jax.ShapeDtypeStruct((1, *latent), jnp.float32)
     image = jax.ShapeDtypeStruct((1, *spec.shape), jnp.float32)
@@ -213,6 +213,7 @@ def build(config: Config, spec: DataSpec) -> Experiment:
         likelihood_kind="upper bound" if system.likelihood.discrete else None,
         quality_samples=config.quality_samples,
         sample=sample,
+        sample_options=("temperature",),
     )
 
 

@@ -32,7 +32,11 @@ flags.DEFINE_integer("turns", 5, "How often the two take turns.")
 def main() -> None:
     """Print steps per second of both, and their ratio."""
     runtime.start()
+    if jax.process_count() > 1:
+        raise ValueError("bench measures one process; drop --processes, --coordinator and what belongs to it")
     run = request.from_flags()
+    if flags.FLAGS.workdir is not None and not (run.workdir / "config.json").exists():
+        raise ValueError(f"--workdir={run.workdir} is not a run folder, and bench writes none; drop the flag")
     if flags.FLAGS.turns < 1 or flags.FLAGS.steps < 0:
         raise ValueError("--turns must be at least 1 and --steps not negative")
     bare = bare_loop(run)

@@ -11,7 +11,8 @@ from dlcore.parallel.mesh import make_mesh, to_host
 from dlcore.train.evaluate import evaluated, make_evaluate
 from dlcore.train.run_folder import write_json
 from launch import quality, request, runtime
-from launch.train import say, show, train
+from launch.results import attempt, say, show
+from launch.train import train
 
 flags.DEFINE_enum("split", "test", ["train", "validation", "test"], "Which examples to evaluate on.")
 
@@ -26,7 +27,8 @@ def main() -> None:
     key = jax.random.fold_in(jax.random.key(run.seed), 1)
     found = evaluate(state, getattr(run.source, split), key)
     if split == "test":
-        found |= quality.measure(run, experiment, *evaluated(to_host(mesh, state)), train)
+        host = evaluated(to_host(mesh, state))
+        found |= attempt("quality", lambda: quality.measure(run, experiment, *host, train), {}) or {}
     metrics = {f"{split}/{name}": value for name, value in found.items()}
     if processes.is_main():
         write_json(run.workdir / f"eval_{split}.json", {"step": int(state.step), "metrics": metrics})
@@ -34,4 +36,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    runtime.run(main)
+    runtime.run(main, uses=("workdir", "data_dir"))

@@ -24,6 +24,7 @@ from dlcore.train.experiment import Experiment
 from dlcore.train.loop import state_like
 from dlcore.train.run_folder import check_data, read_json
 from dlcore.types import TrainState
+from launch import paths
 
 flags.DEFINE_string("experiment", None, "Name of the system, e.g. classify.")
 flags.DEFINE_string("preset", None, "smoke (under a minute), default, full, or one of the experiment's own.")
@@ -117,7 +118,7 @@ def _from_flags() -> Request:
         raise ValueError(
             f"pass --experiment (one of {', '.join(experiment_names())}), or --workdir of a run to go on with"
         )
-    folder = None if values.workdir is None else Path(values.workdir)
+    folder = None if values.workdir is None else paths.local("workdir", values.workdir)
     if folder is not None and (folder / "config.json").exists():
         return _continued(folder)
     if values.experiment is None:
@@ -137,7 +138,7 @@ def from_folder(workdir: str | None) -> Request:
     """The run that a folder holds; raises `DataError` when its data changed since it began."""
     if workdir is None:
         raise ValueError("pass --workdir, the folder of a run")
-    request = _read(Path(workdir))
+    request = _read(paths.local("workdir", workdir))
     check_data(request.workdir, request.identity()["fingerprint"])
     return _announced(request)
 

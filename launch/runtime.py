@@ -6,7 +6,8 @@ import select
 import signal
 import sys
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -44,8 +45,11 @@ def start() -> None:
     processes.start(flags.FLAGS.coordinator, flags.FLAGS.num_processes, flags.FLAGS.process_id)
 
 
-def run(main: Callable[[], None]) -> None:
-    """Run a program: a mistake of the user is one line on stderr and exit code 1, not a traceback."""
+def run(main: Callable[[], None], uses: Collection[str] | None = None) -> None:
+    """Run a program: a mistake of the user is one line on stderr and exit code 1, not a traceback.
+
+    `uses` names the flags of other programs' modules that it uses; any other of them is a mistake. None: all.
+    """
 
     def guarded(argv: list[str]) -> None:
         if not flags.FLAGS["verbosity"].present:
@@ -54,6 +58,8 @@ def run(main: Callable[[], None]) -> None:
         try:
             if argv[1:]:
                 raise ValueError(f"unexpected argument {argv[1]!r}; flags are written --name=value")
+            if uses is not None:
+                refuse_others(uses)
             main()
         except (ValueError, FloatingPointError, OSError) as error:
             if os.environ.get("DLCORE_TRACEBACK"):
@@ -62,6 +68,17 @@ def run(main: Callable[[], None]) -> None:
             sys.exit(1)
 
     app.run(guarded)
+
+
+def refuse_others(uses: Collection[str]) -> None:
+    """Raise `ValueError` for a flag that is given, and neither this program's own nor among those it `uses`."""
+    owners = {name: flags.FLAGS.find_module_defining_flag(name) for name in flags.FLAGS}
+    others = {name for name, module in owners.items() if module.startswith("launch.") and module != __name__}
+    for name in sorted(others - set(uses)):
+        if flags.FLAGS[name].present:
+            own = {name for name, module in owners.items() if module == sys.argv[0]} - others
+            taken = ", ".join(f"--{name}" for name in sorted(own | set(uses)))
+            raise ValueError(f"--{name} has no meaning for {Path(sys.argv[0]).stem}, which takes {taken}; drop it")
 
 
 def silence_abandoned_reads() -> None:
@@ -76,17 +93,20 @@ def silence_abandoned_reads() -> None:
 
 
 SECONDS_TO_STOP = 8.0
+SECONDS_FOR_OTHERS = 3.0
+"""How long the main process of several stays after a stop, so that the others are gone before a scheduler looks."""
 
 
 class StopRequest:
-    """Becomes true on SIGTERM or SIGINT, so that a run can save and exit 0.
+    """Becomes true on SIGTERM or SIGINT, so that a run can save and exit with `exit_code`.
 
     When the main thread does not come round in time (it may be compiling), or on a second signal, the
-    process exits 0 all the same: the newest checkpoint stands, and the next start replays the rest
+    process exits with it all the same: the newest checkpoint stands, and the next start replays the rest
     to the bit. Create it after `start`, which lets JAX install handlers of its own.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, exit_code: int = 0) -> None:
+        self.exit_code = exit_code if processes.is_main() else 0
         self._asked = threading.Event()
         self._read, write = os.pipe()
         os.set_blocking(write, False)
@@ -99,9 +119,24 @@ class StopRequest:
     def __call__(self) -> bool:
         return self._asked.is_set()
 
+    def leave(self) -> None:
+        """End a process that has saved. Of several the others exit 0, and the main one last with the exit code.
+
+        Schedulers that see one process end with another code kill the rest, and take that for the result.
+        """
+        if jax.process_count() > 1:
+            jax.distributed.shutdown()
+        self._let_others_go()
+        sys.exit(self.exit_code)
+
+    def _let_others_go(self) -> None:
+        if jax.process_count() > 1 and processes.is_main():
+            time.sleep(SECONDS_FOR_OTHERS)
+
     def _watch(self) -> None:
         os.read(self._read, 1)
         self._asked.set()
         select.select([self._read], [], [], SECONDS_TO_STOP)
         print("stopped at the newest checkpoint; run the same command to go on", file=sys.stderr, flush=True)
-        os._exit(0)
+        self._let_others_go()
+        os._exit(self.exit_code)

@@ -1,50 +1,54 @@
-"""Train an experiment, or go on with the run in a folder.
+"""Train an experiment: flags in, a run folder out; the same command again goes on where it stopped.
 
 python -m launch.train --experiment=classify --data=digits --preset=default
 python -m launch.train --workdir=runs/classify-digits-default
+
+A run that SIGTERM or Ctrl-C stopped has saved, and exits with --stopped_exit_code.
 """
 
-import resource
-import sys
 from collections.abc import Callable
 from contextlib import ExitStack
-from typing import Any
 
 import jax
-import numpy as np
+from absl import flags
 
 from dlcore.data.pipeline import choose
 from dlcore.parallel import processes
 from dlcore.parallel.mesh import make_mesh, to_host
 from dlcore.parallel.sharding import named_rule
-from dlcore.report import figures
-from dlcore.report.html import write_report
 from dlcore.train.checkpoint import Checkpoints
-from dlcore.train.evaluate import evaluated, make_evaluate
-from dlcore.train.experiment import Experiment
+from dlcore.train.evaluate import make_evaluate
 from dlcore.train.loop import Fitted, cadence, fit, make_engine
-from dlcore.train.record import Recorder, read_rows
+from dlcore.train.record import Recorder
 from dlcore.train.run_folder import check_identity, claim, locked, read_json, write_json
-from dlcore.train.state import count_params, sha256
 from dlcore.types import TrainState
-from launch import environment, quality, request, runtime
+from launch import environment, request, results, runtime
+from launch.results import attempt, say, show
 
-GRID = 64
-"""Samples in a grid."""
+flags.DEFINE_integer(
+    "stopped_exit_code",
+    0,
+    "Exit code of a run that was stopped before its end; 75 tells a scheduler to start it again.",
+    lower_bound=0,
+    upper_bound=255,
+)
 
 
 def main() -> None:
     """Resolve the run, train it, evaluate it on the test split, write summary and report."""
     runtime.start()
-    stop = runtime.StopRequest()
+    stop = runtime.StopRequest(flags.FLAGS.stopped_exit_code)
     run = request.from_flags()
     check_identity(run.workdir, run.identity())
     if (run.workdir / "summary.json").exists():
         say(f"{run.workdir} holds a finished run: {show(read_json(run.workdir / 'summary.json')['metrics'])}")
+        if not (run.workdir / "report.html").exists() and jax.process_count() == 1:
+            attempt("completing the run", lambda: finish(run), {})
         return
     fitted = train(run, stop)
     if not fitted.finished:
         say(f"stopped and saved at step {fitted.step}; run the same command to go on")
+        stop.leave()
 
 
 def train(run: request.Request, stop: Callable[[], bool] = lambda: False) -> Fitted:
@@ -67,7 +71,8 @@ def train(run: request.Request, stop: Callable[[], bool] = lambda: False) -> Fit
         say(model)
 
         def validate(state: TrainState) -> dict[str, float]:
-            draw_grids(run, experiment, to_host(mesh, state))
+            whole = to_host(mesh, state)
+            attempt("a grid of samples", lambda: results.draw_grids(run, experiment, whole), {})
             return evaluate(state, data.validation, eval_key)
 
         checkpoints = Checkpoints(run.workdir / "checkpoints", keep=config.keep)
@@ -85,77 +90,17 @@ def train(run: request.Request, stop: Callable[[], bool] = lambda: False) -> Fit
             stop=stop,
         )
         if fitted.finished:
-            conclude(run, experiment, fitted, to_host(mesh, fitted.state), test(fitted.state, data.test, eval_key))
+            measured = test(fitted.state, data.test, eval_key)
+            results.conclude(run, experiment, fitted, to_host(mesh, fitted.state), measured, train)
         return fitted
 
 
-def draw_grids(run: request.Request, experiment: Experiment, state: TrainState) -> None:
-    """Samples of the moment, always from the same key: of the params and of their moving average."""
-    if experiment.sample is None or not processes.is_main():
-        return
-    sources = {"": (state.params, state.state)} | ({"-ema": evaluated(state)} if state.ema else {})
-    for name, source in sources.items():
-        images = np.asarray(experiment.sample(*source, jax.random.key(0), GRID))
-        if images.ndim == 4:
-            path = run.workdir / "samples" / f"step-{int(state.step):06d}{name}.png"
-            figures.save_png(figures.image_grid(images), path)
-
-
-def conclude(run: request.Request, experiment: Experiment, fitted: Fitted, state: Any, test: dict[str, float]) -> None:
-    """Write figures, summary and report of a finished run, from its state on the host."""
-    if not processes.is_main():
-        return
-    draw(run, experiment, state)
-    found = quality.measure(run, experiment, *evaluated(state), train)
-    steps, seconds = fitted.step, fitted.progress.train_seconds
-    kind = {"bits_per_dim_kind": experiment.likelihood_kind} if experiment.likelihood_kind else {}
-    beside = experiment.anchors(run.source) if experiment.anchors else {}
-    metrics = {f"test/{name}": value for name, value in (test | kind | beside | found).items()}
-    summary = {
-        "experiment": run.experiment,
-        "preset": run.preset,
-        "data": run.data,
-        "seed": run.seed,
-        "steps": steps,
-        "evaluated_step": int(state.step),
-        "parameters": count_params(state.params),
-        "train_seconds": seconds,
-        "compile_seconds": fitted.progress.compile_seconds,
-        "images_per_second": steps * run.config.train.batch_size / max(seconds, 1e-9),
-        "peak_memory_bytes": peak_memory(),
-        "state_sha256": sha256(state),
-        "metrics": metrics,
-    }
-    write_json(run.workdir / "summary.json", summary)
-    report = write_report(run.workdir)
-    say(f"finished {steps} steps in {seconds:.1f} s, compiling {summary['compile_seconds']:.1f} s; {report}")
-    say(show(metrics))
-
-
-def draw(run: request.Request, experiment: Experiment, state: Any) -> None:
-    """Draw the figures of a run into its folder."""
-    rows = read_rows(run.workdir / "metrics.jsonl")
-    drawn = {"curves": figures.curves(rows), **experiment.figures(*evaluated(state), run.source)}
-    for name, figure in drawn.items():
-        figures.save(figure, run.workdir / "figures" / f"{name}.png")
-
-
-def peak_memory() -> int:
-    """Most bytes held at once: on the first accelerator, or by this process on CPU."""
-    stats = jax.local_devices()[0].memory_stats() or {}
-    unit = 1 if sys.platform == "darwin" else 1024
-    return stats.get("peak_bytes_in_use") or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-
-
-def show(metrics: dict[str, Any]) -> str:
-    """Metrics on one line."""
-    return "  ".join(f"{k} {v}" if isinstance(v, str) else f"{k} {v:.4f}" for k, v in metrics.items())
-
-
-def say(text: str) -> None:
-    """Print, on the main process."""
-    if processes.is_main():
-        print(text, flush=True)
+def finish(run: request.Request) -> None:
+    """What a finished run lacks beside its summary: it was stopped while it drew, or drawing failed."""
+    say("its report is missing and is made now")
+    with locked(run.workdir):
+        experiment, mesh = run.build(), make_mesh()
+        results.complete(run, experiment, to_host(mesh, request.restore(run, experiment, mesh)), train)
 
 
 if __name__ == "__main__":

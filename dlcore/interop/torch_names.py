@@ -86,7 +86,10 @@ def _with_head(paths: Collection[str], layers: dict[str, Place], *, first: int, 
 
 
 def googlenet(paths: Collection[str]) -> dict[str, Place]:
-    """`conv1.conv`, `inception3a.branch2.0.bn`, `aux1.fc1`, `fc`, ..."""
+    """`conv1.conv`, `inception3a.branch2.0.bn`, `aux1.fc1`, `fc`, ...
+
+    The published weights want inputs of their own: `dlcore.interop.torch_inputs.googlenet_inputs`.
+    """
     unit = r"(conv|bn)"
     rules: Rules = [
         (rf"stem/conv_(\d)/{unit}", r"conv\1.\2"),

@@ -4,7 +4,8 @@
     params, state = read("resnet50.safetensors", torch_names.resnet, params, state)
 
 PyTorch itself is not needed. Convolution kernels [*window, i, o] are stored as [o, i, *window] there, dense ones
-[i, o] as [o, i], and the inputs of a dense layer behind an image as (c, h, w) rather than (h, w, c).
+[i, o] as [o, i], and the inputs of a dense layer behind an image as (c, h, w) rather than (h, w, c). GoogLeNet's
+published weights want rescaled images: `dlcore.interop.torch_inputs`.
 """
 
 import os
@@ -12,10 +13,12 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import save_file
 
+from dlcore.interop.torch_files import load
 from dlcore.interop.torch_names import Names, Place
 from dlcore.nn.stage import restack, unstack
 from dlcore.types import Params, State
@@ -39,8 +42,15 @@ Modules = dict[str, dict[str, Any]]
 def read(
     path: str | os.PathLike, names: Names, params: Params, state: State, *, ignore: str = ""
 ) -> tuple[Params, State]:
-    """Params and state from a `.safetensors` file: `from_torch` of what it holds."""
-    return from_torch(load_file(path), names, params, state, ignore=ignore)
+    """Params and state from a `.safetensors` file: `from_torch` of what it holds.
+
+    Raises `ValueError`, naming the file, for one that is missing, damaged, of another kind or of another network.
+    """
+    tensors = load(path)
+    try:
+        return from_torch(tensors, names, params, state, ignore=ignore)
+    except ValueError as error:
+        raise ValueError(f"{os.fspath(path)}: {error}") from None
 
 
 def write(path: str | os.PathLike, names: Names, params: Params, state: State) -> None:
@@ -55,15 +65,18 @@ def from_torch(
 
     Only the shapes and dtypes of `params` and `state` are used; `jax.eval_shape` of a model's init gives them. `ignore`
     is a regular expression of names that may be left over, such as "aux" for those of a GoogLeNet's auxiliary heads.
-    Raises one `ValueError` with all missing, extra and mis-shaped names.
+    Raises one `ValueError` with all missing, extra and mis-shaped names, and those whose tensors are not of a float
+    type, such as integers of quantised weights; and for values beyond the range of the dtype given.
     """
     template = _modules(unstack(params), unstack(state))
     places = names(template.keys())
     _check(tensors, _expected(template, places), ignore)
     values = {
         path: {
-            leaf: jnp.asarray(
-                _from(tensors[_name(places[path], leaf)], leaf, _channels(template, places[path])), x.dtype
+            leaf: _cast(
+                _name(places[path], leaf),
+                _from(tensors[_name(places[path], leaf)], leaf, _channels(template, places[path])),
+                x.dtype,
             )
             for leaf, x in module.items()
         }
@@ -111,7 +124,17 @@ def _fill(tree: Mapping[str, Any], values: Modules, path: str = "") -> dict[str,
 
 
 def _name(place: Place, leaf: str) -> str:
+    if leaf not in LEAVES:
+        raise ValueError(f"PyTorch's {place.module} has no place for {leaf!r}; those known are {', '.join(LEAVES)}")
     return f"{place.module}.{LEAVES[leaf]}"
+
+
+def _cast(name: str, x: np.ndarray, dtype: Any) -> jax.Array:
+    with np.errstate(over="ignore"):
+        value = np.asarray(x).astype(dtype)
+    if jnp.finfo(x.dtype).max > jnp.finfo(dtype).max and (np.isinf(value) & np.isfinite(x)).any():
+        raise ValueError(f"{name} holds values beyond the range of {jnp.dtype(dtype)}; read it into a wider dtype")
+    return jnp.asarray(value)
 
 
 def _channels(modules: Modules, place: Place) -> int:
@@ -149,8 +172,12 @@ def _check(tensors: Mapping[str, np.ndarray], expected: Mapping[str, tuple[int, 
     found = {name for name in tensors if name.rsplit(".", 1)[-1] != COUNTER}
     extra = sorted(n for n in found - expected.keys() if not (ignore and re.match(ignore, n)))
     shapes = sorted(n for n in found & expected.keys() if tuple(tensors[n].shape) != expected[n])
+    others = sorted(n for n in found & expected.keys() if not jnp.issubdtype(tensors[n].dtype, jnp.floating))
     problems = [f"missing: {', '.join(missing)}"] if (missing := sorted(expected.keys() - found)) else []
     problems += [f"extra: {', '.join(extra)}"] if extra else []
     problems += [f"shape of {n}: {tuple(tensors[n].shape)}, expected {expected[n]}" for n in shapes]
+    problems += [
+        f"dtype of {n}: {tensors[n].dtype}, expected a float type; store the weights as floats" for n in others
+    ]
     if problems:
         raise ValueError("these weights are not this network's\n" + "\n".join(problems))

@@ -6,6 +6,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from dlcore.report.figures import BLUE
+from dlcore.report.text import shown
 
 
 def grid(low: Sequence[float] | np.ndarray, high: Sequence[float] | np.ndarray, size: int) -> np.ndarray:
@@ -43,5 +44,21 @@ def density_and_samples(
     for axes in (left, middle, right):
         axes.set(xlim=extent[:2], ylim=extent[2:], aspect="equal", xlabel="x₁")
     left.set_ylabel("x₂")
-    figure.suptitle(title, fontsize=10)
+    figure.suptitle(shown(title, 100), fontsize=10, parse_math=False)
+    return figure
+
+
+def cloud(points: np.ndarray, title: str = "") -> Figure:
+    """Points [n, 2] in the plane, or how points [n, 1] are spread. Raises `ValueError` for more dimensions."""
+    if points.ndim != 2 or points.shape[1] > 2:
+        raise ValueError(f"cloud: points {points.shape} are not [n, 1] or [n, 2]; keep more dimensions as an array")
+    figure = Figure(figsize=(5.2, 5.0), layout="constrained")
+    axes = figure.add_subplot()
+    if points.shape[1] == 2:
+        axes.plot(*points.T, ".", color=BLUE, markersize=3, alpha=0.6)
+        axes.set(aspect="equal", xlabel="x₁", ylabel="x₂")
+    else:
+        axes.hist(points[:, 0], bins=40, color=BLUE)
+        axes.set(xlabel="x", ylabel="samples")
+    axes.set_title(shown(title, 60), fontsize=10, parse_math=False)
     return figure

@@ -2,11 +2,14 @@
 
 import io
 import os
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
+
+from dlcore.report.text import name_ticks, shown
 
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#8a8a8a"
 COLOURS = {"train": BLUE, "validation": ORANGE, "test": GREEN}
@@ -18,6 +21,10 @@ LABELS = {
     "learning_rate": "learning rate",
     "gradient_norm": "gradient norm",
 }
+LARGEST_SIDE = 16.0
+"""Inches that a figure has at most on a side that grows with the number of classes."""
+LARGEST_IMAGE = 4096
+"""Pixels on a side up to which small images are enlarged."""
 
 
 def curves(rows: Sequence[Mapping[str, float]]) -> Figure:
@@ -54,7 +61,7 @@ def curves(rows: Sequence[Mapping[str, float]]) -> Figure:
 def confusion(matrix: np.ndarray, class_names: Sequence[str]) -> Figure:
     """Confusion matrix: counts as text, rows (true classes) normalised for the colour."""
     size = len(class_names)
-    side = max(4.0, 0.55 * size + 2)
+    side = min(max(4.0, 0.55 * size + 2), LARGEST_SIDE)
     figure = Figure(figsize=(side, side * 0.92), layout="constrained")
     axes = figure.add_subplot()
     shares = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
@@ -70,9 +77,8 @@ def confusion(matrix: np.ndarray, class_names: Sequence[str]) -> Figure:
                 fontsize=8,
                 color="white" if shares[i, j] > 0.55 else "black",
             )
-    rotate = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"} if max(map(len, class_names)) > 3 else {}
-    axes.set_xticks(range(size), class_names, **rotate)
-    axes.set_yticks(range(size), class_names)
+    for axis in (axes.xaxis, axes.yaxis):
+        name_ticks(axis, class_names, side - 2)
     axes.set_xlabel("predicted class")
     axes.set_ylabel("true class")
     axes.set_title(
@@ -98,8 +104,8 @@ def mistakes(
         axes = figure.add_subplot(lines, columns, i + 1)
         axes.imshow(image.squeeze(-1) if image.shape[-1] == 1 else image, cmap="gray", vmin=0, vmax=1)
         axes.set_axis_off()
-        names = f"{class_names[labels[i]]} → {class_names[predicted[i]]}"
-        axes.set_title(f"{names}\n{confidence[i]:.1%}", fontsize=7)
+        names = " → ".join(shown(class_names[k], 11) for k in (labels[i], predicted[i]))
+        axes.set_title(f"{names}\n{confidence[i]:.1%}", fontsize=7, parse_math=False)
     return figure
 
 
@@ -147,9 +153,13 @@ def image_grid(images: np.ndarray, columns: int = 8, gap: int = 2) -> np.ndarray
 
 
 def save_png(image: np.ndarray, path: Path, scale: int = 4) -> None:
-    """Write a uint8 image [h, w, c], each pixel as `scale`² ones, atomically; equal images give equal bytes."""
+    """Write a uint8 image [h, w, c], each pixel as `scale`² ones, atomically; equal images give equal bytes.
+
+    Large images are enlarged less: up to `LARGEST_IMAGE` pixels on a side.
+    """
     from PIL import Image
 
+    scale = max(1, min(scale, LARGEST_IMAGE // max(image.shape[:2])))
     large = image.repeat(scale, 0).repeat(scale, 1)
     buffer = io.BytesIO()
     Image.fromarray(large.squeeze(-1) if large.shape[-1] == 1 else large).save(buffer, "PNG")
@@ -157,9 +167,11 @@ def save_png(image: np.ndarray, path: Path, scale: int = 4) -> None:
 
 
 def save(figure: Figure, path: Path, dpi: int = 150) -> None:
-    """Write a figure as PNG, atomically and without a date."""
+    """Write a figure as PNG, atomically and without a date; a character that the font lacks is a box."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=dpi, metadata={"Software": None})
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=r"Glyph \d+ .* missing from")
+        figure.savefig(buffer, format="png", dpi=dpi, metadata={"Software": None})
     write_bytes(path, buffer.getvalue())
 
 

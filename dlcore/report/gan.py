@@ -5,22 +5,29 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
-from dlcore.report.figures import BLUE, GREEN, GREY, ORANGE
+from dlcore.report.figures import BLUE, GREEN, GREY, LARGEST_SIDE, ORANGE
+from dlcore.report.text import name_ticks
 
 COLOURS = (BLUE, GREEN, ORANGE, GREY)
 
 
 def histogram(counts: np.ndarray, expected: np.ndarray, names: Sequence[str], title: str = "") -> Figure:
     """Samples per class as shares of all, beside the shares of the real data."""
-    figure = Figure(figsize=(max(4.0, 0.5 * len(names) + 2), 3.0), layout="constrained")
+    width = min(max(4.0, 0.5 * len(names) + 2), LARGEST_SIDE)
+    figure = Figure(figsize=(width, 3.0), layout="constrained")
     axes, places = figure.add_subplot(), np.arange(len(names))
-    axes.bar(places - 0.2, expected, width=0.4, color=GREY, label="data")
-    axes.bar(places + 0.2, counts / max(counts.sum(), 1), width=0.4, color=BLUE, label="samples")
-    rotate = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"} if max(map(len, names)) > 3 else {}
-    axes.set_xticks(places, names, **rotate)
+    shares = counts / max(counts.sum(), 1)
+    if len(names) <= 100:
+        axes.bar(places - 0.2, expected, width=0.4, color=GREY, label="data")
+        axes.bar(places + 0.2, shares, width=0.4, color=BLUE, label="samples")
+    else:  # thousands of bars take long to draw, and are too thin to see
+        edges = np.arange(len(names) + 1) - 0.5
+        axes.stairs(expected, edges, fill=True, color=GREY, label="data")
+        axes.stairs(shares, edges, color=BLUE, label="samples")
+    name_ticks(axes.xaxis, names, width - 2)
     axes.set_ylabel("share")
     axes.set_title(title, fontsize=9)
-    axes.legend(frameon=False, fontsize=8)
+    axes.legend(frameon=False, fontsize=8, loc="upper right")  # the best place is slow to find among many bars
     return figure
 
 

@@ -20,17 +20,21 @@ figcaption { opacity: .7; font-size: .9rem; } details { margin: .6rem 0; } summa
 """
 
 
-def write_report(workdir: Path) -> Path:
-    """Gather config, environment, summary, figures and samples of a run folder; parts that are missing are left out."""
+def write_report(workdir: Path, notes: Mapping[str, str] | None = None) -> Path:
+    """Gather config, environment, summary, figures and samples of a run folder; parts that are missing are left out.
+
+    `notes` says what failed, and why.
+    """
     config, environment, summary = (_json(workdir / f"{name}.json") for name in ("config", "environment", "summary"))
     title = f"{config.get('experiment', 'run')} on {config.get('data', 'unknown data')}"
-    status = f"finished after {summary['steps']:,} steps" if summary else "not finished"
+    status = f"finished after {summary.get('steps', 0):,} steps" if summary else "not finished"
     details = f"preset {config.get('preset')}, seed {config.get('seed')}, {status}"
     metrics = summary.pop("metrics", {}) if summary else {}
     body = [
         f"<h1>{html.escape(title)}</h1>",
         f'<p class="muted">{html.escape(details)}</p>',
         _table(metrics, "big"),
+        _failures(notes or {}),
         _images("Figures", sorted((workdir / "figures").glob("*.png"))),
         _images("Samples", sorted((workdir / "samples").glob("*.png"))),
         _section("Summary", summary),
@@ -42,14 +46,15 @@ def write_report(workdir: Path) -> Path:
         f'<meta name="viewport" content="width=device-width"><style>{STYLE}</style></head>'
         f"<body>{''.join(body)}</body></html>\n"
     )
-    write_bytes(workdir / "report.html", page.encode())
+    # Names of files may hold what is no text.
+    write_bytes(workdir / "report.html", page.encode("utf-8", "backslashreplace"))
     return workdir / "report.html"
 
 
 def _json(path: Path) -> dict[str, Any]:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, json.JSONDecodeError):
+    except (OSError, ValueError):
         return {}
 
 
@@ -67,6 +72,10 @@ def _table(values: Mapping[str, Any], kind: str = "") -> str:
 
     rows = (f"<tr><th>{html.escape(name)}</th><td>{cell(value)}</td></tr>" for name, value in values.items())
     return f'<table class="{kind}">{"".join(rows)}</table>' if values else ""
+
+
+def _failures(notes: Mapping[str, str]) -> str:
+    return f"<h2>What failed</h2>{_table(notes)}" if notes else ""
 
 
 def _section(title: str, values: Mapping[str, Any]) -> str:

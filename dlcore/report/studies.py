@@ -7,6 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from dlcore.report.figures import BLUE, GREEN, GREY, ORANGE
+from dlcore.report.text import shown
 
 
 def capacity_curve(
@@ -46,7 +47,7 @@ def capacity_curve(
     high = min(positive.max(), 30 * np.median(test))
     axes.set_ylim(positive[positive > 0].min() / 1.5, 1.5 * high)
     axes.set(xlabel=xlabel, ylabel=ylabel)
-    axes.set_title(title, fontsize=10)
+    axes.set_title(shown(title, 100), fontsize=10, parse_math=False)
     axes.legend(frameon=False, fontsize=8)
     return figure
 
@@ -159,7 +160,7 @@ def bias_variance(
     low = min(bias_squared.min(), variance.min())
     axes.set_ylim(low / 1.5, min(1.6 * total.max(), 100 * total.min()))
     axes.set(xlabel=xlabel, ylabel=ylabel)
-    axes.set_title(title, fontsize=10)
+    axes.set_title(shown(title, 100), fontsize=10, parse_math=False)
     axes.legend(frameon=False, fontsize=8)
     return figure
 
@@ -173,7 +174,7 @@ def consistency(sizes: Sequence[int], curves: Mapping[str, np.ndarray], epsilon:
     axes.set_xscale("log", base=2)
     axes.set_xticks(list(sizes), [str(size) for size in sizes])
     axes.set(xlabel="examples m", ylabel=f"P(|θ̂ − θ| > {epsilon:g})", ylim=(-0.03, 1.03))
-    axes.set_title(title, fontsize=10)
+    axes.set_title(shown(title, 100), fontsize=10, parse_math=False)
     axes.grid(alpha=0.25)
     axes.legend(frameon=False, fontsize=8)
     return figure

@@ -44,5 +44,8 @@ class Experiment(NamedTuple):
     """What `bits_per_dim` and `nll_nats` of a density are: "exact" or "upper bound"."""
     anchors: Callable[[Any], Mapping[str, float]] | None = None
     """`(data) -> metrics` of the test split that stand beside the model's own and need no model."""
-    sample: Callable[[Params, State, Key, int], Any] | None = None
-    """`(params, state, key, num) -> images [num, h, w, c] in [0, 1]` (or points [num, d]), for a generative model."""
+    sample: Callable[..., Any] | None = None
+    """`(params, state, key, num, **options) -> images [num, h, w, c] in [0, 1]` (or points [num, d]), for a generative
+    model; without options as the configuration says."""
+    sample_options: tuple[str, ...] = ()
+    """The options that `sample` takes, some of: label, temperature, steps, sampler, eta, guidance."""

@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from launch import paths
+
 ROOT = Path(__file__).parents[2]
 ENVIRONMENT = {
     **os.environ,
@@ -100,6 +102,7 @@ MISTAKES = {
     "missing_data": (("--experiment=classify", "--data=idx:/nowhere"), "/nowhere has no train-images"),
     "image_size": ((*SMOKE, "--image_size=8"), "image_size=8 is for folder: and tfds:"),
     "processes": ((*SMOKE, "--num_processes=2"), "together"),
+    "bucket": ((*SMOKE, "--workdir=gs://bucket/run"), "--workdir=gs://bucket/run is an address"),
 }
 
 
@@ -111,6 +114,33 @@ def test_mistakes_are_one_line_and_leave_nothing(name, tmp_path):
     lines = [line for line in done.stderr.splitlines() if line.strip()]
     assert len(lines) == 1 and lines[0].startswith("error: ") and text in lines[0], done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "gs://b/r",
+        "s3://b/r",
+        "http://host/r",
+        "https://host:80/r",
+        "hdfs://n/r",
+        "file:///r",
+        "gs:/b/r",
+        " a+b.c-1://x",
+    ],
+)
+@pytest.mark.parametrize("flag", ["workdir", "out"])
+def test_addresses_are_no_folders(flag, address):
+    with pytest.raises(ValueError, match=f"--{flag}=.* is an address"):
+        paths.local(flag, address)
+
+
+def test_paths_stay_what_they_are():
+    for text in ("runs/a:b", "/x//y", "a b/c", "./gs:", "1:/x", "runs/gs://x"):
+        assert paths.local("workdir", text) == Path(text)
+    assert paths.local("workdir", "~/x") == Path.home() / "x"
+    with pytest.raises(ValueError, match="--workdir is empty"):
+        paths.local("workdir", " ")
 
 
 def test_unwritable_workdir(tmp_path):

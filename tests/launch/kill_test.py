@@ -54,15 +54,38 @@ def test_three_sigkills_change_no_bit(model, tmp_path):
 
 
 def test_sigterm_saves_and_a_second_writer_is_refused(tmp_path):
-    process = start((*FLAGS["cnn"], "--workdir=run", "--set=train.steps=100000"), tmp_path)
+    flags = ("--workdir=run", "--set=train.steps=100000", "--stopped_exit_code=75")
+    process = start((*FLAGS["cnn"], *flags), tmp_path)
     wait_for(process, "step ")
     second = command("train", "--workdir=run", cwd=tmp_path)
     assert second.returncode == 1 and "another process is writing" in second.stderr, second.stderr
     began = time.monotonic()
     process.send_signal(signal.SIGTERM)
     out, _ = process.communicate(timeout=30)
-    assert process.returncode == 0 and time.monotonic() - began < 10
+    assert process.returncode == 75 and time.monotonic() - began < 10
     assert "stopped and saved at step" in out
     step = int(out.split("stopped and saved at step ")[1].split(";")[0])
     assert (tmp_path / "run" / "checkpoints" / str(step)).is_dir()
     assert not (tmp_path / "run" / "summary.json").exists()
+
+
+STUCK = """
+import os, signal, sys, time
+from launch import runtime
+runtime.SECONDS_TO_STOP = 0.1
+stop = runtime.StopRequest(*map(int, sys.argv[1:]))
+os.kill(os.getpid(), signal.SIGTERM)
+while not stop():
+    time.sleep(0.01)
+if len(sys.argv) > 1 and sys.argv[1] == "3":
+    stop.leave()
+time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize(("code", "how"), [((), "stuck"), (("75",), "stuck"), (("3",), "saved")])
+def test_a_stopped_process_exits_with_the_code_it_was_given_or_0(code, how):
+    line = [sys.executable, "-c", STUCK, *code]
+    done = subprocess.run(line, env=ENVIRONMENT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == int("".join(code) or 0), done.stderr
+    assert ("stopped at the newest checkpoint" in done.stderr) == (how == "stuck")

@@ -20,7 +20,7 @@ case "$1" in
   venv) echo "venv $3" >>"$CALLS"; mkdir -p "$3/bin"; cp "$0" "$3/bin/python" ;;
   pip) sleep "${SLOW:-0}"; echo "pip ${*: -1}" >>"$CALLS"; echo "pip says why"; exit "${PIP_STATUS:-0}" ;;
   *)
-    trap 'echo "asked to stop" >>"$CALLS"; exit 0' TERM
+    trap 'echo "asked to stop" >>"$CALLS"; exit "${STOPPED:-0}"' TERM
     # In one write: several processes may note their calls at once.
     call=$(printf '%s|' "$PWD" "$PYTHONPATH" "${@:2}")
     echo "$call" >>"$CALLS"
@@ -254,6 +254,15 @@ def test_exit_code_and_signals_are_the_programs(sandbox):
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=30)
     assert process.returncode == 0 and "asked to stop" in sandbox.calls()
+
+
+@pytest.mark.parametrize("flags", [(), ("--processes=2",)])
+def test_the_exit_code_of_a_stopped_run_is_passed_through(sandbox, flags):
+    process = sandbox.start("train", *flags, WAITS="200", STOPPED="75")
+    wait_for(sandbox, "launch.train", times=1 + len(flags))
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=30)
+    assert process.returncode == 75
 
 
 def test_processes_get_their_place(sandbox):

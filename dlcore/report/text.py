@@ -1,0 +1,50 @@
+"""Text that comes from files, such as names of classes: drawn as it is, on one line, in bounded room."""
+
+import unicodedata
+from collections.abc import Sequence
+
+from matplotlib.axis import Axis
+
+LARGEST, SMALLEST = 10.0, 5.0
+"""Sizes of tick labels in points."""
+
+
+def shown(text: str, most: int = 20) -> str:
+    r"""`text` on one line, what cannot be printed as its escape (`\n`), the middle of long text as "…".
+
+    `most` counts columns; wide characters take two. Draw it with `parse_math=False`: "$" is a character.
+
+    >>> shown("one\ntwo"), shown("a very long name of a class", 9)
+    ('one\\ntwo', 'a ve…lass')
+    """
+    line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    if width(line) <= most:
+        return line
+    half = (most - 1) // 2
+    return _until(line, most - 1 - half) + "…" + _until(line[::-1], half)[::-1]
+
+
+def width(text: str) -> int:
+    """Columns of a line of text."""
+    return sum(2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
+
+
+def _until(text: str, columns: int) -> str:
+    used = 0
+    for i, c in enumerate(text):
+        used += width(c)
+        if used > columns:
+            return text[:i]
+    return text
+
+
+def name_ticks(axis: Axis, names: Sequence[str], room: float) -> None:
+    """Names at 0, 1, 2, ... of an axis that is `room` inches long; every k-th where all would overlap."""
+    pitch = 72 * room / max(len(names), 1)
+    every = max(1, -int(-1.2 * SMALLEST // pitch))
+    places = range(0, len(names), every)
+    labels = [shown(names[i]) for i in places]
+    turned = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"}
+    style = turned if axis.axis_name == "x" and max(map(width, labels), default=0) > 3 else {}
+    size = min(LARGEST, max(SMALLEST, pitch * every / 1.2))
+    axis.set_ticks(places, labels, parse_math=False, fontsize=size, **style)

@@ -31,7 +31,7 @@ from dlcore.optim.build import OptimizerConfig, learning_rate
 from dlcore.optim.build import build as build_optimizer
 from dlcore.report import images as pictures
 from dlcore.report.density import density_and_samples
-from dlcore.train.config import LoopConfig
+from dlcore.train.config import FEW, LoopConfig, budget
 from dlcore.train.experiment import Experiment
 from dlcore.train.updates import ema_update, gradient_update
 from dlcore.types import Batch, Bijector, Key, Mean, Model, Params, State
@@ -75,22 +75,23 @@ class Config:
 def preset(name: str, spec: DataSpec) -> Config:
     """The configuration of a preset for data like `spec`."""
     optimizer = OptimizerConfig(learning_rate=1e-3, schedule="cosine", warmup_steps=100)
-    train = LoopConfig(batch_size=32, epochs=10.0, eval_every=2.0)
+    loop = functools.partial(budget, spec.sizes[0], restore_best=spec.sizes[0] < FEW)
+    train = loop(batch_size=32, steps=17_180, every=3_436)
     base = Config(
         steps=8, blocks=0, factor_out=False, activation="relu", alpha=0.01, ema=0.999, optimizer=optimizer, train=train
     )
     if len(spec.shape) == 1:
-        train = replace(train, batch_size=256, epochs=100.0, eval_every=20.0)
+        train = loop(batch_size=256, steps=3_900, every=780)
         base = Config(flow="real_nvp", steps=8, widths=(64, 64), ema=0.999, optimizer=optimizer, train=train)
     elif max(spec.shape[:2]) <= 16:
-        train = replace(train, batch_size=64, epochs=60.0, eval_every=10.0)
+        train = loop(batch_size=64, steps=1_140, every=190)
         base = Config(widths=(32, 32), factor_out=False, alpha=0.01, ema=0.998, optimizer=optimizer, train=train)
     if name == "smoke":
-        short = replace(base.train, epochs=base.train.epochs / 6, eval_every=base.train.eval_every / 2)
+        short = base.train.scaled(1 / 6, every=1 / 2)
         brief = replace(optimizer, warmup_steps=20)
         return replace(base, steps=2, ema=0.0, quality_samples=0, optimizer=brief, train=short)
     if name == "full":
-        return replace(base, steps=2 * base.steps, train=replace(base.train, epochs=4 * base.train.epochs))
+        return replace(base, steps=2 * base.steps, train=base.train.scaled(4))
     if name == "real_nvp":
         return replace(base, flow="real_nvp")
     return base

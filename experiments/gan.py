@@ -33,7 +33,7 @@ from dlcore.optim.build import OptimizerConfig, learning_rate
 from dlcore.optim.build import build as build_optimizer
 from dlcore.report import gan as figures
 from dlcore.report import images as pictures
-from dlcore.train.config import LoopConfig
+from dlcore.train.config import LoopConfig, budget
 from dlcore.train.experiment import Experiment
 from dlcore.train.updates import ema_update, gradient_update
 from dlcore.types import Batch, Key, Mean, Model, Params, State
@@ -81,25 +81,24 @@ class Config:
 def preset(name: str, spec: DataSpec) -> Config:
     """The configuration of a preset for data like `spec`."""
     optimizer = OptimizerConfig(learning_rate=4e-4, schedule="cosine", floor=0.1, b1=0.5, b2=0.99, epsilon=1e-6)
-    train = LoopConfig(batch_size=32, epochs=20.0, eval_every=4.0)
+    loop = functools.partial(budget, spec.sizes[0])
+    train = loop(batch_size=32, steps=34_360, every=6_872)
     base = Config(optimizer=optimizer, train=train)
     if len(spec.shape) == 1:
-        train = replace(train, batch_size=256, epochs=100.0, eval_every=20.0)
+        train = loop(batch_size=256, steps=3_900, every=780)
         widths = {"generator": (256, 256), "discriminator": (256, 256), "latent": 2, "quality_samples": 0}
         base = replace(base, **widths, r1=0.05, discriminator_steps=2, train=train)
         base = replace(base, optimizer=replace(optimizer, learning_rate=2e-3))
     elif max(spec.shape[:2]) <= 16:
-        train = replace(train, epochs=300.0, eval_every=50.0)
+        train = loop(batch_size=32, steps=11_700, every=1_950)
         base = replace(base, generator=(64, 32), optimizer=replace(optimizer, learning_rate=1e-3), train=train)
     elif spec.shape[0] % 8 == 0:
         base = replace(base, generator=(256, 128, 64), discriminator=(64, 128, 256))
     if name == "smoke":
-        short = replace(base.train, epochs=base.train.epochs / 10, eval_every=base.train.epochs / 20)
-        return replace(base, ema=0.99, quality_samples=0, train=short)
+        return replace(base, ema=0.99, quality_samples=0, train=base.train.scaled(1 / 10, every=1 / 4))
     if name == "full":
         wide = [tuple(2 * w for w in widths) for widths in (base.generator, base.discriminator)]
-        longer = replace(base.train, epochs=5 * base.train.epochs)
-        return replace(base, generator=wide[0], discriminator=wide[1], train=longer)
+        return replace(base, generator=wide[0], discriminator=wide[1], train=base.train.scaled(5))
     return base
 
 

@@ -26,7 +26,7 @@ from dlcore.optim.build import OptimizerConfig, learning_rate
 from dlcore.optim.build import build as build_optimizer
 from dlcore.report import images as pictures
 from dlcore.report import receptive
-from dlcore.train.config import LoopConfig
+from dlcore.train.config import FEW, LoopConfig, budget
 from dlcore.train.experiment import Experiment
 from dlcore.train.updates import ema_update, gradient_update
 from dlcore.types import Batch, Key, Params, State
@@ -66,25 +66,24 @@ def preset(name: str, spec: DataSpec) -> Config:
     """The configuration of a preset for data like `spec`."""
     optimizer = OptimizerConfig(learning_rate=2e-3, schedule="cosine", warmup_steps=200, clip_norm=1.0)
     # Four images are 3,136 predictions: steps count more than their precision.
-    train = LoopConfig(batch_size=4, epochs=1.75, eval_every=0.875)
+    loop = functools.partial(budget, spec.sizes[0], restore_best=spec.sizes[0] < FEW)
+    train = loop(batch_size=4, steps=24_062, every=12_031)
     common = {"features": 32, "ema": 0.9995}
     if max(spec.shape[:2]) <= 16:
         optimizer = replace(optimizer, learning_rate=3e-3, warmup_steps=50)
-        train = replace(train, batch_size=64, epochs=60.0, eval_every=10.0)
+        train = loop(batch_size=64, steps=1_140, every=190)
         base = Config(windows=(5, 3, 3), head="categorical", optimizer=optimizer, train=train, **common)
     else:
         layers = {"windows": (11, 3, 3, 3), "dilations": (1, 1, 2, 4), "components": 5}
         base = Config(conditional=bool(spec.classes), optimizer=optimizer, train=train, **layers, **common)
     if name == "smoke":
-        short = base.train.epochs / 10
-        return replace(base, quality_samples=0, train=replace(base.train, epochs=short, eval_every=short))
+        return replace(base, quality_samples=0, train=base.train.scaled(1 / 10, every=0))
     if name == "full":
-        return replace(base, train=replace(base.train, epochs=4 * base.train.epochs))
+        return replace(base, train=base.train.scaled(4))
     if name == "masked":
         # It has no cached sampling: a sheet of samples once, and no comparison of thousands.
-        once = replace(base.train, eval_every=base.train.epochs)
         plain = {"model": "masked", "conditional": False, "dilations": (), "features": 2 * base.features}
-        return replace(base, **plain, quality_samples=0, train=once)
+        return replace(base, **plain, quality_samples=0, train=base.train.scaled(1, every=0))
     return base
 
 

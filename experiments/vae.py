@@ -5,8 +5,10 @@
 ./launch/local.sh train --experiment=vae --data=digits --preset=manifold
 
 Binarised Fashion-MNIST: 50,000/10,000/10,000 images, pixels drawn from Bernoulli(grey/255), anew at every step of
-training and once with a fixed seed for validation and test. `elbo_nats` is −ELBO, `iwae_nats` the negative
-importance-weighted bound: both lie above −log p(x). The noise of the binarisation alone is 189.86 nats.
+training and once with a fixed seed for validation and test. The noise of the binarisation alone is 189.86 nats.
+
+`elbo_nats` and the importance-weighted `iwae_nats` are lower bounds of log p(x): the larger the better, and negative for
+discrete pixels. `nll_nats` is minus the tighter one, an upper bound of −log p(x).
 """
 
 import functools
@@ -28,7 +30,7 @@ from dlcore.nn.summary import summarize, table
 from dlcore.optim.build import OptimizerConfig, learning_rate
 from dlcore.optim.build import build as build_optimizer
 from dlcore.report import images as pictures
-from dlcore.train.config import LoopConfig
+from dlcore.train.config import FEW, LoopConfig, budget
 from dlcore.train.experiment import Experiment
 from dlcore.train.updates import ema_update, gradient_update
 from dlcore.types import Batch, Key, Mean, Params, State
@@ -77,20 +79,22 @@ class Config:
 def preset(name: str, spec: DataSpec) -> Config:
     """The configuration of a preset for data like `spec`."""
     optimizer = OptimizerConfig(learning_rate=1e-3, schedule="cosine", warmup_steps=100)
-    train = LoopConfig(batch_size=128, epochs=80.0, eval_every=10.0)
-    base = Config(optimizer=optimizer, train=train, warmup_epochs=5.0, ema=0.999)
+    loop = functools.partial(budget, spec.sizes[0], restore_best=spec.sizes[0] < FEW)
+    train = loop(batch_size=128, steps=31_200, every=3_900)
+    base = Config(optimizer=optimizer, train=train, warmup_epochs=train.epochs / 16, ema=0.999)
     if max(spec.shape[:2]) <= 16:
-        train = replace(train, batch_size=64, epochs=250.0, eval_every=25.0)
+        train = loop(batch_size=64, steps=4_750, every=475)
         base = replace(base, widths=(256, 256), latent=16, likelihood="categorical", iwae_samples=1000, train=train)
+        base = replace(base, warmup_epochs=train.epochs / 50)
     if name == "smoke":
-        short = replace(base.train, epochs=base.train.epochs / 5, eval_every=base.train.eval_every)
+        short = base.train.scaled(1 / 5)
         return replace(base, iwae_samples=100, quality_samples=0, warmup_epochs=0.0, train=short)
     if name == "full":
-        return replace(base, train=replace(base.train, epochs=5 * base.train.epochs))
+        return replace(base, train=base.train.scaled(5))
     if name == "manifold":
         return replace(base, latent=2)
     if name == "conv":
-        shorter = replace(base.train, epochs=base.train.epochs / 4, eval_every=base.train.eval_every / 4)
+        shorter = base.train.scaled(1 / 4, every=1 / 4)
         return replace(base, model="conv", widths=(32, 64), iwae_samples=0, train=shorter)
     return base
 
@@ -164,7 +168,7 @@ def build(config: Config, spec: DataSpec) -> Experiment:
         terms = vae.elbo_terms(system, params, state, x, noise[None])
         mean, log_std, _ = vae.encode(system, params, state, x)
         return {
-            "elbo": Nats.of(terms.reconstruction[0] + terms.kl.sum(-1), where),
+            "negative_elbo": Nats.of(terms.reconstruction[0] + terms.kl.sum(-1), where),
             "kl": Mean.of(terms.kl.sum(-1), where),
             "activity": vae.activity(mean, log_std, where),
         }
@@ -174,17 +178,17 @@ def build(config: Config, spec: DataSpec) -> Experiment:
         options = {"samples": config.iwae_samples, "chunk": config.iwae_chunk}
         bound, error = vae.log_likelihood(system, params, state, batch["image"], keys, **options)
         where = batch["where"]
-        found = {"iwae": Nats.of(-bound, where), "error": Mean.of(jnp.square(error), where)}
+        found = {"negative_iwae": Nats.of(-bound, where), "error": Mean.of(jnp.square(error), where)}
         return evaluate(params, state, batch, key) | found
 
     def summarize_sums(sums: Mapping[str, Any]) -> dict[str, float]:
-        ruler = summary(sums.get("iwae", sums["elbo"]), dims)
-        elbo, kl = summary(sums["elbo"], dims)["nll_nats"], float(sums["kl"].value())
-        found = {"elbo_nats": elbo, "reconstruction_nats": elbo - kl, "kl_nats": kl}
+        ruler = summary(sums.get("negative_iwae", sums["negative_elbo"]), dims)
+        negative_elbo, kl = summary(sums["negative_elbo"], dims)["nll_nats"], float(sums["kl"].value())
+        found = {"elbo_nats": -negative_elbo, "reconstruction_nats": negative_elbo - kl, "kl_nats": kl}
         found["active_units"] = float(vae.active_units(sums["activity"]))
-        if "iwae" in sums:
+        if "negative_iwae" in sums:
             error = float(jnp.sqrt(sums["error"].value() / sums["error"].count))
-            found |= {"iwae_nats": ruler["nll_nats"], "iwae_nats_monte_carlo_error": error}
+            found |= {"iwae_nats": -ruler["nll_nats"], "iwae_nats_monte_carlo_error": error}
         return found | (ruler if system.likelihood.discrete else {})
 
     @functools.partial(jax.jit, static_argnums=3)
@@ -204,7 +208,7 @@ def build(config: Config, spec: DataSpec) -> Experiment:
         evaluate=evaluate,
         evaluate_test=evaluate_test if config.iwae_samples else None,
         summarize=summarize_sums,
-        monitor=("elbo_nats", "min"),
+        monitor=("elbo_nats", "max"),
         learning_rates={"learning_rate": learning_rate(config.optimizer, total)},
         describe=lambda: "\n".join([table(summarize(system.encoder, image)), table(summarize(system.decoder, code))]),
         figures=lambda params, state, data: draw(config, system, prepare, params, state, data),

@@ -5,7 +5,7 @@
 ./launch/local.sh train --experiment=diffusion --data=digits --set=sampler=ancestral --set=guidance=2
 
 `nll_nats` and `bits_per_dim` are an upper bound, estimated without bias. A class-conditional network bounds
-−log p(x, y) = −log p(x|y) + log C, which lies above −log p(x).
+−log p(x, y) = −log p(x|y) + log C, which lies above −log p(x): either way they are those of x alone.
 """
 
 import functools
@@ -24,6 +24,7 @@ from dlcore.generative.diffusion import bound, objective, process, samplers, sch
 from dlcore.generative.likelihood import Nats, anchors, bits_per_dim, summary
 from dlcore.networks.unet import UNet
 from dlcore.nn.combine import compute_in
+from dlcore.nn.sides import padded
 from dlcore.nn.summary import summarize, table
 from dlcore.optim.build import OptimizerConfig, learning_rate
 from dlcore.optim.build import build as build_optimizer
@@ -116,6 +117,8 @@ def make_network(config: Config, spec: DataSpec) -> Model:
         raise ValueError(f"dtype must be float32 or bfloat16, got {config.dtype!r}")
     options = {"blocks": config.blocks, "patch": config.patch, "heads": config.heads, "dropout": config.dropout}
     network = UNet(spec.shape[-1], config.widths, classes=classes_of(config, spec), **options)
+    # Sides that cannot be halved are padded inside: any function of a noisy image may predict its noise.
+    network = padded(network, config.patch * 2 ** (len(config.widths) - 1))
     return compute_in(network, jnp.bfloat16) if config.dtype == "bfloat16" else network
 
 

@@ -27,6 +27,7 @@ from dlcore.generative import collapse, gan
 from dlcore.networks.dcgan import DCDiscriminator, DCGenerator, conditioned, critic
 from dlcore.networks.mlp import MLP
 from dlcore.nn.combine import compute_in
+from dlcore.nn.sides import cropped, padded_sides
 from dlcore.nn.spectral import SpectralNorm
 from dlcore.nn.summary import summarize, table
 from dlcore.optim.build import OptimizerConfig, learning_rate
@@ -92,7 +93,7 @@ def preset(name: str, spec: DataSpec) -> Config:
     elif max(spec.shape[:2]) <= 16:
         train = loop(batch_size=32, steps=11_700, every=1_950)
         base = replace(base, generator=(64, 32), optimizer=replace(optimizer, learning_rate=1e-3), train=train)
-    elif spec.shape[0] % 8 == 0:
+    elif not any(side % 8 for side in spec.shape[:2]):
         base = replace(base, generator=(256, 128, 64), discriminator=(64, 128, 256))
     if name == "smoke":
         return replace(base, ema=0.99, quality_samples=0, train=base.train.scaled(1 / 10, every=1 / 4))
@@ -120,7 +121,8 @@ def make_gan(config: Config, spec: DataSpec) -> gan.GAN:
         generator = MLP(config.generator, spec.shape[0], activation="silu")
         discriminator = critic(hidden(config.discriminator), classes=classes)
     else:
-        generator = DCGenerator(spec.shape, config.generator)
+        drawn = padded_sides(spec.shape, 2 ** len(config.generator))
+        generator = cropped(DCGenerator(drawn, config.generator), *spec.shape[:2])
         discriminator = DCDiscriminator(config.discriminator, classes=classes)
     generator = conditioned(generator, classes) if classes else generator
     if config.dtype == "bfloat16":

@@ -68,11 +68,13 @@ def preset(name: str, spec: DataSpec) -> Config:
     # Four images are 3,136 predictions: steps count more than their precision.
     loop = functools.partial(budget, spec.sizes[0], restore_best=spec.sizes[0] < FEW)
     train = loop(batch_size=4, steps=24_062, every=12_031)
-    common = {"features": 32, "ema": 0.9995}
+    # The features are cut into one group per colour.
+    common = {"features": -(-32 // spec.shape[-1]) * spec.shape[-1], "ema": 0.9995}
     if max(spec.shape[:2]) <= 16:
         optimizer = replace(optimizer, learning_rate=3e-3, warmup_steps=50)
         train = loop(batch_size=64, steps=1_140, every=190)
-        base = Config(windows=(5, 3, 3), head="categorical", optimizer=optimizer, train=train, **common)
+        head = "categorical" if (spec.levels or 0) <= decoder.FEW_LEVELS else "mixture"
+        base = Config(windows=(5, 3, 3), head=head, optimizer=optimizer, train=train, **common)
     else:
         layers = {"windows": (11, 3, 3, 3), "dilations": (1, 1, 2, 4), "components": 5}
         base = Config(conditional=bool(spec.classes), optimizer=optimizer, train=train, **layers, **common)
@@ -104,6 +106,14 @@ def make_network(config: Config, spec: DataSpec) -> tuple[PixelNetwork, decoder.
     if config.dtype not in ("float32", "bfloat16"):
         raise ValueError(f"dtype must be float32 or bfloat16, got {config.dtype!r}")
     likelihood, colours = heads[config.head](), spec.shape[-1]
+    per_colour = 2 * colours if config.model == "masked" else colours
+    if config.features % per_colour:
+        raise ValueError(
+            f"features={config.features} must be a multiple of {per_colour} for model={config.model} on images of "
+            f"{colours} colours; use {-(-config.features // per_colour) * per_colour}"
+        )
+    if config.hidden % colours:
+        raise ValueError(f"hidden={config.hidden} must be a multiple of the {colours} colours")
     options = {"colours": colours, "features": config.features}
     if config.model == "masked":
         first, *rest = config.windows
@@ -160,6 +170,7 @@ def build(config: Config, spec: DataSpec) -> Experiment:
         figures=lambda params, state, data: draw(network, likelihood, config, params, state, data, sample),
         ema=config.ema > 0,
         likelihood_kind="exact",
+        likelihood_of="x given label" if config.conditional else "x",
         anchors=lambda data: anchors(data.train.all()["image"], data.test.all()["image"], spec.levels),
         quality_samples=config.quality_samples,
         sample=sample,
@@ -198,7 +209,7 @@ def draw(
         "receptive_field": receptive_field(network, config, params, state, data.spec),
     }
     if network.pixel is not None:
-        rows = data.test.read(np.arange(10))
+        rows = data.test.read(np.arange(10) % data.test.size)
         images = scale(jnp.asarray(rows["image"]), data.spec.levels)
         drawn["completions"] = completions(network, likelihood, config, params, images, jnp.asarray(rows["label"]))
     return drawn

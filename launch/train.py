@@ -109,9 +109,8 @@ def conclude(run: request.Request, experiment: Experiment, fitted: Fitted, state
     draw(run, experiment, state)
     found = quality.measure(run, experiment, *evaluated(state), train)
     steps, seconds = fitted.step, fitted.progress.train_seconds
-    kind = {"bits_per_dim_kind": experiment.likelihood_kind} if experiment.likelihood_kind else {}
     beside = experiment.anchors(run.source) if experiment.anchors else {}
-    metrics = {f"test/{name}": value for name, value in (test | kind | beside | found).items()}
+    metrics = {f"test/{name}": value for name, value in (test | experiment.ruler() | beside | found).items()}
     summary = {
         "experiment": run.experiment,
         "preset": run.preset,

@@ -42,7 +42,15 @@ class Experiment(NamedTuple):
     """How many samples are compared with as many real images after training; 0 for none."""
     likelihood_kind: str | None = None
     """What `bits_per_dim` and `nll_nats` of a density are: "exact" or "upper bound"."""
+    likelihood_of: str = "x"
+    """Whose they are: "x", or "x given label", whose −log p is up to log(classes) nats smaller."""
     anchors: Callable[[Any], Mapping[str, float]] | None = None
     """`(data) -> metrics` of the test split that stand beside the model's own and need no model."""
     sample: Callable[[Params, State, Key, int], Any] | None = None
     """`(params, state, key, num) -> images [num, h, w, c] in [0, 1]` (or points [num, d]), for a generative model."""
+
+    def ruler(self) -> dict[str, str]:
+        """What must be known to compare `bits_per_dim` and `nll_nats` of two models; nothing where there are none."""
+        if self.likelihood_kind is None:
+            return {}
+        return {"bits_per_dim_kind": self.likelihood_kind, "bits_per_dim_of": self.likelihood_of}

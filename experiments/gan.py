@@ -83,8 +83,7 @@ def preset(name: str, spec: DataSpec) -> Config:
     """The configuration of a preset for data like `spec`."""
     optimizer = OptimizerConfig(learning_rate=4e-4, schedule="cosine", floor=0.1, b1=0.5, b2=0.99, epsilon=1e-6)
     loop = functools.partial(budget, spec.sizes[0])
-    train = loop(batch_size=32, steps=34_360, every=6_872)
-    base = Config(optimizer=optimizer, train=train)
+    base = Config(optimizer=optimizer, train=loop(batch_size=32, steps=34_360, every=6_872))
     if len(spec.shape) == 1:
         train = loop(batch_size=256, steps=3_900, every=780)
         widths = {"generator": (256, 256), "discriminator": (256, 256), "latent": 2, "quality_samples": 0}
@@ -114,6 +113,8 @@ def make_gan(config: Config, spec: DataSpec) -> gan.GAN:
         raise ValueError(f"dtype must be float32 or bfloat16, got {config.dtype!r}")
     if config.conditional and not spec.classes:
         raise ValueError(f"conditional=true needs classes, and {spec.name} has none")
+    if 1 in spec.sizes[1:]:
+        raise ValueError(f"gan compares means over examples, and {spec.name} holds out only one; use more examples")
     if config.discriminator_steps < 1:
         raise ValueError(f"discriminator_steps must be at least 1, got {config.discriminator_steps}")
     classes = spec.classes if config.conditional else 0
@@ -166,10 +167,8 @@ def build(config: Config, spec: DataSpec) -> Experiment:
     """Compose networks, the two objectives, optimisers, the collapse report, samples and figures."""
     system, target, loss = make_gan(config, spec), target_of(spec), gan.loss_by_name(config.loss)
     total = config.train.total_steps(spec.sizes[0])
-    rates = {"generator": 1.0, "discriminator": config.discriminator_rate}
-    optimizers = {
-        n: replace(config.optimizer, learning_rate=r * config.optimizer.learning_rate) for n, r in rates.items()
-    }
+    faster = replace(config.optimizer, learning_rate=config.discriminator_rate * config.optimizer.learning_rate)
+    optimizers = {"generator": config.optimizer, "discriminator": faster}
     txs = {name: build_optimizer(optimizer, total) for name, optimizer in optimizers.items()}
     ring = spec.name == "eight_gaussians"
     # Images span [−1, 1], so that a standard deviation counts twice.

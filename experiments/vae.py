@@ -85,7 +85,11 @@ class Config:
 def preset(name: str, spec: DataSpec) -> Config:
     """The configuration of a preset for data like `spec`."""
     optimizer = OptimizerConfig(learning_rate=1e-3, schedule="cosine", warmup_steps=100)
-    loop = functools.partial(budget, spec.sizes[0], restore_best=spec.sizes[0] < FEW)
+    few = spec.sizes[0] < FEW
+    if few:
+        # Without it the validation bound turns after a fifth of the run, and falls below that of a uniform code.
+        optimizer = replace(optimizer, name="adamw", weight_decay=3.0)
+    loop = functools.partial(budget, spec.sizes[0], restore_best=few)
     train = loop(batch_size=128, steps=31_200, every=3_900)
     base = Config(optimizer=optimizer, train=train, warmup_epochs=train.epochs / 16, ema=0.999)
     base = replace(base, likelihood=likelihood_of(spec))

@@ -141,8 +141,10 @@ def make_model(config: Config, spec: DataSpec) -> Model:
     if config.model == "mlp":
         model = MLP(config.widths or (512, 256), spec.classes, activation=config.activation, dropout=config.dropout)
     elif config.model == "cnn":
+        widths = config.widths or (32, 64)
+        _check_halving(spec.shape, len(widths) - (not config.hidden))
         model = CNN(
-            config.widths or (32, 64),
+            widths,
             spec.classes,
             hidden=config.hidden,
             dropout=config.dropout,
@@ -150,10 +152,16 @@ def make_model(config: Config, spec: DataSpec) -> Model:
             pool=config.pool,
         )
     else:
-        model = named.network(config.model, spec.classes, max(spec.shape[:2]), others=("mlp", "cnn"))
+        model = named.network(config.model, spec.classes, min(spec.shape[:2]), others=("mlp", "cnn"))
     if config.dtype not in ("float32", "bfloat16"):
         raise ValueError(f"dtype must be float32 or bfloat16, got {config.dtype!r}")
     return compute_in(model, jnp.bfloat16) if config.dtype == "bfloat16" else model
+
+
+def _check_halving(shape: tuple[int, ...], times: int) -> None:
+    if min(shape[:2]) < 2**times:
+        sides = f"{shape[0]}×{shape[1]}"
+        raise ValueError(f"model=cnn halves the sides {times} times, and images are {sides}; use fewer widths or mlp")
 
 
 def make_prepare(config: Config, spec: DataSpec) -> Any:

@@ -1,13 +1,14 @@
 """Budgets of the presets: the same number of steps on every data set, and few evaluations but some."""
 
 import importlib
+import math
 
 import pytest
 from contract_table import EXPERIMENTS
 
 from dlcore.data.source import DataSpec
 from dlcore.train.config import LoopConfig, budget, override
-from dlcore.train.loop import cadence
+from dlcore.train.loop import Progress, cadence
 
 SMALL = {
     "bagging": {"smoke": 380, "default": 3800, "full": 7600},
@@ -107,6 +108,14 @@ def test_a_scaled_loop_keeps_its_proportions():
     assert base.scaled(1 / 3) == LoopConfig(10, epochs=4.0, eval_every=1.0, patience=4)
     assert base.scaled(2, every=4) == LoopConfig(10, epochs=24.0, eval_every=4.0, patience=6)
     assert base.scaled(1, every=0) == LoopConfig(10, epochs=12.0, eval_every=0.0)
+
+
+def test_a_patience_of_all_evaluations_never_stops_and_keeps_the_best():
+    train = budget(1000, batch_size=10, steps=1000, every=150, restore_best=True)
+    progress = Progress({}, {})
+    for i in range(math.ceil(1000 / 150)):
+        progress.judge(float(i), 150 * (i + 1), "min", train.patience)
+    assert not progress.stopped_early and progress.best_step == 150
 
 
 def test_the_opening_line_says_steps_epochs_and_examples():

@@ -28,7 +28,7 @@ from dlcore.optim.build import OptimizerConfig, learning_rate
 from dlcore.optim.build import build as build_optimizer
 from dlcore.report import ensembles
 from dlcore.train import metrics
-from dlcore.train.config import LoopConfig
+from dlcore.train.config import LoopConfig, budget
 from dlcore.train.ensemble import average_probabilities, bootstrap_counts, ensemble
 from dlcore.train.experiment import Experiment
 from dlcore.train.updates import gradient_update
@@ -61,13 +61,14 @@ def preset(name: str, spec: DataSpec) -> Config:
     small = max(spec.shape) <= 16
     # At a constant rate the members stop at different places, which is what their average gains by.
     optimizer = OptimizerConfig(learning_rate=1e-3, schedule="cosine" if small else "constant")
-    train = LoopConfig(batch_size=64, epochs=200.0 if small else 12.0, eval_every=20.0 if small else 3.0)
+    steps, every = (3_800, 380) if small else (10_308, 2_577)
+    train = budget(spec.sizes[0], batch_size=64, steps=steps, every=every)
     base = Config(widths=(64,) if small else (256, 128), bootstrap=small, optimizer=optimizer, train=train)
     if name == "smoke":
-        epochs = train.epochs / (10 if small else 30)
-        return replace(base, masks=5, train=replace(train, epochs=epochs, eval_every=epochs / 2))
+        short = train.scaled(1 / 10, every=1 / 2) if small else train.scaled(1 / 30, every=1 / 15)
+        return replace(base, masks=5, train=short)
     if name == "full":
-        return replace(base, members=20, masks=100, train=replace(train, epochs=2 * train.epochs))
+        return replace(base, members=20, masks=100, train=train.scaled(2))
     return base
 
 

@@ -29,7 +29,7 @@ from dlcore.report import studies
 from dlcore.stats.estimation import EstimatorStudy, consistency
 from dlcore.stats.estimation import summarize as bias_and_variance
 from dlcore.train import polynomial
-from dlcore.train.config import LoopConfig
+from dlcore.train.config import LoopConfig, budget
 from dlcore.train.ensemble import ensemble
 from dlcore.train.experiment import Experiment
 from dlcore.train.updates import gradient_update
@@ -66,13 +66,14 @@ def preset(name: str, spec: DataSpec) -> Config:
     """The configuration of a preset for data like `spec`."""
     small = max(spec.shape) <= 16
     optimizer = OptimizerConfig(learning_rate=1e-2, schedule="cosine")
-    train = LoopConfig(batch_size=64, epochs=100.0 if small else 10.0, eval_every=10.0 if small else 1.0)
+    steps, every = (1_900, 190) if small else (8_590, 859)
+    train = budget(spec.sizes[0], batch_size=64, steps=steps, every=every)
     base = Config(optimizer=optimizer, train=train)
     if name == "smoke":
-        short = replace(train, epochs=train.epochs / 5, eval_every=train.eval_every / 2)
+        short = train.scaled(1 / 5, every=1 / 2)
         return replace(base, widths=(2, 8, 32), replicas=5, sets=300, train=short)
     if name == "full":
-        return replace(base, replicas=40, sets=20_000, train=replace(train, epochs=2 * train.epochs))
+        return replace(base, replicas=40, sets=20_000, train=train.scaled(2))
     return base
 
 

@@ -27,7 +27,7 @@ from dlcore.optim.build import OptimizerConfig, learning_rate
 from dlcore.optim.build import build as build_optimizer
 from dlcore.report import studies
 from dlcore.train import approximation, metrics, polynomial
-from dlcore.train.config import LoopConfig
+from dlcore.train.config import LoopConfig, budget
 from dlcore.train.cross_validation import Choice, choose
 from dlcore.train.experiment import Experiment
 from dlcore.train.updates import gradient_update
@@ -61,15 +61,14 @@ def preset(name: str, spec: DataSpec) -> Config:
     """The configuration of a preset for data like `spec`."""
     small = max(spec.shape) <= 16
     optimizer = OptimizerConfig(learning_rate=1e-2, schedule="cosine")
-    train = LoopConfig(batch_size=64, epochs=100.0 if small else 10.0, eval_every=10.0 if small else 1.0)
+    steps, every = (1_900, 190) if small else (8_590, 859)
+    train = budget(spec.sizes[0], batch_size=64, steps=steps, every=every)
     base = Config(optimizer=optimizer, train=train)
     if name == "smoke":
-        short = replace(train, epochs=train.epochs / 5, eval_every=train.eval_every / 2)
+        short = train.scaled(1 / 5, every=1 / 2)
         return replace(base, widths=(1, 2, 4, 8, 16, 32), function_steps=500, train=short)
     if name == "full":
-        return replace(
-            base, widths=(*base.widths, 256, 512), function_steps=20_000, train=replace(train, epochs=3 * train.epochs)
-        )
+        return replace(base, widths=(*base.widths, 256, 512), function_steps=20_000, train=train.scaled(3))
     return base
 
 

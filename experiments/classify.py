@@ -29,7 +29,7 @@ from dlcore.optim.build import OptimizerConfig, learning_rate
 from dlcore.optim.build import build as build_optimizer
 from dlcore.report import figures
 from dlcore.train import metrics
-from dlcore.train.config import LoopConfig
+from dlcore.train.config import LoopConfig, budget
 from dlcore.train.ensemble import average_probabilities
 from dlcore.train.experiment import Experiment
 from dlcore.train.updates import ema_update, gradient_update
@@ -82,44 +82,43 @@ class Config:
 
 def preset(name: str, spec: DataSpec) -> Config:
     """The configuration of a preset for data like `spec`; pictures of clothes may be mirrored, digits may not."""
-    return (_for_small if max(spec.shape[:2]) <= 16 else _for_large)()[name]
+    return (_for_small if max(spec.shape[:2]) <= 16 else _for_large)(spec.sizes[0])[name]
 
 
-def _for_small() -> dict[str, Config]:
-    """Presets for a few images of up to 16 pixels."""
+def _for_small(examples: int) -> dict[str, Config]:
+    """Presets for images of up to 16 pixels."""
     optimizer = OptimizerConfig(name="adamw", learning_rate=3e-3, schedule="cosine", epsilon=1e-6, weight_decay=0.01)
-    train = LoopConfig(batch_size=64, epochs=80.0, eval_every=10.0)
-    longer = replace(train, epochs=240.0)
+    train = budget(examples, batch_size=64, steps=1_520, every=190)
     cnn = Config(widths=(32, 64, 64), shift=1, optimizer=optimizer, train=train)
     mlp = Config("mlp", activation="relu", dropout=0.3, optimizer=replace(optimizer, learning_rate=1e-3), train=train)
     return {
-        "smoke": replace(cnn, train=replace(train, epochs=5.0, eval_every=2.0)),
+        "smoke": replace(cnn, train=train.scaled(1 / 16, every=1 / 5)),
         "default": cnn,
-        "full": replace(cnn, ema=0.999, train=longer),
+        "full": replace(cnn, ema=0.999, train=train.scaled(3)),
         "mlp": mlp,
-        "mlp_full": replace(mlp, ema=0.999, train=longer),
-        "features": replace(cnn, train=replace(train, epochs=30.0, eval_every=0.0)),
+        "mlp_full": replace(mlp, ema=0.999, train=train.scaled(3)),
+        "features": replace(cnn, train=train.scaled(3 / 8, every=0)),
     }
 
 
-def _for_large() -> dict[str, Config]:
-    """Presets for many images; the long ones average their predictions over views of an image."""
+def _for_large(examples: int) -> dict[str, Config]:
+    """Presets for larger images; the long ones average their predictions over views of an image."""
     optimizer = OptimizerConfig(
         name="adamw", learning_rate=2e-3, schedule="cosine", warmup_steps=100, epsilon=1e-6, weight_decay=0.02
     )
-    train = LoopConfig(batch_size=128, epochs=10.0)
+    train = budget(examples, batch_size=128, steps=4_290, every=429)
     cnn = Config(hidden=128, dropout=0.25, activation="relu", pool="max", flip=True, optimizer=optimizer, train=train)
     mlp = Config(
         "mlp",
         activation="relu",
         dropout=0.3,
         optimizer=replace(optimizer, weight_decay=0.1),
-        train=replace(train, batch_size=256, epochs=25.0),
+        train=budget(examples, batch_size=256, steps=5_350, every=214),
     )
     return {
-        "smoke": replace(cnn, train=replace(train, epochs=0.2, eval_every=0.1)),
+        "smoke": replace(cnn, train=train.scaled(1 / 50, every=1 / 10)),
         "default": cnn,
-        "full": replace(cnn, widths=(32, 64, 128), cutout=8, test_flip=True, train=replace(train, epochs=25.0)),
+        "full": replace(cnn, widths=(32, 64, 128), cutout=8, test_flip=True, train=train.scaled(2.5)),
         "mlp": mlp,
         "mlp_full": replace(
             mlp,
@@ -129,9 +128,9 @@ def _for_large() -> dict[str, Config]:
             flip=True,
             test_shift=1,
             test_flip=True,
-            train=replace(mlp.train, epochs=60.0, eval_every=5.0),
+            train=mlp.train.scaled(2.4, every=5),
         ),
-        "features": replace(cnn, train=replace(train, epochs=3.0, eval_every=0.0)),
+        "features": replace(cnn, train=train.scaled(0.3, every=0)),
     }
 
 
@@ -142,8 +141,10 @@ def make_model(config: Config, spec: DataSpec) -> Model:
     if config.model == "mlp":
         model = MLP(config.widths or (512, 256), spec.classes, activation=config.activation, dropout=config.dropout)
     elif config.model == "cnn":
+        widths = config.widths or (32, 64)
+        _check_halving(spec.shape, len(widths) - (not config.hidden))
         model = CNN(
-            config.widths or (32, 64),
+            widths,
             spec.classes,
             hidden=config.hidden,
             dropout=config.dropout,
@@ -151,10 +152,16 @@ def make_model(config: Config, spec: DataSpec) -> Model:
             pool=config.pool,
         )
     else:
-        model = named.network(config.model, spec.classes, max(spec.shape[:2]), others=("mlp", "cnn"))
+        model = named.network(config.model, spec.classes, min(spec.shape[:2]), others=("mlp", "cnn"))
     if config.dtype not in ("float32", "bfloat16"):
         raise ValueError(f"dtype must be float32 or bfloat16, got {config.dtype!r}")
     return compute_in(model, jnp.bfloat16) if config.dtype == "bfloat16" else model
+
+
+def _check_halving(shape: tuple[int, ...], times: int) -> None:
+    if min(shape[:2]) < 2**times:
+        sides = f"{shape[0]}×{shape[1]}"
+        raise ValueError(f"model=cnn halves the sides {times} times, and images are {sides}; use fewer widths or mlp")
 
 
 def make_prepare(config: Config, spec: DataSpec) -> Any:

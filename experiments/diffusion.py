@@ -5,7 +5,7 @@
 ./launch/local.sh train --experiment=diffusion --data=digits --set=sampler=ancestral --set=guidance=2
 
 `nll_nats` and `bits_per_dim` are an upper bound, estimated without bias. A class-conditional network bounds
-−log p(x, y) = −log p(x|y) + log C, which lies above −log p(x).
+−log p(x, y) = −log p(x|y) + log C, which lies above −log p(x): either way they are those of x alone.
 """
 
 import functools
@@ -24,12 +24,13 @@ from dlcore.generative.diffusion import bound, objective, process, samplers, sch
 from dlcore.generative.likelihood import Nats, anchors, bits_per_dim, summary
 from dlcore.networks.unet import UNet
 from dlcore.nn.combine import compute_in
+from dlcore.nn.sides import padded
 from dlcore.nn.summary import summarize, table
 from dlcore.optim.build import OptimizerConfig, learning_rate
 from dlcore.optim.build import build as build_optimizer
 from dlcore.report import diffusion as figures
 from dlcore.report import images as pictures
-from dlcore.train.config import LoopConfig
+from dlcore.train.config import FEW, LoopConfig, budget
 from dlcore.train.experiment import Experiment
 from dlcore.train.updates import ema_update, gradient_update
 from dlcore.types import Batch, Key, Mean, Model, Params, State
@@ -85,21 +86,25 @@ class Config:
 def preset(name: str, spec: DataSpec) -> Config:
     """The configuration of a preset for data like `spec`."""
     optimizer = OptimizerConfig(learning_rate=1e-3, schedule="cosine", warmup_steps=200, floor=0.02, clip_norm=1.0)
-    train = LoopConfig(batch_size=32, epochs=5.0, eval_every=2.5)
+    loop = functools.partial(budget, spec.sizes[0], restore_best=spec.sizes[0] < FEW)
+    train = loop(batch_size=32, steps=8_590, every=4_295)
     base = Config(widths=(48, 96), patch=2, guidance=2.0, optimizer=optimizer, train=train)
     if max(spec.shape[:2]) <= 16:
         optimizer = replace(optimizer, learning_rate=2e-3, warmup_steps=50)
-        train = replace(train, batch_size=64, epochs=100.0, eval_every=20.0)
+        train = loop(batch_size=64, steps=1_900, every=380)
         base = replace(base, widths=(32, 64), patch=1, guidance=1.0, optimizer=optimizer, train=train)
     if name == "smoke":
-        epochs = 4.0 if max(spec.shape[:2]) <= 16 else 0.1
-        short = replace(base.train, epochs=epochs, eval_every=epochs / 2)
+        short = (
+            base.train.scaled(1 / 25, every=1 / 10)
+            if max(spec.shape[:2]) <= 16
+            else base.train.scaled(1 / 50, every=1 / 50)
+        )
         small = {"widths": (16, 32), "sample_steps": 10, "test_draws": 1, "quality_samples": 0}
         return replace(base, **small, ema=0.99, train=short)
     if name == "full":
         wide = base.widths if max(spec.shape[:2]) <= 16 else (128, 256, 256)
         patch, blocks = (base.patch, 1) if wide is base.widths else (1, 2)
-        longer = replace(base.train, epochs=5 * base.train.epochs if wide is base.widths else 100.0)
+        longer = base.train.scaled(5 if wide is base.widths else 20)
         return replace(base, widths=wide, patch=patch, blocks=blocks, dropout=0.1, sample_steps=50, train=longer)
     return base
 
@@ -112,6 +117,8 @@ def make_network(config: Config, spec: DataSpec) -> Model:
         raise ValueError(f"dtype must be float32 or bfloat16, got {config.dtype!r}")
     options = {"blocks": config.blocks, "patch": config.patch, "heads": config.heads, "dropout": config.dropout}
     network = UNet(spec.shape[-1], config.widths, classes=classes_of(config, spec), **options)
+    # Sides that cannot be halved are padded inside: any function of a noisy image may predict its noise.
+    network = padded(network, config.patch * 2 ** (len(config.widths) - 1))
     return compute_in(network, jnp.bfloat16) if config.dtype == "bfloat16" else network
 
 

@@ -7,6 +7,9 @@
 Grey levels are dequantised by uniform noise, drawn anew at every step of training and by row for held-out images:
 `bits_per_dim` and `nll_nats` of the discrete image are upper bounds in expectation. `round_trip_error` is
 the mean over test images of max |x − f⁻¹(f(x))|, pixels in [0, 1].
+
+Sides that 2^scales does not divide get black pixels at the right and below. The flow pays for these in nats, so that
+the bound stays one: P(image) is at least P(image with its border). They do not count as dimensions.
 """
 
 import functools
@@ -25,16 +28,17 @@ from dlcore.generative.flow import density
 from dlcore.generative.flow.chain import chain
 from dlcore.generative.flow.networks import Glow, RealNVP
 from dlcore.generative.flow.pixels import Logit, dequantize, discrete_nats, quantize
-from dlcore.generative.likelihood import Nats, anchors, summary
+from dlcore.generative.likelihood import Nats, anchors, bits_per_dim, summary
 from dlcore.networks.conditioner import ConvConditioner, MLPConditioner
+from dlcore.nn.sides import crop_sides, pad_sides, padded_sides
 from dlcore.optim.build import OptimizerConfig, learning_rate
 from dlcore.optim.build import build as build_optimizer
 from dlcore.report import images as pictures
 from dlcore.report.density import density_and_samples
-from dlcore.train.config import LoopConfig
+from dlcore.train.config import FEW, LoopConfig, budget
 from dlcore.train.experiment import Experiment
 from dlcore.train.updates import ema_update, gradient_update
-from dlcore.types import Batch, Bijector, Key, Mean, Model, Params, State
+from dlcore.types import Aux, Batch, Bijector, Key, Mean, Model, Objective, Params, State
 
 PRESETS = ("smoke", "default", "full", "real_nvp")
 
@@ -75,30 +79,38 @@ class Config:
 def preset(name: str, spec: DataSpec) -> Config:
     """The configuration of a preset for data like `spec`."""
     optimizer = OptimizerConfig(learning_rate=1e-3, schedule="cosine", warmup_steps=100)
-    train = LoopConfig(batch_size=32, epochs=10.0, eval_every=2.0)
+    loop = functools.partial(budget, spec.sizes[0], restore_best=spec.sizes[0] < FEW)
+    train = loop(batch_size=32, steps=17_180, every=3_436)
     base = Config(
         steps=8, blocks=0, factor_out=False, activation="relu", alpha=0.01, ema=0.999, optimizer=optimizer, train=train
     )
     if len(spec.shape) == 1:
-        train = replace(train, batch_size=256, epochs=100.0, eval_every=20.0)
+        train = loop(batch_size=256, steps=3_900, every=780)
         base = Config(flow="real_nvp", steps=8, widths=(64, 64), ema=0.999, optimizer=optimizer, train=train)
     elif max(spec.shape[:2]) <= 16:
-        train = replace(train, batch_size=64, epochs=60.0, eval_every=10.0)
+        train = loop(batch_size=64, steps=1_140, every=190)
         base = Config(widths=(32, 32), factor_out=False, alpha=0.01, ema=0.998, optimizer=optimizer, train=train)
     if name == "smoke":
-        short = replace(base.train, epochs=base.train.epochs / 6, eval_every=base.train.eval_every / 2)
+        short = base.train.scaled(1 / 6, every=1 / 2)
         brief = replace(optimizer, warmup_steps=20)
         return replace(base, steps=2, ema=0.0, quality_samples=0, optimizer=brief, train=short)
     if name == "full":
-        return replace(base, steps=2 * base.steps, train=replace(base.train, epochs=4 * base.train.epochs))
+        return replace(base, steps=2 * base.steps, train=base.train.scaled(4))
     if name == "real_nvp":
         return replace(base, flow="real_nvp")
     return base
 
 
+def shape_of(config: Config, spec: DataSpec) -> tuple[int, ...]:
+    """What the flow transforms: points, or images with sides that can be halved `scales` times."""
+    if config.scales < 1:
+        raise ValueError(f"scales must be at least 1, got {config.scales}")
+    return padded_sides(spec.shape, 2**config.scales) if len(spec.shape) == 3 else spec.shape
+
+
 def make_flow(config: Config, spec: DataSpec) -> Bijector:
     """The bijection that `config` names: of pixels in [0, 1], or of points."""
-    image = len(spec.shape) == 3
+    image, whole = len(spec.shape) == 3, shape_of(config, spec)
     if image and spec.levels is None:
         raise ValueError(f"flow needs grey levels or points, and {spec.name} has neither; use digits, for instance")
     if image and len(config.widths) != config.scales:
@@ -108,13 +120,13 @@ def make_flow(config: Config, spec: DataSpec) -> Bijector:
         if not image:
             return MLPConditioner(config.widths, outputs, activation=config.activation)
         # The checkerboard couplings of RealNVP come before the first squeeze.
-        scale = max(round(math.log2(spec.shape[0] / shape[0])) - 1, 0)
+        scale = max(round(math.log2(whole[0] / shape[0])) - 1, 0)
         return ConvConditioner(config.widths[scale], outputs, blocks=config.blocks, activation=config.activation)
 
     shared = {"scales": config.scales, "steps": config.steps, "bound": config.bound}
     makers = {
-        "glow": lambda: Glow(spec.shape, conditioner, mix=config.mix, factor_out=config.factor_out, **shared),
-        "real_nvp": lambda: RealNVP(spec.shape, conditioner, **shared),
+        "glow": lambda: Glow(whole, conditioner, mix=config.mix, factor_out=config.factor_out, **shared),
+        "real_nvp": lambda: RealNVP(whole, conditioner, **shared),
     }
     if config.flow not in makers:
         raise ValueError(f"flow must be one of {', '.join(makers)}, got {config.flow!r}")
@@ -122,23 +134,42 @@ def make_flow(config: Config, spec: DataSpec) -> Bijector:
     return chain(logit=Logit(config.alpha), body=body) if image else body
 
 
-def prepare(batch: Batch, *, key: Key | None, train: bool) -> Batch:
-    """Rows as they are: the noise of dequantisation belongs to the objective."""
-    return batch
+def make_prepare(config: Config, spec: DataSpec) -> Any:
+    """Points as they are, images with sides that can be halved; dequantisation belongs to the objective."""
+
+    def prepare(batch: Batch, *, key: Key | None, train: bool) -> Batch:
+        if len(spec.shape) == 1:
+            return batch
+        return {**batch, "image": pad_sides(batch["image"], 2**config.scales)}
+
+    return prepare
+
+
+def make_objective(bijector: Bijector, spec: DataSpec) -> Objective:
+    """The negative log-likelihood; its `bits_per_dim` is per dimension of the image without the added border."""
+    target, dims = "image" if spec.levels else "point", math.prod(spec.shape)
+    objective = density.negative_log_likelihood(bijector, target=target, levels=spec.levels)
+
+    def per_pixel(params: Params, state: State, batch: Batch, *, key: Key | None, train: bool) -> tuple[jax.Array, Aux]:
+        loss, aux = objective(params, state, batch, key=key, train=train)
+        nats = aux.metrics["loss"]
+        bits = {"bits_per_dim": Mean(bits_per_dim(nats.total, dims), nats.count)} if spec.levels else {}
+        return loss, Aux(aux.state, {**aux.metrics, **bits})
+
+    return per_pixel
 
 
 def build(config: Config, spec: DataSpec) -> Experiment:
     """Compose flow, likelihood, optimiser, held-out bounds, samples and figures."""
     bijector, levels, dims = make_flow(config, spec), spec.levels, math.prod(spec.shape)
-    target = "point" if levels is None else "image"
+    target, whole = "point" if levels is None else "image", shape_of(config, spec)
     total = config.train.total_steps(spec.sizes[0])
-    tx = build_optimizer(config.optimizer, total)
-    objective = density.negative_log_likelihood(bijector, target=target, levels=levels)
+    tx, objective = build_optimizer(config.optimizer, total), make_objective(bijector, spec)
 
     def values(batch: Batch, key: Key) -> jax.Array:
         if levels is None:
             return batch[target]
-        noise = jax.vmap(lambda k: jax.random.uniform(k, spec.shape))(row_keys(key, batch["row"]))
+        noise = jax.vmap(lambda k: jax.random.uniform(k, whole))(row_keys(key, batch["row"]))
         return dequantize(batch[target], noise, levels)
 
     def init(key: Key, batch: Batch) -> tuple[Params, State]:
@@ -148,7 +179,7 @@ def build(config: Config, spec: DataSpec) -> Experiment:
 
     def evaluate(params: Params, state: State, batch: Batch, key: Key) -> dict[str, Any]:
         log_density = density.log_prob(bijector, params, values(batch, key))
-        nats = -log_density if levels is None else discrete_nats(log_density, dims, levels)
+        nats = -log_density if levels is None else discrete_nats(log_density, math.prod(whole), levels)
         return {"nats": Nats.of(nats, batch["where"])}
 
     def evaluate_test(params: Params, state: State, batch: Batch, key: Key) -> dict[str, Any]:
@@ -163,8 +194,8 @@ def build(config: Config, spec: DataSpec) -> Experiment:
 
     @functools.partial(jax.jit, static_argnums=3)
     def draw_samples(params: Params, key: Key, temperature: float, num: int) -> jax.Array:
-        y = density.sample(key, bijector, params, (num, dims), temperature=temperature)
-        return y if levels is None else quantize(y, levels)
+        y = density.sample(key, bijector, params, (num, math.prod(whole)), temperature=temperature)
+        return y if levels is None else crop_sides(quantize(y, levels), *spec.shape[:2])
 
     def sample(params: Params, state: State, key: Key, num: int, temperature: float = config.temperature) -> jax.Array:
         return draw_samples(params, key, temperature, num)
@@ -173,14 +204,16 @@ def build(config: Config, spec: DataSpec) -> Experiment:
         init=init,
         updates=(gradient_update(objective, tx), *((ema_update(config.ema),) if config.ema else ())),
         optimizers={"params": tx},
-        prepare=prepare,
+        prepare=make_prepare(config, spec),
         evaluate=evaluate,
         evaluate_test=evaluate_test,
         summarize=summarize,
         monitor=("nll_nats", "min"),
         learning_rates={"learning_rate": learning_rate(config.optimizer, total)},
-        describe=lambda: describe(bijector, spec),
-        figures=lambda params, state, data: (draw if levels else draw_points)(bijector, params, data, sample),
+        describe=lambda: describe(bijector, whole),
+        figures=lambda params, state, data: (
+            draw(config, bijector, params, data, sample) if levels else draw_points(bijector, params, data, sample)
+        ),
         ema=config.ema > 0,
         likelihood_kind="upper bound" if levels else None,
         anchors=(lambda data: anchors(data.train.all()["image"], data.test.all()["image"], spec.levels))
@@ -192,9 +225,9 @@ def build(config: Config, spec: DataSpec) -> Experiment:
     )
 
 
-def describe(bijector: Bijector, spec: DataSpec) -> str:
+def describe(bijector: Bijector, shape: Sequence[int]) -> str:
     """Parameters of every branch two levels down."""
-    params = jax.eval_shape(bijector.init, jax.random.key(0), jax.ShapeDtypeStruct((1, *spec.shape), jnp.float32))
+    params = jax.eval_shape(bijector.init, jax.random.key(0), jax.ShapeDtypeStruct((1, *shape), jnp.float32))
     counts: dict[str, int] = {}
     for path, leaf in jax.tree_util.tree_leaves_with_path(params):
         name = jax.tree_util.keystr(path, simple=True, separator="/").rsplit("/", 1)[0]
@@ -205,14 +238,14 @@ def describe(bijector: Bijector, spec: DataSpec) -> str:
     )
 
 
-def draw(bijector: Bijector, params: Params, data: Data, sample: Any) -> dict[str, Any]:
+def draw(config: Config, bijector: Bijector, params: Params, data: Data, sample: Any) -> dict[str, Any]:
     """Samples at several temperatures, and lines through latent space between test images."""
-    levels = data.spec.levels
+    levels, sides = data.spec.levels, data.spec.shape[:2]
     forward = jax.jit(lambda y: bijector.forward(params, y)[0])
-    inverse = jax.jit(lambda z: quantize(bijector.inverse(params, z)[0], levels))
+    inverse = jax.jit(lambda z: crop_sides(quantize(bijector.inverse(params, z)[0], levels), *sides))
     at = {f"T = {t}": np.asarray(sample(params, {}, jax.random.key(0), 12, t)) for t in (0.5, 0.7, 0.85, 1.0)}
-    x = data.test.read(np.arange(12))["image"]
-    z = np.asarray(forward(dequantize(jnp.asarray(x), jnp.full(x.shape, 0.5), levels)))
+    x = pad_sides(jnp.asarray(data.test.read(np.arange(12) % data.test.size)["image"]), 2**config.scales)
+    z = np.asarray(forward(dequantize(x, jnp.full(x.shape, 0.5), levels)))
     along = np.linspace(0, np.pi / 2, 10)[:, None]
     # Great circles keep the norm that a high-dimensional normal vector has.
     lines = [

@@ -27,13 +27,14 @@ from dlcore.generative import collapse, gan
 from dlcore.networks.dcgan import DCDiscriminator, DCGenerator, conditioned, critic
 from dlcore.networks.mlp import MLP
 from dlcore.nn.combine import compute_in
+from dlcore.nn.sides import cropped, padded_sides
 from dlcore.nn.spectral import SpectralNorm
 from dlcore.nn.summary import summarize, table
 from dlcore.optim.build import OptimizerConfig, learning_rate
 from dlcore.optim.build import build as build_optimizer
 from dlcore.report import gan as figures
 from dlcore.report import images as pictures
-from dlcore.train.config import LoopConfig
+from dlcore.train.config import LoopConfig, budget
 from dlcore.train.experiment import Experiment
 from dlcore.train.updates import ema_update, gradient_update
 from dlcore.types import Batch, Key, Mean, Model, Params, State
@@ -81,25 +82,23 @@ class Config:
 def preset(name: str, spec: DataSpec) -> Config:
     """The configuration of a preset for data like `spec`."""
     optimizer = OptimizerConfig(learning_rate=4e-4, schedule="cosine", floor=0.1, b1=0.5, b2=0.99, epsilon=1e-6)
-    train = LoopConfig(batch_size=32, epochs=20.0, eval_every=4.0)
-    base = Config(optimizer=optimizer, train=train)
+    loop = functools.partial(budget, spec.sizes[0])
+    base = Config(optimizer=optimizer, train=loop(batch_size=32, steps=34_360, every=6_872))
     if len(spec.shape) == 1:
-        train = replace(train, batch_size=256, epochs=100.0, eval_every=20.0)
+        train = loop(batch_size=256, steps=3_900, every=780)
         widths = {"generator": (256, 256), "discriminator": (256, 256), "latent": 2, "quality_samples": 0}
         base = replace(base, **widths, r1=0.05, discriminator_steps=2, train=train)
         base = replace(base, optimizer=replace(optimizer, learning_rate=2e-3))
     elif max(spec.shape[:2]) <= 16:
-        train = replace(train, epochs=300.0, eval_every=50.0)
+        train = loop(batch_size=32, steps=11_700, every=1_950)
         base = replace(base, generator=(64, 32), optimizer=replace(optimizer, learning_rate=1e-3), train=train)
-    elif spec.shape[0] % 8 == 0:
+    elif not any(side % 8 for side in spec.shape[:2]):
         base = replace(base, generator=(256, 128, 64), discriminator=(64, 128, 256))
     if name == "smoke":
-        short = replace(base.train, epochs=base.train.epochs / 10, eval_every=base.train.epochs / 20)
-        return replace(base, ema=0.99, quality_samples=0, train=short)
+        return replace(base, ema=0.99, quality_samples=0, train=base.train.scaled(1 / 10, every=1 / 4))
     if name == "full":
         wide = [tuple(2 * w for w in widths) for widths in (base.generator, base.discriminator)]
-        longer = replace(base.train, epochs=5 * base.train.epochs)
-        return replace(base, generator=wide[0], discriminator=wide[1], train=longer)
+        return replace(base, generator=wide[0], discriminator=wide[1], train=base.train.scaled(5))
     return base
 
 
@@ -114,6 +113,8 @@ def make_gan(config: Config, spec: DataSpec) -> gan.GAN:
         raise ValueError(f"dtype must be float32 or bfloat16, got {config.dtype!r}")
     if config.conditional and not spec.classes:
         raise ValueError(f"conditional=true needs classes, and {spec.name} has none")
+    if 1 in spec.sizes[1:]:
+        raise ValueError(f"gan compares means over examples, and {spec.name} holds out only one; use more examples")
     if config.discriminator_steps < 1:
         raise ValueError(f"discriminator_steps must be at least 1, got {config.discriminator_steps}")
     classes = spec.classes if config.conditional else 0
@@ -121,7 +122,8 @@ def make_gan(config: Config, spec: DataSpec) -> gan.GAN:
         generator = MLP(config.generator, spec.shape[0], activation="silu")
         discriminator = critic(hidden(config.discriminator), classes=classes)
     else:
-        generator = DCGenerator(spec.shape, config.generator)
+        drawn = padded_sides(spec.shape, 2 ** len(config.generator))
+        generator = cropped(DCGenerator(drawn, config.generator), *spec.shape[:2])
         discriminator = DCDiscriminator(config.discriminator, classes=classes)
     generator = conditioned(generator, classes) if classes else generator
     if config.dtype == "bfloat16":
@@ -165,10 +167,8 @@ def build(config: Config, spec: DataSpec) -> Experiment:
     """Compose networks, the two objectives, optimisers, the collapse report, samples and figures."""
     system, target, loss = make_gan(config, spec), target_of(spec), gan.loss_by_name(config.loss)
     total = config.train.total_steps(spec.sizes[0])
-    rates = {"generator": 1.0, "discriminator": config.discriminator_rate}
-    optimizers = {
-        n: replace(config.optimizer, learning_rate=r * config.optimizer.learning_rate) for n, r in rates.items()
-    }
+    faster = replace(config.optimizer, learning_rate=config.discriminator_rate * config.optimizer.learning_rate)
+    optimizers = {"generator": config.optimizer, "discriminator": faster}
     txs = {name: build_optimizer(optimizer, total) for name, optimizer in optimizers.items()}
     ring = spec.name == "eight_gaussians"
     # Images span [−1, 1], so that a standard deviation counts twice.

@@ -28,7 +28,7 @@ from dlcore.optim.build import OptimizerConfig, learning_rate
 from dlcore.optim.build import build as build_optimizer
 from dlcore.report import scales
 from dlcore.train import metrics
-from dlcore.train.config import LoopConfig
+from dlcore.train.config import LoopConfig, budget
 from dlcore.train.experiment import Experiment
 from dlcore.train.scaling import scaling
 from dlcore.train.updates import gradient_update
@@ -63,13 +63,14 @@ def preset(name: str, spec: DataSpec) -> Config:
     """The configuration of a preset for data like `spec`."""
     small = max(spec.shape) <= 16
     optimizer = OptimizerConfig(name="sgd", learning_rate=0.05, clip_norm=1.0)
-    train = LoopConfig(batch_size=64, epochs=30.0 if small else 3.0, eval_every=3.0 if small else 0.5)
+    steps, every = (570, 57) if small else (2_577, 430)
+    train = budget(spec.sizes[0], batch_size=64, steps=steps, every=every)
     base = Config(optimizer=optimizer, train=train)
     if name == "smoke":
-        epochs = train.epochs / (5 if small else 20)
-        return replace(base, depth=8, width=32, train=replace(train, epochs=epochs, eval_every=epochs / 2))
+        short = train.scaled(1 / 5) if small else train.scaled(1 / 20, every=0.15)
+        return replace(base, depth=8, width=32, train=short)
     if name == "full":
-        return replace(base, depth=50, width=128, train=replace(train, epochs=2 * train.epochs))
+        return replace(base, depth=50, width=128, train=train.scaled(2))
     return base
 
 

@@ -35,7 +35,7 @@ from dlcore.report import optimizers as figures
 from dlcore.report import surfaces as drawings
 from dlcore.stats.minibatch import per_example_gradients, sampled_noise
 from dlcore.train import metrics
-from dlcore.train.config import LoopConfig
+from dlcore.train.config import LoopConfig, budget
 from dlcore.train.experiment import Experiment
 from dlcore.train.many import train_many
 from dlcore.train.updates import gradient_update
@@ -76,7 +76,9 @@ class Config:
 def preset(name: str, spec: DataSpec) -> Config:
     """The configuration of a preset for data like `spec`."""
     optimizer = OptimizerConfig(name="momentum", learning_rate=0.1, schedule="cosine", momentum=0.9)
-    base = Config(optimizer=optimizer, train=LoopConfig(batch_size=64, epochs=60.0, eval_every=10.0))
+    steps, every = (1_140, 190) if max(spec.shape) <= 16 else (51_540, 8_590)
+    train = budget(spec.sizes[0], batch_size=64, steps=steps, every=every)
+    base = Config(optimizer=optimizer, train=train)
     if name == "smoke":
         return replace(
             base,
@@ -90,7 +92,7 @@ def preset(name: str, spec: DataSpec) -> Config:
             batch_sizes=(1, 8, 64),
             lanczos_steps=40,
             probes=2,
-            train=replace(base.train, epochs=10.0, eval_every=5.0),
+            train=train.scaled(1 / 6, every=1 / 2),
         )
     if name == "full":
         return replace(base, widths=(128, 64), study_steps=1500, lanczos_steps=150, probes=12)

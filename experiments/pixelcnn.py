@@ -26,7 +26,7 @@ from dlcore.optim.build import OptimizerConfig, learning_rate
 from dlcore.optim.build import build as build_optimizer
 from dlcore.report import images as pictures
 from dlcore.report import receptive
-from dlcore.train.config import LoopConfig
+from dlcore.train.config import FEW, LoopConfig, budget
 from dlcore.train.experiment import Experiment
 from dlcore.train.updates import ema_update, gradient_update
 from dlcore.types import Batch, Key, Params, State
@@ -66,25 +66,26 @@ def preset(name: str, spec: DataSpec) -> Config:
     """The configuration of a preset for data like `spec`."""
     optimizer = OptimizerConfig(learning_rate=2e-3, schedule="cosine", warmup_steps=200, clip_norm=1.0)
     # Four images are 3,136 predictions: steps count more than their precision.
-    train = LoopConfig(batch_size=4, epochs=1.75, eval_every=0.875)
-    common = {"features": 32, "ema": 0.9995}
+    loop = functools.partial(budget, spec.sizes[0], restore_best=spec.sizes[0] < FEW)
+    train = loop(batch_size=4, steps=24_062, every=12_031)
+    # The features are cut into one group per colour.
+    common = {"features": -(-32 // spec.shape[-1]) * spec.shape[-1], "ema": 0.9995}
     if max(spec.shape[:2]) <= 16:
         optimizer = replace(optimizer, learning_rate=3e-3, warmup_steps=50)
-        train = replace(train, batch_size=64, epochs=60.0, eval_every=10.0)
-        base = Config(windows=(5, 3, 3), head="categorical", optimizer=optimizer, train=train, **common)
+        train = loop(batch_size=64, steps=1_140, every=190)
+        head = "categorical" if (spec.levels or 0) <= decoder.FEW_LEVELS else "mixture"
+        base = Config(windows=(5, 3, 3), head=head, optimizer=optimizer, train=train, **common)
     else:
         layers = {"windows": (11, 3, 3, 3), "dilations": (1, 1, 2, 4), "components": 5}
         base = Config(conditional=bool(spec.classes), optimizer=optimizer, train=train, **layers, **common)
     if name == "smoke":
-        short = base.train.epochs / 10
-        return replace(base, quality_samples=0, train=replace(base.train, epochs=short, eval_every=short))
+        return replace(base, quality_samples=0, train=base.train.scaled(1 / 10, every=0))
     if name == "full":
-        return replace(base, train=replace(base.train, epochs=4 * base.train.epochs))
+        return replace(base, train=base.train.scaled(4))
     if name == "masked":
         # It has no cached sampling: a sheet of samples once, and no comparison of thousands.
-        once = replace(base.train, eval_every=base.train.epochs)
         plain = {"model": "masked", "conditional": False, "dilations": (), "features": 2 * base.features}
-        return replace(base, **plain, quality_samples=0, train=once)
+        return replace(base, **plain, quality_samples=0, train=base.train.scaled(1, every=0))
     return base
 
 
@@ -105,6 +106,14 @@ def make_network(config: Config, spec: DataSpec) -> tuple[PixelNetwork, decoder.
     if config.dtype not in ("float32", "bfloat16"):
         raise ValueError(f"dtype must be float32 or bfloat16, got {config.dtype!r}")
     likelihood, colours = heads[config.head](), spec.shape[-1]
+    per_colour = 2 * colours if config.model == "masked" else colours
+    if config.features % per_colour:
+        raise ValueError(
+            f"features={config.features} must be a multiple of {per_colour} for model={config.model} on images of "
+            f"{colours} colours; use {-(-config.features // per_colour) * per_colour}"
+        )
+    if config.hidden % colours:
+        raise ValueError(f"hidden={config.hidden} must be a multiple of the {colours} colours")
     options = {"colours": colours, "features": config.features}
     if config.model == "masked":
         first, *rest = config.windows
@@ -161,6 +170,7 @@ def build(config: Config, spec: DataSpec) -> Experiment:
         figures=lambda params, state, data: draw(network, likelihood, config, params, state, data, sample),
         ema=config.ema > 0,
         likelihood_kind="exact",
+        likelihood_of="x given label" if config.conditional else "x",
         anchors=lambda data: anchors(data.train.all()["image"], data.test.all()["image"], spec.levels),
         quality_samples=config.quality_samples,
         sample=sample,
@@ -202,7 +212,7 @@ def draw(
         "receptive_field": receptive_field(network, config, params, state, data.spec),
     }
     if network.pixel is not None:
-        rows = data.test.read(np.arange(10))
+        rows = data.test.read(np.arange(10) % data.test.size)
         images = scale(jnp.asarray(rows["image"]), data.spec.levels)
         drawn["completions"] = completions(network, likelihood, config, params, images, jnp.asarray(rows["label"]))
     return drawn

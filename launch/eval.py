@@ -25,7 +25,7 @@ def main() -> None:
     state = request.restore(run, experiment, mesh)
     evaluate = make_evaluate(experiment, mesh, run.config.train.eval_batch_size, full=split == "test")
     key = jax.random.fold_in(jax.random.key(run.seed), 1)
-    found = evaluate(state, getattr(run.source, split), key)
+    found = evaluate(state, getattr(run.source, split), key) | experiment.ruler()
     if split == "test":
         host = evaluated(to_host(mesh, state))
         found |= attempt("quality", lambda: quality.measure(run, experiment, *host, train), {}) or {}

@@ -64,7 +64,6 @@ def conclude(
     if not processes.is_main():
         return
     steps, seconds = fitted.step, fitted.progress.train_seconds
-    kind = {"bits_per_dim_kind": experiment.likelihood_kind} if experiment.likelihood_kind else {}
     summary = {
         "experiment": run.experiment,
         "preset": run.preset,
@@ -79,7 +78,7 @@ def conclude(
         "peak_memory_bytes": peak_memory(),
         "state_sha256": sha256(state),
         "pending": ["anchors", "quality"],
-        "metrics": named(test | kind),
+        "metrics": named(test | experiment.ruler()),
     }
     write_json(run.workdir / "summary.json", summary)
     say(f"finished {steps} steps in {seconds:.1f} s, compiling {summary['compile_seconds']:.1f} s")

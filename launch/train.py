@@ -69,6 +69,7 @@ def train(run: request.Request, stop: Callable[[], bool] = lambda: False) -> Fit
             claim(run.workdir, run.identity(), run.notes())
             write_json(run.workdir / "environment.json", environment.describe())
         say(model)
+        say(config.describe(data.train.size))
 
         def validate(state: TrainState) -> dict[str, float]:
             whole = to_host(mesh, state)

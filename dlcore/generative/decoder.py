@@ -16,6 +16,9 @@ from dlcore.losses.regression import gaussian_nll
 from dlcore.stats.discretized import mixture_log_mass, mixture_mean, mixture_sample
 from dlcore.types import Key
 
+FEW_LEVELS = 32
+"""Up to so many grey levels, a logit for each is the simplest likelihood; beyond, a mixture of logistics is."""
+
 LOG_STD_RANGE = (-5.0, 2.0)
 """Learned log-scales are clipped to this range, so that no pixel's density grows without bound."""
 

@@ -172,8 +172,9 @@ def negative_elbo(
 
     β rises linearly from 0 over `warmup_steps` training steps (Sønderby et al. 2016). Free bits: each latent
     dimension's KL, averaged over the batch, counts at least λ nats (Kingma et al. 2016, eq. 15). With `analytic_kl` off
-    the KL is estimated from the draws, log q(z|x) − log p(z). Metrics: `loss`, `elbo_nats` (−ELBO at β = 1),
-    `reconstruction_nats`, `kl_nats`. Raises `ValueError` for free bits without the analytic KL.
+    the KL is estimated from the draws, log q(z|x) − log p(z). Metrics: `loss`, `elbo_nats` (the ELBO at β = 1, a
+    lower bound of log p(x)), `reconstruction_nats` (E_q[−log p(x|z)]), `kl_nats`. Raises `ValueError` for free bits
+    without the analytic KL.
     """
     if free_bits and not analytic_kl:
         raise ValueError("free_bits are defined per dimension of the analytic KL; set analytic_kl=True")
@@ -191,7 +192,7 @@ def negative_elbo(
         counted = jnp.maximum(per_dim.mean(0), free_bits).sum() if free_bits else kl.mean()
         weight = beta * jnp.minimum(1.0, (state["step"] + 1) / warmup_steps) if warmup_steps else beta
         loss = nll.mean() + weight * counted
-        found = {"loss": loss[None], "elbo_nats": nll.mean(0) + kl, "reconstruction_nats": nll, "kl_nats": kl}
+        found = {"loss": loss[None], "elbo_nats": -(nll.mean(0) + kl), "reconstruction_nats": nll, "kl_nats": kl}
         return loss, Aux(_counted(new, train), {name: Mean.of(value) for name, value in found.items()})
 
     return objective
@@ -200,7 +201,7 @@ def negative_elbo(
 def negative_iwae(vae: VAE, *, samples: int, target: str = "image") -> Objective:
     """L = −mean over the batch of log (1/k) Σ_i w_i, the importance-weighted autoencoder (Burda et al. 2016).
 
-    Metrics: `loss`, and `elbo_nats`, −ELBO from the same draws.
+    Metrics: `loss`, and `elbo_nats`, the ELBO from the same draws.
     """
 
     def objective(
@@ -213,7 +214,7 @@ def negative_iwae(vae: VAE, *, samples: int, target: str = "image") -> Objective
         nll, new = reconstruction_nll(vae, params, new, x, z, train=train, key=keys[2])
         log_w = _log_prior_over_posterior(z, noise, log_std) - nll
         bound = -iwae_bound(log_w)
-        return bound.mean(), Aux(_counted(new, train), {"loss": Mean.of(bound), "elbo_nats": Mean.of(-log_w)})
+        return bound.mean(), Aux(_counted(new, train), {"loss": Mean.of(bound), "elbo_nats": Mean.of(log_w)})
 
     return objective
 

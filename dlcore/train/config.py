@@ -11,6 +11,9 @@ from typing import Any, TypeVar
 
 C = TypeVar("C")
 
+FEW = 10_000
+"""Training splits below this size are learnt by heart within the budget of a preset."""
+
 
 @dataclass(frozen=True)
 class LoopConfig:
@@ -30,7 +33,7 @@ class LoopConfig:
     keep: int = 2
     """How many of the newest checkpoints stay; the best stays as well."""
     patience: int = 0
-    """Stop after so many evaluations without improvement and restore the best parameters; 0 never."""
+    """Stop after so many evaluations without improvement, and end in any case with the best parameters; 0 neither."""
     steps_per_dispatch: int = 0
     """Steps per call into the compiled program; 0 chooses."""
     pipeline: str = "auto"
@@ -52,6 +55,34 @@ class LoopConfig:
         if total < 1:
             raise ValueError(f"train.steps={self.steps} and train.epochs={self.epochs} make no step; raise one of them")
         return total
+
+    def scaled(self, length: float, every: float = 1.0) -> "LoopConfig":
+        """The same loop `length` times as long, with `every` times as many steps between two evaluations."""
+        patience = math.ceil(self.patience * length / every) if every else 0
+        epochs, eval_every = length * self.epochs, every * self.eval_every
+        return dataclasses.replace(self, epochs=epochs, eval_every=eval_every, patience=patience)
+
+    def describe(self, examples: int) -> str:
+        """The length of the run for the reader: `4,290 steps of 128 = 10 epochs of 55,000 examples`."""
+        total = self.total_steps(examples)
+        epochs = total / self.steps_per_epoch(examples)
+        count = f"{epochs:,.0f}" if epochs >= 10 else f"{epochs:.2g}"
+        return f"{total:,} steps of {self.batch_size} = {count} epochs of {examples:,} examples"
+
+
+def budget(examples: int, *, batch_size: int, steps: int, every: int, restore_best: bool = False) -> LoopConfig:
+    """The loop of a preset: so many steps whatever the size of the data set, evaluated `every` so many.
+
+    A preset that counted the epochs of one data set would hardly train on a small one and hardly end on a large one.
+    The config itself counts epochs of the `examples` at hand, so that other epochs or batches can be asked for. A batch
+    larger than the training split is halved until it fits. `every` 0 evaluates at the end only; with `restore_best`
+    nothing stops early, and the run ends with the parameters that were best on the validation split (lecture 11.1).
+    """
+    while batch_size > max(examples, 1):
+        batch_size //= 2
+    epoch = LoopConfig(batch_size).steps_per_epoch(examples)
+    patience = math.ceil(steps / every) if restore_best and every else 0
+    return LoopConfig(batch_size, epochs=steps / epoch, eval_every=every / epoch, patience=patience)
 
 
 def override(config: C, path: str, text: str) -> C:

@@ -42,6 +42,8 @@ class Experiment(NamedTuple):
     """How many samples are compared with as many real images after training; 0 for none."""
     likelihood_kind: str | None = None
     """What `bits_per_dim` and `nll_nats` of a density are: "exact" or "upper bound"."""
+    likelihood_of: str = "x"
+    """Whose they are: "x", or "x given label", whose −log p is up to log(classes) nats smaller."""
     anchors: Callable[[Any], Mapping[str, float]] | None = None
     """`(data) -> metrics` of the test split that stand beside the model's own and need no model."""
     sample: Callable[..., Any] | None = None
@@ -49,3 +51,9 @@ class Experiment(NamedTuple):
     model; without options as the configuration says."""
     sample_options: tuple[str, ...] = ()
     """The options that `sample` takes, some of: label, temperature, steps, sampler, eta, guidance."""
+
+    def ruler(self) -> dict[str, str]:
+        """What must be known to compare `bits_per_dim` and `nll_nats` of two models; nothing where there are none."""
+        if self.likelihood_kind is None:
+            return {}
+        return {"bits_per_dim_kind": self.likelihood_kind, "bits_per_dim_of": self.likelihood_of}

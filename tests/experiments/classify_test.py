@@ -38,6 +38,15 @@ def test_a_name_that_is_none_is_answered_with_the_nearest():
         make_model(Config("cifar-resnet20"), SPEC)
 
 
+def test_images_that_are_halved_away_are_refused():
+    thin = SPEC._replace(shape=(3, 40, 1))
+    with pytest.raises(ValueError, match="halves the sides 2 times, and images are 3×40; use fewer widths"):
+        make_model(Config(widths=(4, 4), hidden=8), thin)
+    make_model(Config(widths=(4, 4)), thin)
+    with pytest.raises(ValueError, match="vgg11 needs images of at least 16 pixels, got 3"):
+        make_model(Config("vgg11"), thin)
+
+
 def test_test_time_augmentation_averages_probabilities_over_ten_views():
     config = Config(widths=(4,), test_flip=True, test_shift=1)
     model = make_model(config, SPEC)

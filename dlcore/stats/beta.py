@@ -8,11 +8,11 @@ binomial probabilities). Entropy and divergence are rearranged likewise.
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array
+from jaxtyping import Array, ArrayLike
 
 from dlcore.stats.check import check_same_batch
 from dlcore.stats.distribution import Distribution, batch_shape, clamp_log_scale
-from dlcore.stats.divergence import kl_bernoulli
+from dlcore.stats.divergence import kl_coins
 from dlcore.stats.special import HALF_LOG_TWO_PI, SHIFT, expm2, log_odds, stirling_remainder, stirling_slope, wide
 from dlcore.types import Key, Params
 
@@ -34,13 +34,13 @@ def _at_an_end(log_concentration: Array, log_other: Array) -> Array:
     return jnp.where(log_concentration == 0, log_other, jnp.where(log_concentration < 0, jnp.inf, -jnp.inf))
 
 
-def _log_prob(params: Params, x: Array) -> Array:
+def _log_prob(params: Params, x: ArrayLike) -> Array:
     a, b = _logs(params)
     x = wide(x)
     inside = (x > 0) & (x < 1)
     y = jnp.maximum(jnp.where(inside, x, 0.5), jnp.finfo(x.dtype).tiny)
     a, b, y = jnp.broadcast_arrays(a, b, y)
-    divergence = (jnp.exp(a) + jnp.exp(b)) * kl_bernoulli(a - b, log_odds(y))
+    divergence = (jnp.exp(a) + jnp.exp(b)) * kl_coins(a - b, log_odds(y) - (a - b))
     within = _correction(a, b) - divergence - jnp.log(y) - jnp.log1p(-y)
     edge = jnp.where(x == 0, _at_an_end(a, b), jnp.where(x == 1, _at_an_end(b, a), -jnp.inf))
     return jnp.where(inside, within, jnp.where(jnp.isnan(x), x, edge))
@@ -97,7 +97,7 @@ def _kl(params: Params, others: Params) -> Array:
     n, to = jnp.logaddexp(a, b), (c - a, d - b)
     to_m = _log_ratio_of_sums(a, b, *to)
     rest = (0.5 * expm2(r) + _excess(z, r) for z, r in ((a, to[0]), (b, to[1]), (n, to_m)))
-    coins = (jnp.exp(c) + jnp.exp(d)) * kl_bernoulli(c - d, a - b)
+    coins = (jnp.exp(c) + jnp.exp(d)) * kl_coins(c - d, to[1] - to[0])
     return coins + sum(s * r for s, r in zip((1, 1, -1), rest, strict=True))
 
 

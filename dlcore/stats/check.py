@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Num
+from jaxtyping import ArrayLike, Num
 
 
 def traced(*values: Any) -> bool:
@@ -44,7 +44,7 @@ def tolerance(dtype: np.dtype) -> float:
     return float(jnp.finfo(dtype).eps) ** 0.5 if jnp.issubdtype(dtype, jnp.floating) else 0.0
 
 
-def check_mass(mass: Num[Array, "*s"], name: str) -> None:
+def check_mass(mass: Num[ArrayLike, "*s"], name: str) -> None:
     """Raises `ValueError`, naming `name`, for a mass or density that is negative or not finite."""
     if traced(mass):
         return
@@ -55,7 +55,7 @@ def check_mass(mass: Num[Array, "*s"], name: str) -> None:
         raise ValueError(f"{name} must not be negative, its smallest entry is {values.min():g}")
 
 
-def check_pmf(mass: Num[Array, "*s"], name: str, axis: int | tuple[int, ...] | None = None) -> None:
+def check_pmf(mass: Num[ArrayLike, "*s"], name: str, axis: int | tuple[int, ...] | None = None) -> None:
     """Raises `ValueError`, naming `name`, unless the mass is not negative and sums to 1 over `axis`, by default all."""
     if traced(mass):
         return
@@ -66,7 +66,7 @@ def check_pmf(mass: Num[Array, "*s"], name: str, axis: int | tuple[int, ...] | N
         raise ValueError(f"{name} must sum to 1, got {furthest:g}; divide by its sum")
 
 
-def check_possible(evidence: Num[Array, ""], event: str) -> None:
+def check_possible(evidence: Num[ArrayLike, ""], event: str) -> None:
     """Raises `ValueError` when what is conditioned on has probability or density 0."""
     if not traced(evidence) and not float(evidence) > 0:
         raise ValueError(f"cannot condition on {event}: its probability is {float(evidence):g}")

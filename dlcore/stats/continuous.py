@@ -8,7 +8,7 @@ import math
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, ArrayLike, Float
 
 from dlcore.stats.beta import beta as beta
 from dlcore.stats.check import check_same_batch
@@ -21,7 +21,7 @@ FULL_LIMIT = 20.0
 """Limit of the full normal's log-scales: its gradients hold products of more of them."""
 
 
-def _standard(params: Params, x: Array) -> tuple[Array, Array]:
+def _standard(params: Params, x: ArrayLike) -> tuple[Array, Array]:
     """z = (x − mean)/s and log s."""
     log_scale = clamp_log_scale(params["log_scale"])
     return (wide(x) - wide(params["mean"])) * jnp.exp(-log_scale), log_scale
@@ -40,7 +40,7 @@ def _sampler(noise):
 def _location_scale(standard_log_prob, noise, standard_entropy: float, kl) -> Distribution:
     """The family of mean + s ε from the log-density, a sampler and the entropy of ε."""
 
-    def log_prob(params: Params, x: Array) -> Array:
+    def log_prob(params: Params, x: ArrayLike) -> Array:
         z, log_scale = _standard(params, x)
         return standard_log_prob(z) - log_scale
 
@@ -106,7 +106,7 @@ def _solve(params: Params, rows: Array) -> Array:
     return jax.scipy.linalg.solve_triangular(_factor(params), rows.reshape(-1, rows.shape[-1]).T, lower=True).T
 
 
-def _full_log_prob(params: Params, x: Array) -> Array:
+def _full_log_prob(params: Params, x: ArrayLike) -> Array:
     mean, x = _parts(params)[0], wide(x)
     if x.shape[-1:] != mean.shape:
         raise ValueError(f"full_normal: x of shape {x.shape} holds no vectors of {mean.size} elements, the mean's")

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array
+from jaxtyping import Array, ArrayLike
 
 from dlcore.stats import discretized
 from dlcore.stats.distribution import Distribution, batch_shape
@@ -34,17 +34,17 @@ def _categorical_sample(key: Key, params: Params, shape: tuple[int, ...] = ()) -
     return jax.random.categorical(key, logits, shape=(*shape, *batch_shape(params, 1)), mode="high")
 
 
-def _inside(x: Array, size: int) -> tuple[Array, Array]:
+def _inside(x: ArrayLike, size: int) -> tuple[Array, Array]:
     """0 at the x among 0 … size − 1, −∞ at the others, NaN at NaN; and x with the others set to 0."""
     x = jnp.asarray(x)
     inside = (x >= 0) & (x < size) & (x == jnp.floor(x))
     return jnp.where(inside, 0.0, jnp.where(jnp.isnan(x), jnp.nan, -jnp.inf)), jnp.where(inside, x, 0).astype(jnp.int32)
 
 
-def _picker(logs: Callable[[Params], Array]) -> Callable[[Params, Array], Array]:
+def _picker(logs: Callable[[Params], Array]) -> Callable[[Params, ArrayLike], Array]:
     """`log_prob` of the family on 0 … k − 1 whose log-masses, on a last axis, `logs` gives."""
 
-    def log_prob(params: Params, x: Array) -> Array:
+    def log_prob(params: Params, x: ArrayLike) -> Array:
         masses = logs(params)
         outside, place = _inside(x, masses.shape[-1])
         shape = jnp.broadcast_shapes(place.shape, masses.shape[:-1])
@@ -56,7 +56,7 @@ def _picker(logs: Callable[[Params], Array]) -> Callable[[Params, Array], Array]
 
 
 def _finite(
-    log_prob: Callable[[Params, Array], Array], sample: Callable[..., Array], logs: Callable[[Params], Array]
+    log_prob: Callable[[Params, ArrayLike], Array], sample: Callable[..., Array], logs: Callable[[Params], Array]
 ) -> Distribution:
     """A family on 0 … k − 1, whose entropy and divergence are exact sums over all log-masses `logs`."""
     return Distribution(log_prob, sample, lambda p: log_entropy(logs(p)), lambda p, q: log_kl(logs(p), logs(q)))
@@ -104,7 +104,7 @@ def discretized_logistic_mixture(levels: int) -> Distribution:
     def components(params: Params) -> tuple[int, ...]:
         return jnp.broadcast_shapes(*(jnp.shape(params[name]) for name in names))
 
-    def log_prob(params: Params, x: Array) -> Array:
+    def log_prob(params: Params, x: ArrayLike) -> Array:
         outside, place = _inside(x, levels)
         batch = jnp.broadcast_shapes(place.shape, components(params)[:-1])
         masses = discretized.mixture_log_mass(jnp.broadcast_to(place, batch), *parts(params, batch), levels)

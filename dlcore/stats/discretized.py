@@ -6,7 +6,7 @@ below it and level L − 1 all above, so that the L masses sum to 1.
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, ArrayLike, Float, Int
 
 from dlcore.stats.special import wide
 from dlcore.types import Key
@@ -16,7 +16,7 @@ LOG_SCALE_LIMIT = 40.0
 
 
 def logistic_log_mass(
-    level: Int[Array, "*s"], mean: Float[Array, "*s"], log_scale: Float[Array, "*s"], levels: int
+    level: Int[ArrayLike, "*s"], mean: Float[ArrayLike, "*s"], log_scale: Float[ArrayLike, "*s"], levels: int
 ) -> Float[Array, "*s"]:
     """log P(k) = log(σ(h) − σ(l)) with h, l = (x_k ± δ − μ)/s, δ = 1/(L − 1), in nats.
 
@@ -34,10 +34,10 @@ def logistic_log_mass(
 
 
 def mixture_log_mass(
-    level: Int[Array, "*s"],
-    logits: Float[Array, "*s m"],
-    mean: Float[Array, "*s m"],
-    log_scale: Float[Array, "*s m"],
+    level: Int[ArrayLike, "*s"],
+    logits: Float[ArrayLike, "*s m"],
+    mean: Float[ArrayLike, "*s m"],
+    log_scale: Float[ArrayLike, "*s m"],
     levels: int,
 ) -> Float[Array, "*s"]:
     """log Σ_m softmax(a)_m P_m(k), in nats. Raises `ValueError` for shapes that differ."""
@@ -49,9 +49,9 @@ def mixture_log_mass(
 
 def mixture_sample(
     key: Key,
-    logits: Float[Array, "*s m"],
-    mean: Float[Array, "*s m"],
-    log_scale: Float[Array, "*s m"],
+    logits: Float[ArrayLike, "*s m"],
+    mean: Float[ArrayLike, "*s m"],
+    log_scale: Float[ArrayLike, "*s m"],
     levels: int,
 ) -> Int[Array, "*s"]:
     """A level: a component, a logistic draw from it, and its interval. Raises `ValueError` for shapes that differ."""
@@ -64,7 +64,7 @@ def mixture_sample(
 
 
 def mixture_mean(
-    logits: Float[Array, "*s m"], mean: Float[Array, "*s m"], log_scale: Float[Array, "*s m"], levels: int
+    logits: Float[ArrayLike, "*s m"], mean: Float[ArrayLike, "*s m"], log_scale: Float[ArrayLike, "*s m"], levels: int
 ) -> Float[Array, "*s"]:
     """E[k] over the levels, exactly by summing the masses. Raises `ValueError` for shapes that differ."""
 

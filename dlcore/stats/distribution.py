@@ -57,7 +57,7 @@ def independent(family: Distribution) -> Distribution:
             raise ValueError("independent: the parameters of vectors need an axis for their elements, and have none")
         return shape[-1]
 
-    def log_prob(params: Params, x: Array) -> Array:
+    def log_prob(params: Params, x: ArrayLike) -> Array:
         if jnp.shape(x)[-1:] != (size(params),):
             raise ValueError(f"independent: x of shape {jnp.shape(x)} holds no vectors of {size(params)} elements")
         return family.log_prob(params, x).sum(-1)
@@ -96,7 +96,7 @@ def monte_carlo_kl(
     return monte_carlo(own - theirs)
 
 
-def batch_shape(params: Mapping[str, Array], events: int = 0) -> tuple[int, ...]:
+def batch_shape(params: Mapping[str, ArrayLike], events: int = 0) -> tuple[int, ...]:
     """The broadcast shape of the parameters without their last `events` axes."""
     shapes = (jnp.shape(x) for x in params.values())
     return jnp.broadcast_shapes(*(shape[: len(shape) - events] for shape in shapes))

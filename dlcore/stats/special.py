@@ -7,7 +7,7 @@ import math
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, ArrayLike, Float, Num
+from jaxtyping import Array, ArrayLike, Float, Num, Shaped
 
 HALF_LOG_TWO_PI = 0.5 * math.log(2 * math.pi)
 
@@ -18,24 +18,24 @@ SHIFT = 8
 """From here on the series has float64's digits."""
 
 
-def wide(x: Num[ArrayLike, "*s"]) -> Float[Array, "*s"]:
+def wide(x: Shaped[ArrayLike, "*s"]) -> Float[Array, "*s"]:
     """x with at least single precision: half precision, integers and Python's numbers become float32, or what is set."""
     x = jnp.asarray(x)
     return x.astype(jnp.promote_types(jnp.result_type(x, float), jnp.float32))
 
 
-def magnitude(x: Float[Array, "*s"]) -> Float[Array, "*s"]:
+def magnitude(x: Float[ArrayLike, "*s"]) -> Float[Array, "*s"]:
     """|x| with derivative 0 at 0, where that of `jnp.abs` is 1."""
     return x * jnp.sign(x)
 
 
-def root(x: Float[Array, "*s"]) -> Float[Array, "*s"]:
+def root(x: Float[ArrayLike, "*s"]) -> Float[Array, "*s"]:
     """√x with derivative 0 at 0, where that of `jnp.sqrt` is infinite; 0 below 0, which rounding brings about."""
     positive = x > 0
     return jnp.where(positive, jnp.sqrt(jnp.where(positive, x, 1.0)), jnp.where(jnp.isnan(x), x, 0.0))
 
 
-def mean_and_variance(values: Num[Array, "m *s"], *, ddof: int = 0) -> tuple[Float[Array, "*s"], Float[Array, "*s"]]:
+def mean_and_variance(values: Shaped[ArrayLike, "m *s"], *, ddof: int = 0) -> tuple[Float[Array, "*s"], Float[Array, "*s"]]:
     """Mean and variance over the first axis, the variance by 1/(m − `ddof`), in at least single precision.
 
     Values far from 0 keep the digits in which they differ: sums are those of deviations.
@@ -59,7 +59,7 @@ def _deviations(values: Array) -> tuple[Array, Array]:
     return origin, values - origin
 
 
-def expm2(x: Float[Array, "*s"]) -> Float[Array, "*s"]:
+def expm2(x: Float[ArrayLike, "*s"]) -> Float[Array, "*s"]:
     """eˣ − 1 − x ≥ 0, to full relative precision near 0, where it is x²/2."""
     near = jnp.abs(x) < 0.5
     small, large = jnp.where(near, x, 0.0), jnp.where(near, 1.0, x)
@@ -69,7 +69,7 @@ def expm2(x: Float[Array, "*s"]) -> Float[Array, "*s"]:
     return jnp.where(near, small * small / 2 * series, jnp.expm1(large) - large)
 
 
-def stirling_remainder(z: Float[Array, "*s"]) -> Float[Array, "*s"]:
+def stirling_remainder(z: Float[ArrayLike, "*s"]) -> Float[Array, "*s"]:
     """δ(z) = log Γ(z) − (z − ½) log z + z − ½ log 2π for z > 0: what is left of log Γ when its large part has gone.
 
     By Stirling's series, for small z after δ(z) = δ(z + 1) + (z + ½) log(1 + 1/z) − 1.
@@ -80,19 +80,19 @@ def stirling_remainder(z: Float[Array, "*s"]) -> Float[Array, "*s"]:
     return _series(jnp.where(small, z + SHIFT, z)) + jnp.where(small, sum(steps), 0.0)
 
 
-def stirling_slope(z: Float[Array, "*s"]) -> Float[Array, "*s"]:
+def stirling_slope(z: Float[ArrayLike, "*s"]) -> Float[Array, "*s"]:
     """δ′(z) = ψ(z) − log z + 1/(2z), ψ the digamma function."""
     return jax.jvp(stirling_remainder, (z,), (jnp.ones_like(z),))[1]
 
 
-def log_odds(x: Float[Array, "*s"]) -> Float[Array, "*s"]:
+def log_odds(x: Float[ArrayLike, "*s"]) -> Float[Array, "*s"]:
     """log x/(1 − x) for 0 < x < 1, to full relative precision near ½, where it is 0."""
     middle = jnp.abs(x - 0.5) < 0.25
     inner, outer = jnp.where(middle, x, 0.5), jnp.where(middle, 0.25, x)
     return jnp.where(middle, 2 * jnp.arctanh(2 * inner - 1), jnp.log(outer) - jnp.log1p(-outer))
 
 
-def log_softmax(logits: Float[Array, "*b k"]) -> Float[Array, "*b k"]:
+def log_softmax(logits: Float[ArrayLike, "*b k"]) -> Float[Array, "*b k"]:
     """a − log Σ eᵃ over the last axis; the largest to full relative precision too, where it is nearly 0.
 
     −∞ is a probability of 0; all of them together give NaN.

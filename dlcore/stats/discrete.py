@@ -4,55 +4,59 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array
+from jaxtyping import Array, ArrayLike
 
 from dlcore.stats import discretized
 from dlcore.stats.distribution import Distribution, batch_shape
 from dlcore.stats.information import log_entropy, log_kl
+from dlcore.stats.special import log_softmax, wide
 from dlcore.types import Key, Params
 
 
 def _bernoulli_logs(params: Params) -> Array:
     """log P(0) and log P(1), on a last axis."""
-    logit = jnp.asarray(params["logit"])
+    logit = wide(params["logit"])
     return jnp.stack([jax.nn.log_sigmoid(-logit), jax.nn.log_sigmoid(logit)], -1)
 
 
 def _categorical_logs(params: Params) -> Array:
-    return jax.nn.log_softmax(params["logits"])
+    return log_softmax(wide(params["logits"]))
 
 
 def _bernoulli_sample(key: Key, params: Params, shape: tuple[int, ...] = ()) -> Array:
-    probability = jax.nn.sigmoid(params["logit"])
-    return jax.random.bernoulli(key, probability, (*shape, *batch_shape(params))).astype(jnp.int32)
+    probability = jax.nn.sigmoid(wide(params["logit"]))
+    # "high": probabilities below 1e-7 are drawn as rarely as they say.
+    return jax.random.bernoulli(key, probability, (*shape, *batch_shape(params)), "high").astype(jnp.int32)
 
 
 def _categorical_sample(key: Key, params: Params, shape: tuple[int, ...] = ()) -> Array:
-    return jax.random.categorical(key, params["logits"], shape=(*shape, *batch_shape(params, 1)))
+    logits = wide(params["logits"])
+    return jax.random.categorical(key, logits, shape=(*shape, *batch_shape(params, 1)), mode="high")
 
 
-def _inside(x: Array, size: int) -> tuple[Array, Array]:
-    """Which x are among 0 … size − 1, and x with the others set to 0."""
+def _inside(x: ArrayLike, size: int) -> tuple[Array, Array]:
+    """0 at the x among 0 … size − 1, −∞ at the others, NaN at NaN; and x with the others set to 0."""
     x = jnp.asarray(x)
     inside = (x >= 0) & (x < size) & (x == jnp.floor(x))
-    return inside, jnp.where(inside, x, 0).astype(jnp.int32)
+    return jnp.where(inside, 0.0, jnp.where(jnp.isnan(x), jnp.nan, -jnp.inf)), jnp.where(inside, x, 0).astype(jnp.int32)
 
 
-def _picker(logs: Callable[[Params], Array]) -> Callable[[Params, Array], Array]:
+def _picker(logs: Callable[[Params], Array]) -> Callable[[Params, ArrayLike], Array]:
     """`log_prob` of the family on 0 … k − 1 whose log-masses, on a last axis, `logs` gives."""
 
-    def log_prob(params: Params, x: Array) -> Array:
+    def log_prob(params: Params, x: ArrayLike) -> Array:
         masses = logs(params)
-        inside, place = _inside(x, masses.shape[-1])
+        outside, place = _inside(x, masses.shape[-1])
         shape = jnp.broadcast_shapes(place.shape, masses.shape[:-1])
         masses, place = jnp.broadcast_to(masses, (*shape, masses.shape[-1])), jnp.broadcast_to(place, shape)
-        return jnp.where(inside, jnp.take_along_axis(masses, place[..., None], axis=-1)[..., 0], -jnp.inf)
+        found = jnp.take_along_axis(masses, place[..., None], axis=-1)[..., 0]
+        return jnp.where(outside == 0, found, outside)
 
     return log_prob
 
 
 def _finite(
-    log_prob: Callable[[Params, Array], Array], sample: Callable[..., Array], logs: Callable[[Params], Array]
+    log_prob: Callable[[Params, ArrayLike], Array], sample: Callable[..., Array], logs: Callable[[Params], Array]
 ) -> Distribution:
     """A family on 0 … k − 1, whose entropy and divergence are exact sums over all log-masses `logs`."""
     return Distribution(log_prob, sample, lambda p: log_entropy(logs(p)), lambda p, q: log_kl(logs(p), logs(q)))
@@ -74,7 +78,7 @@ def discretized_logistic(levels: int) -> Distribution:
 
     def single(params: Params) -> Params:
         shape = batch_shape(params)
-        parts = {name: jnp.broadcast_to(params[name], shape)[..., None] for name in ("mean", "log_scale")}
+        parts = {name: jnp.broadcast_to(wide(params[name]), shape)[..., None] for name in ("mean", "log_scale")}
         return {"logits": jnp.zeros((*shape, 1), parts["mean"].dtype), **parts}
 
     return Distribution(
@@ -95,19 +99,19 @@ def discretized_logistic_mixture(levels: int) -> Distribution:
     names = ("logits", "mean", "log_scale")
 
     def parts(params: Params, batch: tuple[int, ...]) -> list[Array]:
-        return [jnp.broadcast_to(params[name], (*batch, components(params)[-1])) for name in names]
+        return [jnp.broadcast_to(wide(params[name]), (*batch, components(params)[-1])) for name in names]
 
     def components(params: Params) -> tuple[int, ...]:
-        return jnp.broadcast_shapes(*(params[name].shape for name in names))
+        return jnp.broadcast_shapes(*(jnp.shape(params[name]) for name in names))
 
-    def log_prob(params: Params, x: Array) -> Array:
-        inside, place = _inside(x, levels)
+    def log_prob(params: Params, x: ArrayLike) -> Array:
+        outside, place = _inside(x, levels)
         batch = jnp.broadcast_shapes(place.shape, components(params)[:-1])
         masses = discretized.mixture_log_mass(jnp.broadcast_to(place, batch), *parts(params, batch), levels)
-        return jnp.where(inside, masses, -jnp.inf)
+        return jnp.where(outside == 0, masses, outside)
 
     def logs(params: Params) -> Array:
-        every = {name: params[name][..., None, :] for name in names}
+        every = {name: jnp.expand_dims(params[name], -2) for name in names}
         return log_prob(every, jnp.arange(levels))
 
     def sample(key: Key, params: Params, shape: tuple[int, ...] = ()) -> Array:

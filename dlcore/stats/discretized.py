@@ -6,8 +6,9 @@ below it and level L − 1 all above, so that the L masses sum to 1.
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, ArrayLike, Float, Int
 
+from dlcore.stats.special import wide
 from dlcore.types import Key
 
 LOG_SCALE_LIMIT = 40.0
@@ -15,56 +16,70 @@ LOG_SCALE_LIMIT = 40.0
 
 
 def logistic_log_mass(
-    level: Int[Array, "*s"], mean: Float[Array, "*s"], log_scale: Float[Array, "*s"], levels: int
+    level: Int[ArrayLike, "*s"], mean: Float[ArrayLike, "*s"], log_scale: Float[ArrayLike, "*s"], levels: int
 ) -> Float[Array, "*s"]:
     """log P(k) = log(σ(h) − σ(l)) with h, l = (x_k ± δ − μ)/s, δ = 1/(L − 1), in nats.
 
-    Finite with its gradient for |μ| ≤ 1e15 at any scale.
-    Computed as log σ(h) + log σ(−l) + log(1 − e^{l − h}), the same without a difference of near-equal numbers.
+    Finite with its gradient for |μ| ≤ 1e15 at any scale. Computed as log σ(h) + log σ(−l) + log(1 − e^{l − h}), the
+    same without a difference of near-equal numbers. Raises `ValueError` for shapes that differ.
     """
-    half = 1.0 / (levels - 1)
-    centred = level * (2 * half) - 1 - mean
-    inverse = jnp.exp(-jnp.clip(log_scale, -LOG_SCALE_LIMIT, LOG_SCALE_LIMIT))
-    below_high = jax.nn.log_sigmoid((centred + half) * inverse)
-    above_low = jax.nn.log_sigmoid((half - centred) * inverse)
-    inner = below_high + above_low + jnp.log(-jnp.expm1(-2 * half * inverse))
+    _check_shapes("logistic_log_mass", jnp.shape(level), level=level, mean=mean, log_scale=log_scale)
+    mean, inverse = wide(mean), jnp.exp(-_clipped(log_scale)) / (levels - 1)
+    # In units of δ, where the edges of the levels are whole numbers: a tiny scale magnifies all rounding of them.
+    centre, shift = 2 * jnp.asarray(level, jnp.int32) - (levels - 1), mean * (levels - 1)
+    below_high = jax.nn.log_sigmoid((centre + 1 - shift) * inverse)
+    above_low = jax.nn.log_sigmoid((shift - (centre - 1)) * inverse)
+    inner = below_high + above_low + jnp.log(-jnp.expm1(-2 * inverse))
     return jnp.where(level == 0, below_high, jnp.where(level == levels - 1, above_low, inner))
 
 
 def mixture_log_mass(
-    level: Int[Array, "*s"],
-    logits: Float[Array, "*s m"],
-    mean: Float[Array, "*s m"],
-    log_scale: Float[Array, "*s m"],
+    level: Int[ArrayLike, "*s"],
+    logits: Float[ArrayLike, "*s m"],
+    mean: Float[ArrayLike, "*s m"],
+    log_scale: Float[ArrayLike, "*s m"],
     levels: int,
 ) -> Float[Array, "*s"]:
-    """log Σ_m softmax(a)_m P_m(k), in nats."""
-    masses = logistic_log_mass(jnp.broadcast_to(level[..., None], mean.shape), mean, log_scale, levels)
-    return jax.nn.logsumexp(jax.nn.log_softmax(logits) + masses, axis=-1)
+    """log Σ_m softmax(a)_m P_m(k), in nats. Raises `ValueError` for shapes that differ."""
+    shape = (*jnp.shape(level), *jnp.shape(mean)[-1:])
+    _check_shapes("mixture_log_mass", shape, logits=logits, mean=mean, log_scale=log_scale)
+    masses = logistic_log_mass(jnp.broadcast_to(level[..., None], shape), mean, log_scale, levels)
+    return jax.nn.logsumexp(jax.nn.log_softmax(wide(logits)) + masses, axis=-1)
 
 
 def mixture_sample(
     key: Key,
-    logits: Float[Array, "*s m"],
-    mean: Float[Array, "*s m"],
-    log_scale: Float[Array, "*s m"],
+    logits: Float[ArrayLike, "*s m"],
+    mean: Float[ArrayLike, "*s m"],
+    log_scale: Float[ArrayLike, "*s m"],
     levels: int,
 ) -> Int[Array, "*s"]:
-    """A level: a component, a logistic draw from it, and its interval."""
+    """A level: a component, a logistic draw from it, and its interval. Raises `ValueError` for shapes that differ."""
+    _check_shapes("mixture_sample", jnp.shape(mean), logits=logits, mean=mean, log_scale=log_scale)
     which, inside = jax.random.split(key)
-    chosen = jax.random.categorical(which, logits)[..., None]
-    m, s = (jnp.take_along_axis(array, chosen, axis=-1)[..., 0] for array in (mean, log_scale))
-    value = m + jnp.exp(s) * jax.random.logistic(inside, m.shape)
+    chosen = jax.random.categorical(which, wide(logits))[..., None]
+    m, s = (jnp.take_along_axis(wide(array), chosen, axis=-1)[..., 0] for array in (mean, log_scale))
+    value = m + jnp.exp(_clipped(s)) * jax.random.logistic(inside, m.shape)
     return jnp.clip(jnp.round((value + 1) * (levels - 1) / 2), 0, levels - 1).astype(jnp.int32)
 
 
 def mixture_mean(
-    logits: Float[Array, "*s m"], mean: Float[Array, "*s m"], log_scale: Float[Array, "*s m"], levels: int
+    logits: Float[ArrayLike, "*s m"], mean: Float[ArrayLike, "*s m"], log_scale: Float[ArrayLike, "*s m"], levels: int
 ) -> Float[Array, "*s"]:
-    """E[k] over the levels, exactly by summing the masses."""
+    """E[k] over the levels, exactly by summing the masses. Raises `ValueError` for shapes that differ."""
 
     def term(level: Int[Array, ""]) -> Float[Array, "*s"]:
         levels_here = jnp.broadcast_to(level, mean.shape[:-1])
         return level * jnp.exp(mixture_log_mass(levels_here, logits, mean, log_scale, levels))
 
     return jax.vmap(term)(jnp.arange(levels)).sum(0)
+
+
+def _clipped(log_scale: Array) -> Array:
+    return jnp.clip(wide(log_scale), -LOG_SCALE_LIMIT, LOG_SCALE_LIMIT)
+
+
+def _check_shapes(name: str, shape: tuple[int, ...], **arrays: Array) -> None:
+    for what, array in arrays.items():
+        if jnp.shape(array) != shape:
+            raise ValueError(f"{name}: {what} has shape {jnp.shape(array)}, expected {shape}, that of the others")

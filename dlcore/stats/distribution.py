@@ -1,13 +1,14 @@
 """What every family of distributions is: a tuple of pure functions of its parameters (lecture 2.13–2.15, 3.6)."""
 
-import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, ArrayLike, Float, Num
 
+from dlcore.stats.check import check_same_batch
+from dlcore.stats.special import mean_and_variance, root, wide
 from dlcore.types import Key, Params
 
 LOG_SCALE_LIMIT = 40.0
@@ -17,8 +18,10 @@ LOG_SCALE_LIMIT = 40.0
 class Distribution(NamedTuple):
     """A family of distributions; `params` is a dict of real arrays without constraints, as its file says.
 
-    Scalar families read parameters element by element and broadcast them; those of vectors take their last axis.
-    Values in nats. `entropy` and `kl` are None where there is no closed form; then see `monte_carlo_kl`.
+    Parameters and samples may be arrays or plain numbers. Scalar families broadcast the parameters with one another
+    and with x by NumPy's rules, so that draws of shape [n, batch] fit; those of vectors take their last axis, whose
+    size must be the same in both. Values in nats, in at least single precision. `entropy` and `kl` are None where there
+    is no closed form; then see `monte_carlo_kl`.
     """
 
     log_prob: Callable[[Params, Any], Array]
@@ -28,7 +31,11 @@ class Distribution(NamedTuple):
     entropy: Callable[[Params], Array] | None
     """`entropy(params)`: −E[log p(x)], for densities the differential entropy."""
     kl: Callable[[Params, Params], Array] | None
-    """`kl(params, others)`: KL(p ‖ q) of two members of the family."""
+    """`kl(params, others)`: KL(p ‖ q) of two members of the family.
+
+    Their batches have the same rank, and broadcast only over axes of size 1, or one is a single member: else
+    `ValueError`.
+    """
 
 
 class Estimate(NamedTuple):
@@ -39,12 +46,32 @@ class Estimate(NamedTuple):
 
 
 def independent(family: Distribution) -> Distribution:
-    """Vectors whose elements, on the last axis, are independent: log-densities, entropies and divergences add up."""
+    """Vectors whose elements, on the last axis, are independent: log-densities, entropies and divergences add up.
 
-    def total(function: Callable[..., Array] | None) -> Callable[..., Array] | None:
-        return function and (lambda *arguments: function(*arguments).sum(-1))
+    Raises `ValueError` for vectors of another size than the parameters'.
+    """
 
-    return Distribution(total(family.log_prob), family.sample, total(family.entropy), total(family.kl))
+    def size(params: Params) -> int:
+        shape = jax.eval_shape(lambda p: family.sample(jax.random.key(0), p), params).shape
+        if not shape:
+            raise ValueError("independent: the parameters of vectors need an axis for their elements, and have none")
+        return shape[-1]
+
+    def log_prob(params: Params, x: ArrayLike) -> Array:
+        if jnp.shape(x)[-1:] != (size(params),):
+            raise ValueError(f"independent: x of shape {jnp.shape(x)} holds no vectors of {size(params)} elements")
+        return family.log_prob(params, x).sum(-1)
+
+    def kl(params: Params, others: Params) -> Array:
+        if size(params) != size(others):
+            raise ValueError(f"independent: vectors of {size(params)} and of {size(others)} elements")
+        return family.kl(params, others).sum(-1)
+
+    def entropy(params: Params) -> Array:
+        size(params)
+        return family.entropy(params).sum(-1)
+
+    return Distribution(log_prob, family.sample, family.entropy and entropy, family.kl and kl)
 
 
 def monte_carlo(values: Float[Array, "n *b"]) -> Estimate:
@@ -52,9 +79,8 @@ def monte_carlo(values: Float[Array, "n *b"]) -> Estimate:
     if len(values) < 2:
         raise ValueError(f"monte_carlo: a standard error needs at least 2 draws, got {len(values)}")
     infinite = jnp.isposinf(values).any(0)
-    kept = jnp.where(infinite, 0.0, values)
-    error = kept.std(0, ddof=1) / math.sqrt(len(values))
-    return Estimate(*(jnp.where(infinite, jnp.inf, x) for x in (kept.mean(0), error)))
+    mean, variance = mean_and_variance(jnp.where(infinite, 0.0, values), ddof=1)
+    return Estimate(*(jnp.where(infinite, jnp.inf, x) for x in (mean, root(variance / len(values)))))
 
 
 def monte_carlo_kl(
@@ -62,20 +88,23 @@ def monte_carlo_kl(
 ) -> Estimate:
     """KL(p ‖ q) = E_p[log p(x) − log q(x)] from draws of p, of any two families with the same outcomes (lecture 2.15).
 
-    +∞ when a draw of p is impossible under q. Raises `ValueError` for fewer than 2 samples.
+    +∞ when a draw of p is impossible under q. Raises `ValueError` for fewer than 2 samples, or batches that differ.
     """
     x = family.sample(key, params, (samples,))
-    return monte_carlo(family.log_prob(params, x) - other.log_prob(others, x))
+    own, theirs = family.log_prob(params, x), other.log_prob(others, x)
+    check_same_batch("monte_carlo_kl", {"log p": own.shape, "log q": theirs.shape})
+    return monte_carlo(own - theirs)
 
 
-def batch_shape(params: Mapping[str, Array], events: int = 0) -> tuple[int, ...]:
+def batch_shape(params: Mapping[str, ArrayLike], events: int = 0) -> tuple[int, ...]:
     """The broadcast shape of the parameters without their last `events` axes."""
     shapes = (jnp.shape(x) for x in params.values())
     return jnp.broadcast_shapes(*(shape[: len(shape) - events] for shape in shapes))
 
 
-def clamp_log_scale(log_scale: Float[Array, "*s"], limit: float = LOG_SCALE_LIMIT) -> Float[Array, "*s"]:
-    """log s within ± `limit`."""
+def clamp_log_scale(log_scale: Num[ArrayLike, "*s"], limit: float = LOG_SCALE_LIMIT) -> Float[Array, "*s"]:
+    """log s within ± `limit`, in at least single precision."""
+    log_scale = wide(log_scale)
     bound = jnp.asarray(limit, log_scale.dtype)
     # Not jnp.clip, whose gradient multiplies by 0: an infinite one would turn into NaN.
     return jax.lax.clamp(-bound, log_scale, bound)

@@ -13,13 +13,12 @@ from dlcore.generative.flow.linear import ActNorm
 def test_a_flow_starts_and_runs_with_double_precision_at_hand(name):
     bijector, shape = CASES[name].bijector, (BATCH, *CASES[name].shape)
     with jax.enable_x64(True):
-        for dtype in (jnp.float64, jnp.float32):
-            x = jax.ShapeDtypeStruct(shape, dtype)
-            params = jax.eval_shape(bijector.init, jax.random.key(0), x)
-            assert {leaf.dtype for leaf in jax.tree.leaves(params)} <= {jnp.dtype("float32")}
-            z, _ = jax.eval_shape(bijector.forward, params, x)
-            back, _ = jax.eval_shape(bijector.inverse, params, z)
-            assert z.dtype == back.dtype == dtype and back.shape == shape
+        x = jax.ShapeDtypeStruct(shape, jnp.float64)
+        params = jax.eval_shape(bijector.init, jax.random.key(0), x)
+        assert {leaf.dtype for leaf in jax.tree.leaves(params)} <= {jnp.dtype("float32")}
+        z, _ = jax.eval_shape(bijector.forward, params, x)
+        back, _ = jax.eval_shape(bijector.inverse, params, z)
+        assert z.dtype == back.dtype == jnp.float64 and back.shape == shape
 
 
 def test_the_first_batch_is_measured_in_single_precision():
@@ -28,4 +27,4 @@ def test_the_first_batch_is_measured_in_single_precision():
     assert params["bias"].dtype == params["log_scale"].dtype == jnp.float32
     exact = np.asarray(x, np.float64)
     np.testing.assert_allclose(params["bias"], -exact.mean(0), rtol=1e-6)
-    np.testing.assert_allclose(params["log_scale"], -np.log(exact.std(0)), rtol=1e-4)
+    np.testing.assert_allclose(params["log_scale"], -np.log(exact.std(0)), atol=1e-5)

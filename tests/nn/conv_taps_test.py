@@ -9,6 +9,7 @@ import pytest
 from turns import seconds
 
 from dlcore.nn.conv import conv
+from dlcore.nn.conv_depthwise import many_taps
 from dlcore.nn.conv_taps import conv_by_taps, few_terms
 from dlcore.nn.conv_transpose import conv_transpose
 from dlcore.nn.conv_xla import conv_by_xla
@@ -56,6 +57,28 @@ def test_value_and_derivatives(case, stride, dilation, width):
         lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-5),
         *map(derivatives, (conv_by_taps, conv_by_xla)),
     )
+
+
+@pytest.mark.parametrize(
+    ("window", "widths"), [((6, 6), ((2, 3), (3, 2))), ((8, 4), ((1, 4), (0, 3))), ((4, 7), ((3, 0), (2, 5)))], ids=str
+)
+def test_large_depthwise_windows_of_even_and_unequal_sides(window, widths):
+    rng = np.random.default_rng(0)
+    x, kernel = (jnp.asarray(rng.normal(size=shape), jnp.float32) for shape in ((2, 9, 11, 3), (*window, 1, 3)))
+    assert many_taps(kernel, (1, 1), (1, 1), 3)
+    y, back = jax.vjp(lambda x, k: conv_by_taps(x, k, (1, 1), widths, (1, 1), 3), x, kernel)
+    dy = rng.normal(size=y.shape)
+    padded = np.pad(np.asarray(x, np.float64), [(0, 0), *widths, (0, 0)])
+    value, dx, dkernel = np.zeros(y.shape), np.zeros(padded.shape), np.zeros(kernel.shape)
+    for i, j in np.ndindex(window):
+        seen = (slice(None), slice(i, i + y.shape[1]), slice(j, j + y.shape[2]))
+        value += padded[seen] * np.asarray(kernel)[i, j, 0]
+        dx[seen] += dy * np.asarray(kernel)[i, j, 0]
+        dkernel[i, j, 0] = (padded[seen] * dy).sum((0, 1, 2))
+    (above, _), (left, _) = widths
+    found = (y, *back(jnp.asarray(dy, jnp.float32)))
+    for array, exact in zip(found, (value, dx[:, above : above + 9, left : left + 11], dkernel), strict=True):
+        np.testing.assert_allclose(array, exact, rtol=1e-4, atol=1e-4)
 
 
 def test_which_convolutions():

@@ -1,5 +1,7 @@
 """Sizes that are NumPy's integers, padding per axis, and what is no size (lecture 8, 14)."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -139,8 +141,8 @@ def test_padding_per_axis_is_the_same_everywhere():
         lambda padding: max_pool(x, 2, padding=padding),
         lambda padding: avg_pool(x, 2, stride=1, padding=padding),
     ):
-        np.testing.assert_array_equal(function(short), function(long))
-        assert np.shape(function(short)) != np.shape(function((0, 1)))
+        graphs = [str(jax.make_jaxpr(functools.partial(function, padding))()) for padding in (short, long, (0, 1))]
+        assert graphs[0] == graphs[1] != graphs[2]
     assert transposed_space((4, 4), (2, 2), padding=short) == (3, 5)
     assert geometry((6, 5), (2, 2), padding=short) == geometry((6, 5), (2, 2), padding=long)
 

@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-BASE = {"types"}
+BASE = {"types", "precision"}
 ALLOWED = {
     "types": set(),
+    "precision": set(),
     "stats": BASE,
     "optim": BASE,
     "nn": BASE,

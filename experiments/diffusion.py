@@ -21,7 +21,7 @@ import numpy as np
 from dlcore.data.prepare import row_keys, scale
 from dlcore.data.source import Data, DataSpec
 from dlcore.generative.diffusion import bound, objective, process, samplers, schedule
-from dlcore.generative.likelihood import Nats, anchors, bits_per_dim, summary
+from dlcore.generative.likelihood import Nats, anchors, bits_per_dim, joint_nats, summary
 from dlcore.networks.unet import UNet
 from dlcore.nn.combine import compute_in
 from dlcore.nn.sides import padded
@@ -207,11 +207,11 @@ def build(config: Config, spec: DataSpec) -> Experiment:
         parts = bound.estimate(reverse, predict, x, row_keys(keys[1], batch["row"]), shares, draws=draws)
         eps = jax.vmap(lambda k: jax.random.normal(k, spec.shape))(row_keys(keys[2], batch["row"]))
         t = 1 + (bound.spread(keys[3], batch["row"]) * config.steps).astype(jnp.int32)
-        prediction = predict(process.diffuse(full, x, t, eps), t)
+        prediction = predict(process.diffuse(full, x, t, eps), schedule.told(full, t))
         losses = objective.error(full, config.prediction, prediction, x, t, eps)
         nats = {f"{name}_nats": Mean.of(value, where) for name, value in parts._asdict().items()}
         return {
-            "bound": Nats.of(parts.total() + math.log(max(classes, 1)), where),
+            "bound": Nats.of(joint_nats(parts.total(), classes), where),
             "loss": Mean.of(losses, where),
         } | nats
 
@@ -281,7 +281,7 @@ def loss_by_time(
     def at_time(t: Any) -> tuple[Any, Any]:
         t = jnp.full(len(x), t)
         x_t = process.diffuse(full, x, t, eps)
-        found = process.denoise(full, config.prediction, x_t, t, predict(x_t, t))
+        found = process.denoise(full, config.prediction, x_t, t, predict(x_t, schedule.told(full, t)))
         guesses = [(kind, process.target(full, kind, found.x0, t, found.eps)) for kind in process.KINDS]
         errors = {kind: objective.error(full, kind, guess, x, t, eps).mean() for kind, guess in guesses}
         return errors, bound.term(reverse, predict, x, t, eps).mean()

@@ -32,6 +32,7 @@ from dlcore.nn.spectral import SpectralNorm
 from dlcore.nn.summary import summarize, table
 from dlcore.optim.build import OptimizerConfig, learning_rate
 from dlcore.optim.build import build as build_optimizer
+from dlcore.precision import matmul
 from dlcore.report import gan as figures
 from dlcore.report import images as pictures
 from dlcore.train.config import LoopConfig, budget
@@ -159,7 +160,7 @@ def make_updates(config: Config, spec: DataSpec, system: gan.GAN, txs: Mapping[s
     return (
         *[gradient_update(judge, txs["discriminator"], name="discriminator")] * config.discriminator_steps,
         gradient_update(forge, txs["generator"], name="generator"),
-        *((ema_update(config.ema),) if config.ema else ()),
+        *((ema_update(config.ema, copied=("d_real",)),) if config.ema else ()),
     )
 
 
@@ -182,10 +183,11 @@ def build(config: Config, spec: DataSpec) -> Experiment:
         kinds = {"d_heldout": x, "d_fake": fake}
         logits = {name: gan.discriminate(system, params, state, y, label)[0] for name, y in kinds.items()}
         found: dict[str, Any] = {name: Mean.of(loss.score(a), where) for name, a in logits.items()}
-        found["d_real"] = Mean(state["d_real"] * found["d_fake"].count, found["d_fake"].count)
+        found["d_real"] = Mean(gan.remembered(state["d_real"]) * found["d_fake"].count, found["d_fake"].count)
         weight = where.astype(jnp.float32)
-        found |= {f"sum_{name}": weight @ collapse.fourier_features(y, waves()) for name, y in kinds.items()}
-        return found | ({"modes": weight @ collapse.mode_hits(fake, jnp.asarray(MODES), 3 * MODE_STD)} if ring else {})
+        found |= {f"sum_{name}": matmul(weight, collapse.fourier_features(y, waves())) for name, y in kinds.items()}
+        hits = {"modes": matmul(weight, collapse.mode_hits(fake, jnp.asarray(MODES), 3 * MODE_STD))} if ring else {}
+        return found | hits
 
     def summarize_sums(sums: Mapping[str, Any]) -> dict[str, float]:
         count = float(sums["d_fake"].count)
@@ -249,7 +251,10 @@ def draw(
     score = jax.jit(lambda x, y: loss.score(gan.discriminate(system, params, state, x, y)[0]))
     scores = {name: np.asarray(score(x, label[name] if system.conditional else None)) for name, x in shown.items()}
     name = "D(x), probability of being real" if config.loss.endswith("saturating") else "D(x)"
-    drawn = {"scores": figures.scores(scores, name), "classes": classes(spec, shown["samples"], data, scores, config)}
+    drawn = {
+        "scores": figures.scores(scores, name),
+        "classes": classes(spec, shown["samples"], shown["held out"], data, scores, config),
+    }
     if target == "image":
         return drawn | image_figures(config, system, params, state, samples, data)
     if spec.shape == (2,) and not system.conditional:
@@ -259,7 +264,14 @@ def draw(
     return drawn
 
 
-def classes(spec: DataSpec, samples: np.ndarray, data: Data, scores: Mapping[str, np.ndarray], config: Config) -> Any:
+def classes(
+    spec: DataSpec,
+    samples: np.ndarray,
+    heldout: np.ndarray,
+    data: Data,
+    scores: Mapping[str, np.ndarray],
+    config: Config,
+) -> Any:
     """The histogram of classes by the nearest training example, titled with what the collapse report finds."""
     raw = data.train.read(np.arange(min(10_000, data.train.size)))
     known = np.asarray(make_prepare(spec)(raw, key=None, train=False)[target_of(spec)])
@@ -274,6 +286,8 @@ def classes(spec: DataSpec, samples: np.ndarray, data: Data, scores: Mapping[str
             if "saturating" in config.loss
             else []
         ),
+        duplicates=collapse.duplicates(samples, heldout),
+        copies=collapse.copies(samples, known, heldout),
     )
     title = "\n".join(report.problems()) or f"{report.covered()} of {count} classes, diversity {report.diversity:.2f}"
     return figures.histogram(report.histogram, real, spec.class_names, title)

@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-BASE = {"types", "operands", "tree", "setting"}
+BASE = {"types", "operands", "precision", "tree", "setting"}
 ALLOWED = {
     "operands": set(),
     "types": {"operands"},
+    "precision": set(),
     "tree": set(),
     "setting": set(),
     "stats": BASE,

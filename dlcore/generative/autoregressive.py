@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from dlcore.generative.check import Scalar, has_shape
 from dlcore.generative.decoder import Likelihood
 from dlcore.types import Aux, Batch, Key, Mean, Model, Objective, Params, State
 
@@ -33,7 +34,11 @@ def centre(x: Float[Array, "..."]) -> Float[Array, "..."]:
 def nll(
     model: Model, likelihood: Likelihood, params: Params, state: State, x: Float[Array, "b h w c"], *label: Array
 ) -> Float[Array, " b"]:
-    """−log p(x) = −Σ_i log p(x_i | x_<i) per image, in nats."""
+    """−log p(x) = −Σ_i log p(x_i | x_<i) per image, in nats; with a label −log p(x|y), to be compared with care.
+
+    The bound −log p(x, y) ≥ −log p(x) of a conditional network is `likelihood.joint_nats` of it. Raises `ValueError`
+    for outputs that do not fit the images.
+    """
     outputs, _ = model.apply(params, state, centre(x), *label)
     return likelihood.nll(outputs, x).sum((1, 2, 3))
 
@@ -41,7 +46,10 @@ def nll(
 def negative_log_likelihood(
     model: Model, likelihood: Likelihood, *, target: str = "image", label: str | None = None
 ) -> Objective:
-    """L = mean of −log p(x_i | x_<i) over sub-pixels and images; metrics `loss` (nats per sub-pixel) and `nll_nats`."""
+    """L = mean of −log p(x_i | x_<i) over sub-pixels and images; metrics `loss` (nats per sub-pixel) and `nll_nats`.
+
+    Of p(x), or with `label`, the name of a field, of p(x|y).
+    """
 
     def objective(
         params: Params, state: State, batch: Batch, *, key: Key | None, train: bool
@@ -69,14 +77,19 @@ def sample_naive(
     key: Key,
     shape: tuple[int, int, int, int],
     *label: Array,
+    temperature: Scalar = 1.0,
 ) -> Float[Array, "b h w c"]:
-    """Draw images of `shape` [b, h, w, c] with one pass of the whole network per sub-pixel."""
+    """Draw images of `shape` [b, h, w, c] with one pass of the whole network per sub-pixel.
+
+    `label` [b] chooses the classes of a conditional network; every sub-pixel is drawn at the temperature, see
+    `Likelihood.sample`.
+    """
 
     @jax.jit
     def step(x: Array, r: Array, c: Array, colour: Array) -> Array:
         outputs, _ = model.apply(params, state, centre(x), *label)
         site = jax.lax.dynamic_slice(outputs, (0, r, c, 0), (shape[0], 1, 1, outputs.shape[-1]))[:, 0, 0]
-        drawn = likelihood.sample(_site(key, shape, r, c, colour), site)
+        drawn = likelihood.sample(_site(key, shape, r, c, colour), site, temperature)
         value = jnp.take(drawn, colour, axis=-1)[:, None, None, None]
         return jax.lax.dynamic_update_slice(x, value, (0, r, c, colour))
 
@@ -98,14 +111,19 @@ def sample(
     *label: Array,
     known: Float[Array, "b h w c"] | None = None,
     where: Bool[Array, "h w"] | None = None,
+    temperature: Scalar = 1.0,
 ) -> Float[Array, "b h w c"]:
     """The same draws from cached activations: each pixel costs one pixel of the network.
 
     With `known` images, the pixels that `where` marks are taken from them and the others drawn given all before:
-    the completion of an image. Raises `ValueError` when only one of the two is given.
+    the completion of an image. `label` and `temperature` as in `sample_naive`. Raises `ValueError` when only one of
+    the two is given, or when they do not have the shapes of the images and of one of them.
     """
     if (known is None) != (where is None):
         raise ValueError("known and where belong together: pass both, or neither")
+    if known is not None and where is not None:
+        has_shape("sample", "known", known, shape, "the shape of the images")
+        has_shape("sample", "where", where, shape[1:3], "one entry per pixel")
     # Positions are traced inside the loop, and NumPy arrays cannot be indexed by them.
     params = jax.tree.map(jnp.asarray, params)
     given = jnp.zeros(shape) if known is None else known
@@ -116,7 +134,7 @@ def sample(
         value = jnp.zeros((shape[0], shape[3]))
         for colour in range(shape[3]):
             outputs, cache = network.pixel(params, cache, r, c)
-            drawn = likelihood.sample(_site(key, shape, r, c, colour), outputs)
+            drawn = likelihood.sample(_site(key, shape, r, c, colour), outputs, temperature)
             value = value.at[:, colour].set(jnp.where(keep[r, c], given[:, r, c, colour], drawn[:, colour]))
             cache = network.put(cache, r, c, centre(value) if colour + 1 == shape[3] else _partly(value, colour))
         return jax.lax.dynamic_update_slice(x, value[:, None, None], (0, r, c, 0)), cache, r

@@ -1,7 +1,8 @@
 """Is a generator collapsing, a discriminator winning or learning by heart? (lecture 27.2)
 
-Everything is measured on samples: how they spread over classes or known modes, how alike they are, how far they are
-from real data by a kernel, and what the discriminator says of training, held-out and generated examples.
+Everything is measured on samples: how they spread over classes or known modes, how alike they are, how many repeat
+another sample or a training example, how far they are from real data by a kernel, and what the discriminator says of
+training, held-out and generated examples. Held-out real examples are the baseline of every distance.
 """
 
 import math
@@ -13,6 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from dlcore.generative.check import has_shape, same_shape
+from dlcore.precision import matmul
 from dlcore.types import Key
 
 SHARE = 0.25
@@ -23,6 +26,29 @@ WIN = 0.9
 """Difference of D between training examples and fakes from which the generator hardly learns."""
 ALIKE = 0.5
 """Nearest samples closer than this part of the distance of nearest real examples are too much alike."""
+
+
+NEXT = 0.2
+"""Two examples are next to each other below this part of the median distance between nearest held-out neighbours."""
+REPEATED = 0.05
+"""Share of examples next to another, beyond that of real ones and chance, from which a generator repeats."""
+
+
+class Near(NamedTuple):
+    """How many examples lie next to another one: a repetition."""
+
+    samples: float
+    """Share of the samples."""
+    heldout: float
+    """Share of held-out real examples, the baseline: data may repeat themselves."""
+    count: int
+    """How many of either were looked at."""
+
+    def repeats(self) -> bool:
+        """Whether the samples exceed the baseline by `REPEATED` and three standard errors of the difference."""
+        mean = (self.samples + self.heldout) / 2
+        error = math.sqrt(2 * mean * (1 - mean) / self.count)
+        return self.samples - self.heldout > REPEATED + 3 * error
 
 
 class Report(NamedTuple):
@@ -37,6 +63,10 @@ class Report(NamedTuple):
     d_real: float | None = None
     d_fake: float | None = None
     d_heldout: float | None = None
+    duplicates: Near | None = None
+    """Samples next to another sample, see `duplicates`."""
+    copies: Near | None = None
+    """Samples next to a training example, see `copies`."""
 
     def covered(self) -> int:
         """How many classes have at least a quarter of their fair share."""
@@ -50,6 +80,14 @@ class Report(NamedTuple):
             lines.append(f"collapse: {found} of {wanted} classes have a quarter of their share")
         if self.diversity < ALIKE:
             lines.append(f"collapse: samples are {self.diversity:.2f} times as far apart as real examples")
+        for near, kind, other in (
+            (self.duplicates, "collapse", "another sample"),
+            (self.copies, "copies", "a training example"),
+        ):
+            if near is not None and near.repeats():
+                lines.append(
+                    f"{kind}: {near.samples:.0%} of the samples repeat {other} (real ones: {near.heldout:.0%})"
+                )
         if None not in (self.d_real, self.d_fake) and self.d_real - self.d_fake > WIN:
             lines.append(f"the discriminator wins: D(real) {self.d_real:.2f}, D(fake) {self.d_fake:.2f}")
         if None not in (self.d_real, self.d_heldout) and self.d_real - self.d_heldout > GAP:
@@ -58,7 +96,11 @@ class Report(NamedTuple):
 
 
 def covered(histogram: Int[np.ndarray, " k"], expected: Float[np.ndarray, " k"], share: float = SHARE) -> int:
-    """How many of the classes that exist hold at least `share` of the part of the samples that is expected of them."""
+    """How many of the classes that exist hold at least `share` of the part of the samples that is expected of them.
+
+    Raises `ValueError` for counts and shares of different classes.
+    """
+    same_shape("covered", histogram=histogram, expected=expected)
     shares = np.asarray(histogram) / max(np.sum(histogram), 1)
     return int(((shares >= share * np.asarray(expected)) & (np.asarray(expected) > 0)).sum())
 
@@ -66,8 +108,15 @@ def covered(histogram: Int[np.ndarray, " k"], expected: Float[np.ndarray, " k"],
 def class_histogram(
     classify: Callable[[np.ndarray], np.ndarray], samples: Float[np.ndarray, "n ..."], classes: int
 ) -> Int[np.ndarray, " k"]:
-    """Samples per class by `classify`, samples [n, ...] to class numbers [n]."""
-    return np.bincount(np.asarray(classify(samples)), minlength=classes)
+    """Samples per class by `classify`, samples [n, ...] to class numbers [n].
+
+    Raises `ValueError` unless `classify` gives one class of 0 … classes − 1 per sample.
+    """
+    found = np.asarray(classify(samples))
+    has_shape("class_histogram", "classes", found, (len(samples),), "one number per sample")
+    if found.size and not 0 <= found.min() <= found.max() < classes:
+        raise ValueError(f"class_histogram: classes must lie in 0 … {classes - 1}, got {found.min()} … {found.max()}")
+    return np.bincount(found, minlength=classes)
 
 
 def diversity(samples: Float[np.ndarray, "n ..."], real: Float[np.ndarray, "m ..."]) -> float:
@@ -75,29 +124,82 @@ def diversity(samples: Float[np.ndarray, "n ..."], real: Float[np.ndarray, "m ..
 
     Raises `ValueError` for fewer than two of either.
     """
-    count = min(len(samples), len(real))
-    if count < 2:
-        raise ValueError(f"diversity: {len(samples)} samples and {len(real)} real examples; at least 2 are needed")
+    count = _count("diversity", samples, real)
     return nearest_distance(samples[:count]) / max(nearest_distance(real[:count]), 1e-12)
+
+
+def _count(name: str, samples: np.ndarray, real: np.ndarray) -> int:
+    """How many of both are compared: as many, since nearest distances shrink with numbers."""
+    same_shape(name, samples=samples[:1], real=real[:1])
+    if min(len(samples), len(real)) < 2:
+        raise ValueError(f"{name}: {len(samples)} samples and {len(real)} real examples; at least 2 are needed")
+    return min(len(samples), len(real))
+
+
+def duplicates(samples: Float[np.ndarray, "n ..."], heldout: Float[np.ndarray, "m ..."]) -> Near:
+    """Shares of samples, and of equally many held-out examples, next to another one of their own kind.
+
+    Raises `ValueError` for fewer than two of either, or examples of different shapes.
+    """
+    count = _count("duplicates", samples, heldout)
+    own, real = nearest(samples[:count])[1], nearest(heldout[:count])[1]
+    limit = _limit(heldout, real)
+    return Near(float((own <= limit).mean()), float((real <= limit).mean()), count)
+
+
+def copies(
+    samples: Float[np.ndarray, "n ..."], train: Float[np.ndarray, "k ..."], heldout: Float[np.ndarray, "m ..."]
+) -> Near:
+    """Shares of samples, and of equally many held-out examples, next to a training example.
+
+    Raises `ValueError` for fewer than two of either, or examples of different shapes.
+    """
+    count = _count("copies", samples, heldout)
+    same_shape("copies", samples=samples[:1], train=train[:1])
+    own, real = nearest(samples[:count], train)[1], nearest(heldout[:count], train)[1]
+    limit = _limit(heldout, real)
+    return Near(float((own <= limit).mean()), float((real <= limit).mean()), count)
+
+
+def _limit(real: np.ndarray, distances: Float[np.ndarray, " n"]) -> float:
+    """The distance up to which two examples are next to each other; never below that of rounding to float32."""
+    size = math.sqrt(float(np.square(np.asarray(real, np.float64)).sum() / len(real)))
+    return max(NEXT * float(np.median(distances)), 1e-6 * size)
 
 
 def nearest_distance(x: Float[np.ndarray, "n ..."]) -> float:
     """Mean Euclidean distance of an example to the nearest other one."""
-    x = np.asarray(x, np.float64).reshape(len(x), -1)
-    squares = (x**2).sum(1)
-    distances = squares[:, None] + squares - 2 * x @ x.T
-    np.fill_diagonal(distances, np.inf)
-    return float(np.sqrt(np.maximum(distances.min(1), 0)).mean())
+    return float(nearest(x)[1].mean())
 
 
 def nearest_neighbour(samples: Float[np.ndarray, "n ..."], real: Float[np.ndarray, "m ..."]) -> Int[np.ndarray, " n"]:
     """The number of the real example next to each sample: its label makes a classifier, its image shows copies."""
-    a, b = (np.asarray(x, np.float32).reshape(len(x), -1) for x in (samples, real))
-    return ((b**2).sum(1) - 2 * a @ b.T).argmin(1)
+    return nearest(samples, real)[0]
+
+
+def nearest(
+    x: Float[np.ndarray, "n ..."], others: Float[np.ndarray, "m ..."] | None = None, *, block: int = 256
+) -> tuple[Int[np.ndarray, " n"], Float[np.ndarray, " n"]]:
+    """Number and Euclidean distance of the nearest of `others` to every x, or of the nearest other x, in float64.
+
+    Memory is that of `block` · m numbers. Raises `ValueError` for examples of different shapes.
+    """
+    same_shape("nearest", x=x[:1], others=(x if others is None else others)[:1])
+    a, b = (np.asarray(v, np.float64).reshape(len(v), -1) for v in (x, x if others is None else others))
+    squares, numbers, distances = (b**2).sum(1), [], []
+    for start in range(0, len(a), block):
+        part = a[start : start + block]
+        found = (part**2).sum(1)[:, None] + squares - 2 * part @ b.T
+        if others is None:
+            found[np.arange(len(part)), start + np.arange(len(part))] = np.inf
+        numbers.append(found.argmin(1))
+        distances.append(np.sqrt(np.maximum(found.min(1), 0)))
+    return np.concatenate(numbers), np.concatenate(distances)
 
 
 def mode_hits(points: Float[Array, "n d"], modes: Float[Array, "k d"], radius: float) -> Float[Array, "n k"]:
-    """1 at a point's nearest mode if it lies within `radius` of it, else 0."""
+    """1 at a point's nearest mode if it lies within `radius` of it, else 0. Raises `ValueError` for other sizes."""
+    same_shape("mode_hits", points=points[:1], modes=modes[:1])
     distance = jnp.linalg.norm(points[:, None] - modes, axis=-1)
     nearest = jax.nn.one_hot(distance.argmin(-1), len(modes))
     return nearest * (distance <= radius)
@@ -110,16 +212,23 @@ def frequencies(key: Key, dims: int, scale: float, count: int = 512) -> Float[Ar
 
 
 def fourier_features(x: Float[Array, "n ..."], frequencies: Float[Array, "d m"]) -> Float[Array, "n two_m"]:
-    """φ(x) with φ(a)·φ(b) ≈ k(a, b) and ‖φ‖ = 1 (Rahimi & Recht 2007)."""
-    angles = x.reshape(x.shape[0], -1) @ frequencies
+    """φ(x) with φ(a)·φ(b) ≈ k(a, b) and ‖φ‖ = 1 (Rahimi & Recht 2007).
+
+    Raises `ValueError` for frequencies of another dimension.
+    """
+    shape = (math.prod(x.shape[1:]), frequencies.shape[-1])
+    has_shape("fourier_features", "frequencies", frequencies, shape, f"for examples of shape {x.shape[1:]}")
+    angles = matmul(x.reshape(x.shape[0], -1), frequencies)
     return jnp.concatenate([jnp.cos(angles), jnp.sin(angles)], -1) / math.sqrt(frequencies.shape[1])
 
 
 def squared_mmd(real: Float[np.ndarray, " m"], fake: Float[np.ndarray, " m"], count: float) -> float:
     """‖E φ(x) − E φ(x̃)‖², the squared maximum mean discrepancy, without bias, from sums of `count` features of each.
 
-    It may be slightly negative (Gretton et al. 2012, eq. 3). Raises `ValueError` for fewer than two examples.
+    It may be slightly negative (Gretton et al. 2012, eq. 3). Raises `ValueError` for fewer than two examples, or
+    different features.
     """
+    same_shape("squared_mmd", real=real, fake=fake)
     if count < 2:
         raise ValueError(f"squared_mmd: {count} examples; at least 2 are needed")
     a, b = np.asarray(real, np.float64), np.asarray(fake, np.float64)

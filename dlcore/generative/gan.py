@@ -7,12 +7,13 @@ model state of that branch only. BCE losses are in nats.
 
 import difflib
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from dlcore.generative.check import Scalar, has_shape, in_range, is_zero, like_examples, same_shape
 from dlcore.types import Aux, Batch, Key, Mean, Model, Objective, Params, State
 
 Critic = Callable[[Array], Array]
@@ -80,14 +81,24 @@ def loss_by_name(name: str) -> Loss:
 
 
 def interpolate(key: Key, real: Float[Array, "b ..."], fake: Float[Array, "b ..."]) -> Float[Array, "b ..."]:
-    """x̂ = ε x + (1 − ε) x̃ with one ε ~ U(0, 1) per example."""
+    """x̂ = ε x + (1 − ε) x̃ with one ε ~ U(0, 1) per example. Raises `ValueError` unless both have one shape."""
+    same_shape("interpolate", real=real, fake=fake)
     mix = jax.random.uniform(key, (real.shape[0], *[1] * (real.ndim - 1)), real.dtype)
     return mix * real + (1 - mix) * fake
 
 
 def squared_slope(critic: Critic, x: Float[Array, "b ..."]) -> Float[Array, " b"]:
-    """‖∇ₓ D(x)‖² of each example, for a critic that takes every example by itself (no batch norm)."""
-    gradient = jax.grad(lambda x: critic(x).sum())(x)
+    """‖∇ₓ D(x)‖² of each example, for a critic that takes every example by itself (no batch norm).
+
+    Raises `ValueError` for a critic that does not give one logit per example.
+    """
+
+    def total(x: Array) -> Array:
+        logits = critic(x)
+        like_examples("squared_slope", "the critic's output", logits, x)
+        return logits.sum()
+
+    gradient = jax.grad(total)(x)
     return jnp.square(gradient).reshape(x.shape[0], -1).sum(-1)
 
 
@@ -104,19 +115,40 @@ def r1_penalty(critic: Critic, x: Float[Array, "b ..."]) -> Float[Array, " b"]:
 
 
 def init(gan: GAN, key: Key, x: Float[Array, "b ..."], label: Int[Array, " b"] | None = None) -> tuple[Params, State]:
-    """Params and state of both networks; `d_real` in the state is the running mean of D over training examples."""
-    inputs = _given(gan, label)
+    """Params and state of both networks; `d_real` in the state is the memory of D over training examples."""
+    inputs = _given(gan, label, x)
     z = jax.ShapeDtypeStruct((x.shape[0], gan.latent), jnp.float32)
     generator, generator_state = gan.generator.init(jax.random.fold_in(key, 0), z, *inputs)
     discriminator, discriminator_state = gan.discriminator.init(jax.random.fold_in(key, 1), x, *inputs)
-    state = {"generator": generator_state, "discriminator": discriminator_state, "d_real": jnp.zeros(())}
+    state = {"generator": generator_state, "discriminator": discriminator_state, "d_real": forgotten()}
     return {"generator": generator, "discriminator": discriminator}, state
 
 
-def _given(gan: GAN, label: Array | None) -> tuple[Array, ...]:
-    if gan.conditional and label is None:
+def forgotten() -> State:
+    """A running mean that has seen nothing: the sum and the weight of what it remembers, both 0."""
+    return {"sum": jnp.zeros(()), "weight": jnp.zeros(())}
+
+
+def remember(memory: State, value: Float[Array, ""]) -> State:
+    """The running mean moved towards `value`, older values weighing `MEMORY` times less at every step."""
+    return {
+        "sum": MEMORY * memory["sum"] + (1 - MEMORY) * value,
+        "weight": MEMORY * memory["weight"] + (1 - MEMORY),
+    }
+
+
+def remembered(memory: State) -> Float[Array, ""]:
+    """The running mean Σ_s 0.99^(t−s) v_s / Σ_s 0.99^(t−s): that of the first value after one step; NaN before."""
+    return memory["sum"] / memory["weight"]
+
+
+def _given(gan: GAN, label: Array | None, x: Any) -> tuple[Array, ...]:
+    if not gan.conditional:
+        return ()
+    if label is None:
         raise ValueError("this GAN is conditional: pass label=, class numbers [b]")
-    return (label,) if gan.conditional else ()
+    like_examples("this conditional GAN", "label", label, x)
+    return (label,)
 
 
 def generate(
@@ -129,8 +161,8 @@ def generate(
     train: bool = False,
     key: Key | None = None,
 ) -> tuple[Float[Array, "b ..."], State]:
-    """Samples G(z), and the new state."""
-    inputs = (z, *_given(gan, label))
+    """Samples G(z), and the new state. Raises `ValueError` for labels other than one per code."""
+    inputs = (z, *_given(gan, label, z))
     x, new = gan.generator.apply(params["generator"], state["generator"], *inputs, train=train, key=key)
     return x, {**state, "generator": new}
 
@@ -145,12 +177,36 @@ def discriminate(
     train: bool = False,
     key: Key | None = None,
 ) -> tuple[Logits, State]:
-    """Logits D(x), and the new state."""
-    inputs = (x, *_given(gan, label))
+    """Logits D(x), and the new state. Raises `ValueError` unless labels and logits are one per example."""
+    inputs = (x, *_given(gan, label, x))
     logits, new = gan.discriminator.apply(
         params["discriminator"], state["discriminator"], *inputs, train=train, key=key
     )
-    return logits.reshape(x.shape[0]), {**state, "discriminator": new}
+    if logits.ndim != 1:
+        has_shape(
+            "discriminate", "the discriminator's output", logits, (len(x), 1), f"one logit for each of x {x.shape}"
+        )
+    return logits.reshape(-1), {**state, "discriminator": new}
+
+
+def sample(
+    key: Key,
+    gan: GAN,
+    params: Params,
+    state: State,
+    num: int,
+    *,
+    label: Int[Array, " b"] | int | None = None,
+    temperature: Scalar = 1.0,
+) -> Float[Array, "b ..."]:
+    """`num` samples G(T z), z ~ N(0, I); of a conditional GAN of the class `label`, one for all or one each.
+
+    T < 1 stays nearer to the middle of the codes, and may be traced. Raises `ValueError` unless T > 0.
+    """
+    in_range("sample", "temperature", temperature, lambda t: t > 0, "be positive")
+    z = temperature * jax.random.normal(key, (num, gan.latent))
+    chosen = jnp.full(num, label, jnp.int32) if isinstance(label, int) else label
+    return generate(gan, params, state, z, chosen)[0]
 
 
 Augment = Callable[[Key, Array], Array]
@@ -164,8 +220,8 @@ def discriminator_objective(
     gan: GAN,
     loss: Loss,
     *,
-    gradient_penalty_weight: float = 0.0,
-    r1_weight: float = 0.0,
+    gradient_penalty_weight: Scalar = 0.0,
+    r1_weight: Scalar = 0.0,
     augment: Augment = _unchanged,
     target: str = "image",
     label: str = "label",
@@ -173,9 +229,11 @@ def discriminator_objective(
     """L = mean of loss(D(x)) + mean of loss(D(G(z))) + λ · gradient penalty + γ · R1, for the branch `discriminator`.
 
     Fakes have the labels of the batch. `augment`, a random differentiable function, is applied to real and fake ones
-    alike (Zhao et al. 2020). Metrics: `discriminator_loss` and `loss` (both without penalties), `penalty`, `d_real`,
-    `d_fake`.
+    alike (Zhao et al. 2020). λ and γ may be traced. Metrics: `discriminator_loss` and `loss` (both without penalties),
+    `penalty`, `d_real`, `d_fake`. Raises `ValueError` for negative λ or γ, and for fakes of another shape than reals.
     """
+    for name, weight in (("gradient_penalty_weight", gradient_penalty_weight), ("r1_weight", r1_weight)):
+        in_range("discriminator_objective", name, weight, lambda w: w >= 0, "not be negative")
 
     def objective(
         params: Params, state: State, batch: Batch, *, key: Key | None, train: bool
@@ -185,6 +243,7 @@ def discriminator_objective(
         z = jax.random.normal(keys[0], (real.shape[0], gan.latent))
         fake, _ = generate(gan, params, state, z, given, train=train, key=keys[1])
         real, fake = augment(keys[2], real), augment(keys[3], jax.lax.stop_gradient(fake))
+        same_shape("discriminator_objective", real=real, fake=fake)
         both = None if given is None else jnp.concatenate([given, given])
         logits, new = discriminate(gan, params, state, jnp.concatenate([real, fake]), both, train=train, key=keys[4])
         on_real, on_fake = jnp.split(logits, 2)
@@ -194,9 +253,9 @@ def discriminator_objective(
             return discriminate(gan, params, state, x, given, train=train, key=keys[4])[0]
 
         penalty = jnp.zeros(())
-        if gradient_penalty_weight:
+        if not is_zero(gradient_penalty_weight):
             penalty += gradient_penalty_weight * gradient_penalty(critic, interpolate(keys[5], real, fake)).mean()
-        if r1_weight:
+        if not is_zero(r1_weight):
             penalty += r1_weight * r1_penalty(critic, real).mean()
         found = {"discriminator_loss": losses, "loss": losses, "penalty": penalty[None]}
         scores = {"d_real": loss.score(on_real), "d_fake": loss.score(on_fake)}
@@ -208,7 +267,7 @@ def discriminator_objective(
 
 def _remembering(state: State, new: State, d_real: Array, train: bool) -> State:
     """`new` with the running mean moved towards the value of this batch."""
-    return {**new, "d_real": MEMORY * state["d_real"] + (1 - MEMORY) * d_real} if train else state
+    return {**new, "d_real": remember(state["d_real"], d_real)} if train else state
 
 
 def generator_objective(

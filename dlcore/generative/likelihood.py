@@ -2,6 +2,10 @@
 
 bits/dim = nats / (D ln 2), where D counts the sub-pixels and nats = −ln P(x) of the discrete image. A density model of
 dequantised pixels y = (x + u)/levels in [0, 1]^D reaches it through −ln P(x) ≤ E_u[−ln p(y)] + D ln(levels).
+
+**Of what.** Three different numbers go by the name of likelihood where images have classes: −ln p(x) of a model without
+classes; −ln p(x|y) of a conditional one, which was told something that a code would have to send as well; and
+−ln p(x, y) = −ln p(x|y) + ln C (see `joint_nats`), which never lies below −ln p(x) of the same model.
 """
 
 import io
@@ -13,6 +17,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, UInt8
 
+from dlcore.generative.check import same_shape
+
 
 class Nats(NamedTuple):
     """Sums over images of −ln P(x), of its square and of ones; they add up over batches."""
@@ -23,22 +29,36 @@ class Nats(NamedTuple):
 
     @staticmethod
     def of(nats: Float[Array, " n"], where: Bool[Array, " n"]) -> "Nats":
-        """The sums over the images that `where` marks, of `nats` per image."""
+        """The sums over the images that `where` marks, of `nats` per image. Raises `ValueError` for another shape."""
+        same_shape("Nats.of", nats=nats, where=where)
+        where = where.astype(bool)
         kept = jnp.where(where, nats.astype(jnp.float32), 0.0)
         return Nats(kept.sum(), jnp.square(kept).sum(), where.sum(dtype=jnp.float32))
 
 
 def bits_per_dim(nats: Array | float, dims: int) -> Array | float:
-    """nats / (D ln 2), D being the number of sub-pixels."""
-    return nats / (dims * math.log(2))
+    """nats / (D ln 2), D being the number of sub-pixels. Raises `ValueError` unless D is a whole number above 0."""
+    if np.ndim(dims) or dims < 1 or dims != int(dims):
+        raise ValueError(f"bits_per_dim: dims must be how many sub-pixels an image has, got {dims}")
+    return nats / (int(dims) * math.log(2))
+
+
+def joint_nats(nats: Array | float, classes: int) -> Array | float:
+    """−log p(x, y) = −log p(x|y) + log C for C equally frequent classes, which never lies below −log p(x).
+
+    Without classes (C = 0 or 1) nothing is added.
+    """
+    return nats + math.log(max(classes, 1))
 
 
 def summary(sums: Nats, dims: int) -> dict[str, float]:
     """Mean nats per image and bits/dim, and the standard error of either over images.
 
-    A 95 % confidence interval is the mean ± 1.96 standard errors.
+    A 95 % confidence interval is the mean ± 1.96 standard errors. Raises `ValueError` when no image was counted.
     """
     total, square, count = (float(x) for x in sums)
+    if count < 1:
+        raise ValueError("summary: no image was counted; the mean of none is not defined")
     mean = total / count
     variance = max(square / count - mean**2, 0.0) * count / max(count - 1, 1)
     stderr = math.sqrt(variance / count)
@@ -51,7 +71,13 @@ def summary(sums: Nats, dims: int) -> dict[str, float]:
 
 
 def histogram_bits(train: UInt8[np.ndarray, "n ..."], test: UInt8[np.ndarray, "m ..."], levels: int) -> float:
-    """Bits/dim of the model with independent sub-pixels: smoothed counts (c + 1)/(n + levels) of the training split."""
+    """Bits/dim of the model with independent sub-pixels: smoothed counts (c + 1)/(n + levels) of the training split.
+
+    Raises `ValueError` for splits of different images, and for grey levels that there are not.
+    """
+    same_shape("histogram_bits", train=train[:1], test=test[:1])
+    if max(train.max(), test.max()) >= levels:
+        raise ValueError(f"histogram_bits: levels={levels}, but a grey level is {max(train.max(), test.max())}")
     columns, own = train.reshape(len(train), -1), test.reshape(len(test), -1)
     counts = np.stack([np.bincount(column, minlength=levels) for column in columns.T])
     log2 = np.log2((counts + 1) / (len(columns) + levels))

@@ -4,15 +4,17 @@ p(z) = N(0, I), q(z|x) = N(μ(x), σ²(x)), p(x|z) a `Likelihood` of the decoder
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from dlcore.generative.check import Scalar, has_shape, in_range, is_zero, like_examples, same_shape
 from dlcore.generative.decoder import Likelihood
 from dlcore.nn.count import convolves
+from dlcore.precision import highest
 from dlcore.stats.divergence import kl_normal
 from dlcore.types import Aux, Batch, Key, Mean, Model, Objective, Params, State
 
@@ -40,17 +42,20 @@ class Terms(NamedTuple):
 def reparameterize(
     key: Key, mean: Float[Array, "*s"], log_std: Float[Array, "*s"], noise: Noise = jax.random.normal
 ) -> Float[Array, "*s"]:
-    """z = μ + σ ε with ε from a standard distribution: gradients pass through μ and σ (Kingma & Welling 2014)."""
+    """z = μ + σ ε with ε from a standard distribution: gradients pass through μ and σ (Kingma & Welling 2014).
+
+    Raises `ValueError` unless μ and log σ have one shape.
+    """
+    same_shape("reparameterize", mean=mean, log_std=log_std)
     return mean + jnp.exp(log_std) * noise(key, mean.shape)
 
 
-def gumbel_softmax(key: Key, logits: Float[Array, "*b c"], temperature: float) -> Float[Array, "*b c"]:
+def gumbel_softmax(key: Key, logits: Float[Array, "*b c"], temperature: Scalar) -> Float[Array, "*b c"]:
     """softmax((a + g)/τ) with Gumbel noise g: a relaxed one-hot draw of softmax(a) (Jang et al. 2017, eq. 2).
 
-    Raises `ValueError` unless τ > 0.
+    τ may be traced, to be annealed. Raises `ValueError` unless τ > 0, where it is known.
     """
-    if temperature <= 0:
-        raise ValueError(f"gumbel_softmax: temperature must be positive, got {temperature}")
+    in_range("gumbel_softmax", "temperature", temperature, lambda t: t > 0, "be positive")
     return jax.nn.softmax((logits + jax.random.gumbel(key, logits.shape)) / temperature)
 
 
@@ -86,17 +91,26 @@ def decode(
 def reconstruction_nll(
     vae: VAE, params: Params, state: State, x: Float[Array, "b ..."], z: Float[Array, "k b d"], **options: Any
 ) -> tuple[Float[Array, "k b"], State]:
-    """−log p(x|z) of k codes per image, and the new state."""
+    """−log p(x|z) of k codes per image, and the new state. Raises `ValueError` unless all images have codes."""
+    has_shape("reconstruction_nll", "z", z, (len(z), len(x), z.shape[-1]), f"[k, b, d] for x {x.shape}")
     outputs, state = decode(vae, params, state, z.reshape(-1, z.shape[-1]), **options)
     nll = vae.likelihood.nll(outputs.reshape(*z.shape[:2], *outputs.shape[1:]), jnp.broadcast_to(x, (len(z), *x.shape)))
     return nll.reshape(*z.shape[:2], -1).sum(-1), state
 
 
 def elbo_terms(vae: VAE, params: Params, state: State, x: Float[Array, "b ..."], noise: Float[Array, "k b d"]) -> Terms:
-    """Both terms of −ELBO = E_q[−log p(x|z)] + KL(q(z|x) ‖ p(z)), the first from the k given draws of noise."""
+    """Both terms of −ELBO = E_q[−log p(x|z)] + KL(q(z|x) ‖ p(z)), the first from the k given draws of noise.
+
+    Raises `ValueError` unless there is noise for every image and latent dimension.
+    """
     mean, log_std, _ = encode(vae, params, state, x)
+    _check_noise("elbo_terms", noise, mean)
     nll, _ = reconstruction_nll(vae, params, state, x, mean + jnp.exp(log_std) * noise)
     return Terms(nll, kl_normal(mean, log_std))
+
+
+def _check_noise(name: str, noise: Array, mean: Array) -> None:
+    has_shape(name, "noise", noise, (len(noise), *mean.shape), f"k draws for codes of shape {mean.shape}")
 
 
 def log_normal(z: Float[Array, "*b d"]) -> Float[Array, "*b"]:
@@ -114,15 +128,24 @@ def _log_prior_over_posterior(
 def log_weights(
     vae: VAE, params: Params, state: State, x: Float[Array, "b ..."], noise: Float[Array, "k b d"]
 ) -> Float[Array, "k b"]:
-    """log w = log p(x|z) + log p(z) − log q(z|x) of k draws; E[w] = p(x), E[log w] = ELBO."""
+    """log w = log p(x|z) + log p(z) − log q(z|x) of k draws; E[w] = p(x), E[log w] = ELBO.
+
+    Raises `ValueError` unless there is noise for every image and latent dimension.
+    """
     mean, log_std, _ = encode(vae, params, state, x)
+    _check_noise("log_weights", noise, mean)
     z = mean + jnp.exp(log_std) * noise
     nll, _ = reconstruction_nll(vae, params, state, x, z)
     return _log_prior_over_posterior(z, noise, log_std) - nll
 
 
 def iwae_bound(log_weights: Float[Array, "k *b"]) -> Float[Array, "*b"]:
-    """log (1/k) Σ_i w_i ≤ log p(x) in expectation, rising with k (Burda et al. 2016, eq. 8)."""
+    """log (1/k) Σ_i w_i ≤ log p(x) in expectation, rising with k (Burda et al. 2016, eq. 8).
+
+    Raises `ValueError` when there is no weight.
+    """
+    if not log_weights.ndim or not len(log_weights):
+        raise ValueError(f"iwae_bound: log_weights must be [k, ...] with k at least 1, got shape {log_weights.shape}")
     return jax.nn.logsumexp(log_weights, axis=0) - math.log(log_weights.shape[0])
 
 
@@ -132,10 +155,11 @@ def log_likelihood(
     """The IWAE bound from `samples` draws per image, `chunk` at a time, and the Monte-Carlo error of each.
 
     One key per image. The error is that of the log of a mean, sd(w)/(√k · mean(w)) to first order. Raises `ValueError`
-    when `chunk` does not divide `samples`. Memory is that of b · chunk decoded images.
+    when `chunk` does not divide `samples`, or without one key per image. Memory is that of b · chunk decoded images.
     """
     if chunk < 1 or samples % chunk:
         raise ValueError(f"log_likelihood: chunk={chunk} must divide samples={samples}")
+    like_examples("log_likelihood", "keys", keys if jnp.issubdtype(keys.dtype, jax.dtypes.prng_key) else keys[:, 0], x)
     mean, log_std, _ = encode(vae, params, state, x)
     deviation = jnp.exp(log_std)
 
@@ -161,9 +185,9 @@ def log_likelihood(
 def negative_elbo(
     vae: VAE,
     *,
-    beta: float = 1.0,
+    beta: Scalar = 1.0,
     warmup_steps: int = 0,
-    free_bits: float = 0.0,
+    free_bits: Scalar = 0.0,
     samples: int = 1,
     analytic_kl: bool = True,
     target: str = "image",
@@ -172,11 +196,14 @@ def negative_elbo(
 
     β rises linearly from 0 over `warmup_steps` training steps (Sønderby et al. 2016). Free bits: each latent
     dimension's KL, averaged over the batch, counts at least λ nats (Kingma et al. 2016, eq. 15). With `analytic_kl` off
-    the KL is estimated from the draws, log q(z|x) − log p(z). Metrics: `loss`, `elbo_nats` (the ELBO at β = 1, a
-    lower bound of log p(x)), `reconstruction_nats` (E_q[−log p(x|z)]), `kl_nats`. Raises `ValueError` for free bits
-    without the analytic KL.
+    the KL is estimated from the draws, log q(z|x) − log p(z). β and λ may be traced. Metrics: `loss`, `elbo_nats` (the
+    ELBO at β = 1, a lower bound of log p(x)), `reconstruction_nats` (E_q[−log p(x|z)]), `kl_nats`. Raises `ValueError`
+    for negative β or λ, and for free bits without the analytic KL.
     """
-    if free_bits and not analytic_kl:
+    in_range("negative_elbo", "beta", beta, lambda b: b >= 0, "not be negative")
+    in_range("negative_elbo", "free_bits", free_bits, lambda b: b >= 0, "not be negative")
+    free = not is_zero(free_bits)
+    if free and not analytic_kl:
         raise ValueError("free_bits are defined per dimension of the analytic KL; set analytic_kl=True")
 
     def objective(
@@ -189,7 +216,7 @@ def negative_elbo(
         nll, new = reconstruction_nll(vae, params, new, x, z, train=train, key=keys[2])
         per_dim = kl_normal(mean, log_std)
         kl = per_dim.sum(-1) if analytic_kl else -_log_prior_over_posterior(z, noise, log_std).mean(0)
-        counted = jnp.maximum(per_dim.mean(0), free_bits).sum() if free_bits else kl.mean()
+        counted = jnp.maximum(per_dim.mean(0), free_bits).sum() if free else kl.mean()
         weight = beta * jnp.minimum(1.0, (state["step"] + 1) / warmup_steps) if warmup_steps else beta
         loss = nll.mean() + weight * counted
         found = {"loss": loss[None], "elbo_nats": -(nll.mean(0) + kl), "reconstruction_nats": nll, "kl_nats": kl}
@@ -224,11 +251,22 @@ def _counted(state: State, train: bool) -> State:
 
 
 def sample_outputs(
-    vae: VAE, params: Params, state: State, z: Float[Array, "b d"], *, key: Key | None = None
+    vae: VAE, params: Params, state: State, z: Float[Array, "b d"], *, key: Key | None = None, temperature: Scalar = 1.0
 ) -> Float[Array, "b ..."]:
-    """Images of p(x|z): its mean, or a draw if a key is given."""
+    """Images of p(x|z): its mean, or a draw at a temperature if a key is given."""
     outputs, _ = decode(vae, params, state, z)
-    return vae.likelihood.mean(outputs) if key is None else vae.likelihood.sample(key, outputs)
+    return vae.likelihood.mean(outputs) if key is None else vae.likelihood.sample(key, outputs, temperature)
+
+
+def sample(
+    key: Key, vae: VAE, params: Params, state: State, shape: Sequence[int], *, temperature: Scalar = 1.0
+) -> Float[Array, "b ..."]:
+    """Means of p(x|Tz) for z ~ N(0, I) of the latent `shape` [b, d]; T < 1 stays nearer to the middle of the prior.
+
+    T may be traced. Raises `ValueError` unless T > 0, where it is known.
+    """
+    in_range("sample", "temperature", temperature, lambda t: t > 0, "be positive")
+    return sample_outputs(vae, params, state, temperature * jax.random.normal(key, shape))
 
 
 class Activity(NamedTuple):
@@ -240,8 +278,12 @@ class Activity(NamedTuple):
     count: Float[Array, ""]
 
 
+@highest
 def activity(mean: Float[Array, "b d"], log_std: Float[Array, "b d"], where: Array) -> Activity:
-    """Sums over the images that `where` marks."""
+    """Sums over the images that `where` [b] marks; others may be NaN. Raises `ValueError` for other shapes."""
+    same_shape("activity", mean=mean, log_std=log_std)
+    like_examples("activity", "where", where, mean)
+    mean, log_std = (jnp.where(where[:, None], x, 0.0) for x in (mean, log_std))
     weight = where.astype(jnp.float32)
     return Activity(weight @ mean, weight @ jnp.square(mean), weight @ kl_normal(mean, log_std), weight.sum())
 

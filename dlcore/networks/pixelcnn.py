@@ -18,7 +18,7 @@ from jaxtyping import Array, Float
 from dlcore.nn.activation import Activation
 from dlcore.nn.combine import Call, compose, residual, serial
 from dlcore.nn.conv import conv
-from dlcore.nn.embedding import Embedding
+from dlcore.nn.embedding import Embedding, embedding
 from dlcore.nn.init import lecun_normal, zeros
 from dlcore.nn.position import PositionBias
 from dlcore.types import Input, Key, Model, Params, State
@@ -228,7 +228,7 @@ def GatedPixelCNN(
     (11, 3, 3) and dilations (1, 2, 4) a pixel depends on 11 rows above it, instead of 7, for the same work. With
     `classes` the network takes a label [b] as well and every layer has a bias per class. The head has `hidden`
     features, twice `features` unless given. Raises `ValueError` for even windows, for a dilated first layer or
-    features that colours do not divide.
+    features that colours do not divide; its network for labels that are missing, not asked for, or not one per image.
     """
     dilations = tuple(dilations) or (1,) * len(windows)
     if any(window % 2 == 0 for window in windows) or windows[0] < 3:
@@ -242,6 +242,7 @@ def GatedPixelCNN(
     }
 
     def forward(call: Call, x: Array, label: Array | None = None) -> Array:
+        _check_label(classes, label, x.shape)
         v, h = x, x
         for name in names:
             v, h = call(name, v, h, label) if classes else call(name, v, h)
@@ -249,6 +250,14 @@ def GatedPixelCNN(
 
     model = compose(forward, **layers, head=_head(outputs, colours, hidden or 2 * features))
     return _cached(model, windows, dilations, colours, features, classes)
+
+
+def _check_label(classes: int, label: Array | None, shape: Sequence[int]) -> None:
+    if classes and (label is None or label.shape != tuple(shape[:1])):
+        given = "none" if label is None else f"shape {label.shape}"
+        raise ValueError(f"label must be one class number for each image of {tuple(shape)}, got {given}")
+    if not classes and label is not None:
+        raise ValueError("this network takes no label: it was made without classes")
 
 
 def _cached(
@@ -262,13 +271,14 @@ def _cached(
     sides = [window // 2 * d for window, d in zip(windows, dilations, strict=True)]
 
     def start(params: Params, shape: Sequence[int], label: Array | None = None) -> dict[str, Any]:
+        _check_label(classes, label, shape)
         b, h, w, c = shape
         widths = [c, *[features] * (count - 1)]
         up = [jnp.zeros((b, h + tops[i], w + 2 * sides[i], widths[i])) for i in range(count)]
         left = [jnp.zeros((b, w + sides[i], widths[i])) for i in range(count)]
         links = [jnp.zeros((b, w, 2 * features)) for _ in range(count)]
         labels = [
-            jnp.take(params[f"layer_{i + 1}"]["label"]["embedding"], label, axis=0)
+            embedding(label, params[f"layer_{i + 1}"]["label"]["embedding"])
             if classes
             else jnp.zeros((b, 4 * features))
             for i in range(count)

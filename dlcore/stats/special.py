@@ -35,7 +35,9 @@ def root(x: Float[ArrayLike, "*s"]) -> Float[Array, "*s"]:
     return jnp.where(positive, jnp.sqrt(jnp.where(positive, x, 1.0)), jnp.where(jnp.isnan(x), x, 0.0))
 
 
-def mean_and_variance(values: Shaped[ArrayLike, "m *s"], *, ddof: int = 0) -> tuple[Float[Array, "*s"], Float[Array, "*s"]]:
+def mean_and_variance(
+    values: Shaped[ArrayLike, "m *s"], *, ddof: int = 0
+) -> tuple[Float[Array, "*s"], Float[Array, "*s"]]:
     """Mean and variance over the first axis, the variance by 1/(m − `ddof`), in at least single precision.
 
     Values far from 0 keep the digits in which they differ: sums are those of deviations.

@@ -24,7 +24,8 @@ class Quality(NamedTuple):
 
 
 def moments(features: Float[np.ndarray, "n d"]) -> tuple[Float[np.ndarray, " d"], Float[np.ndarray, "d d"]]:
-    """Mean and unbiased covariance. Raises `ValueError` for fewer than two rows."""
+    """Mean and unbiased covariance. Raises `ValueError` for fewer than two rows, or numbers that are not finite."""
+    _check("moments", features=features)
     if len(features) < 2:
         raise ValueError(f"moments: {len(features)} features; at least 2 are needed")
     return features.mean(0), np.atleast_2d(np.cov(features, rowvar=False))
@@ -38,8 +39,17 @@ def frechet_distance(
 ) -> float:
     """‖μ₁ − μ₂‖² + tr(Σ₁ + Σ₂ − 2(Σ₁^½ Σ₂ Σ₁^½)^½), the squared 2-Wasserstein distance of two normal distributions.
 
-    Dowson & Landau 1982; covariances may be singular.
+    Dowson & Landau 1982; covariances may be singular. Raises `ValueError` for shapes that do not fit.
     """
+    for name, found, shape in (
+        ("other_mean", other_mean, mean.shape),
+        ("covariance", covariance, 2 * mean.shape),
+        ("other_covariance", other_covariance, 2 * mean.shape),
+    ):
+        if found.shape != shape:
+            raise ValueError(
+                f"frechet_distance: {name} has shape {found.shape}; for mean {mean.shape} it must be {shape}"
+            )
     values, vectors = np.linalg.eigh(covariance)
     root = (vectors * np.sqrt(np.maximum(values, 0))) @ vectors.T
     cross = np.sqrt(np.maximum(np.linalg.eigvalsh(root @ other_covariance @ root), 0)).sum()
@@ -49,8 +59,10 @@ def frechet_distance(
 def kernel_distance(x: Float[np.ndarray, "n d"], y: Float[np.ndarray, "m d"]) -> float:
     """Unbiased squared maximum mean discrepancy with k(a, b) = (a·b/d + 1)³ (Bińkowski et al. 2018, eq. 3).
 
-    Its expectation is 0 for equal distributions; single values may be negative.
+    Its expectation is 0 for equal distributions; single values may be negative. Raises `ValueError` for features of
+    different sizes, or numbers that are not finite.
     """
+    _check("kernel_distance", x=x, y=y)
     d = x.shape[1]
     xx, yy, xy = ((a @ b.T / d + 1) ** 3 for a, b in ((x, x), (y, y), (x, y)))
     n, m = len(x), len(y)
@@ -61,7 +73,13 @@ def kernel_distance(x: Float[np.ndarray, "n d"], y: Float[np.ndarray, "m d"]) ->
 def kid(
     x: Float[np.ndarray, "n d"], y: Float[np.ndarray, "m d"], *, subsets: int = 20, size: int = 256, seed: int = 0
 ) -> tuple[float, float]:
-    """Mean of `kernel_distance` over random subsets, and the standard error of that mean."""
+    """Mean of `kernel_distance` over random subsets, and the standard error of that mean.
+
+    Raises `ValueError` for fewer than two subsets or rows, and as `kernel_distance`.
+    """
+    _check("kid", x=x, y=y)
+    if subsets < 2 or min(size, len(x), len(y)) < 2:
+        raise ValueError(f"kid: {subsets} subsets of {min(size, len(x), len(y))} features; at least 2 of 2 are needed")
     rng, size = np.random.default_rng(seed), min(size, len(x), len(y))
     pick = lambda z: z[rng.choice(len(z), size, replace=False)]  # noqa: E731
     values = np.array([kernel_distance(pick(x), pick(y)) for _ in range(subsets)])
@@ -71,12 +89,26 @@ def kid(
 def covered(points: Float[np.ndarray, "n d"], manifold: Float[np.ndarray, "m d"], neighbours: int = 3) -> float:
     """Share of points within some manifold point's distance to its k-th neighbour (Kynkäänniemi et al. 2019, eq. 2).
 
-    Precision is `covered(samples, real)`, recall `covered(real, samples)`. Raises `ValueError` for k ≥ m.
+    Precision is `covered(samples, real)`, recall `covered(real, samples)`. Raises `ValueError` for k ≥ m, features of
+    different sizes, or numbers that are not finite.
     """
+    _check("covered", points=points, manifold=manifold)
     if not 1 <= neighbours < len(manifold):
         raise ValueError(f"covered: neighbours={neighbours}, but the manifold has {len(manifold)} points")
     radius = np.partition(_distances(manifold, manifold), neighbours, axis=1)[:, neighbours]
     return float((_distances(points, manifold) <= radius).any(1).mean())
+
+
+def _check(name: str, **features: np.ndarray) -> None:
+    """Raises `ValueError` unless all are finite features [n, d] of one size d."""
+    size = next(iter(features.values())).shape[-1:]
+    for argument, found in features.items():
+        if found.ndim != 2 or found.shape[1:] != size:
+            raise ValueError(f"{name}: {argument} has shape {found.shape}; it must be [n, d] with d = {size}")
+        if not np.isfinite(found).all():
+            raise ValueError(
+                f"{name}: {argument} must be finite, got {(~np.isfinite(found)).sum()} numbers that are not"
+            )
 
 
 def _distances(x: Float[np.ndarray, "n d"], y: Float[np.ndarray, "m d"]) -> Float[np.ndarray, "n m"]:
@@ -87,7 +119,11 @@ def _distances(x: Float[np.ndarray, "n d"], y: Float[np.ndarray, "m d"]) -> Floa
 def quality(
     samples: Float[np.ndarray, "n d"], test: Float[np.ndarray, "n d"], train: Float[np.ndarray, "n d"]
 ) -> Quality:
-    """All measures of sample features against test features, and of training features as the floor."""
+    """All measures of sample features against test features, and of training features as the floor.
+
+    Raises `ValueError` for features of different sizes, or numbers that are not finite.
+    """
+    _check("quality", samples=np.asarray(samples), test=np.asarray(test), train=np.asarray(train))
     samples, test, train = (np.asarray(x, np.float64) for x in (samples, test, train))
     reference = moments(test)
     value, error = kid(samples, test)
@@ -103,7 +139,13 @@ def quality(
 
 
 def covered_classes(predicted: np.ndarray, labels: np.ndarray, classes: int, share: float = 0.25) -> int:
-    """How many classes get at least `share` of their proportion of real images among the classes of samples."""
+    """How many classes get at least `share` of their proportion of real images among the classes of samples.
+
+    Raises `ValueError` for classes outside 0 … classes − 1.
+    """
+    for name, numbers in (("predicted", predicted), ("labels", labels)):
+        if not len(numbers) or not 0 <= np.min(numbers) <= np.max(numbers) < classes:
+            raise ValueError(f"covered_classes: {name} must be classes 0 … {classes - 1}, got {np.unique(numbers)}")
     found = np.bincount(predicted, minlength=classes) / len(predicted)
     real = np.bincount(labels, minlength=classes) / len(labels)
     return int((found >= share * real)[real > 0].sum())

@@ -1,6 +1,6 @@
 """The parts that a training step is composed of (lecture 6, 11.2)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import jax
@@ -90,22 +90,25 @@ def _weight(aux: Aux, batch: Batch) -> Array:
     return jnp.float32(1)
 
 
-def ema(average: Any, new: Any, decay: Float[Array, ""] | float) -> Any:
+def ema(average: Any, new: Any, decay: Float[Array, ""] | float, copied: Collection[str] = ()) -> Any:
     """Exponential moving average θ̄ ← decay·θ̄ + (1 − decay)·θ, leaf by leaf (lecture 11.2 with λ = 1 − decay).
 
-    decay 0 copies `new`, decay 1 freezes the average. Integer leaves are copied.
+    decay 0 copies `new`, decay 1 freezes the average. Integer leaves are copied, and so is what lies below a name in
+    `copied`: an average already, or a memory that averaging would falsify.
     """
 
-    def leaf(a: Array, b: Array) -> Array:
+    def leaf(path: Any, a: Array, b: Array) -> Array:
+        if any(getattr(part, "key", None) in copied for part in path):
+            return b
         return (decay * a + (1 - decay) * b).astype(b.dtype) if jnp.issubdtype(b.dtype, jnp.inexact) else b
 
-    return jax.tree.map(leaf, average, new)
+    return jax.tree_util.tree_map_with_path(leaf, average, new)
 
 
-def ema_update(decay: Float[Array, ""] | float) -> Update:
-    """Average params and model state with decay min(decay, (1 + t)/(10 + t)) at step t; decay 1 freezes the average.
+def ema_update(decay: Float[Array, ""] | float, copied: Collection[str] = ()) -> Update:
+    """Average params and model state with decay min(decay, (1 + t)/(10 + t)) at step t, except what `ema` copies.
 
-    The warm-up lets the average forget the random start quickly; it goes last in a step. The decay may be traced.
+    Decay 1 freezes the average. The warm-up lets the average forget the random start quickly; it goes last in a step. The decay may be traced.
     Raises `ValueError` unless 0 ≤ decay ≤ 1.
     """
     if known(decay) and not 0 <= decay <= 1:
@@ -116,6 +119,6 @@ def ema_update(decay: Float[Array, ""] | float) -> Update:
             raise ValueError("the training state keeps no average; create it with ema=True")
         step = state.step.astype(jnp.float32)
         warm = jnp.where(decay == 1, 1.0, jnp.minimum(decay, (1 + step) / (10 + step)))
-        return state._replace(ema=ema(state.ema, {"params": state.params, "state": state.state}, warm)), {}
+        return state._replace(ema=ema(state.ema, {"params": state.params, "state": state.state}, warm, copied)), {}
 
     return update

@@ -74,5 +74,7 @@ def test_bad_arguments():
         decoder.gaussian(0.0)
     with pytest.raises(ValueError, match="at least 2"):
         decoder.categorical(1)
-    with pytest.raises(ValueError, match="multiple of 5"):
+    with pytest.raises(ValueError, match="5 per sub-pixel"):
         FAMILIES["categorical"].nll(jnp.zeros((1, 7)), jnp.zeros((1, 1)))
+    with pytest.raises(ValueError, match="multiple of 5"):
+        FAMILIES["categorical"].mean(jnp.zeros((1, 7)))

@@ -1,5 +1,7 @@
 """Adversarial training where its optimum is known, and collapse where it is planted (lecture 27)."""
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -18,6 +20,7 @@ from dlcore.train.state import create
 from dlcore.train.step import make_train_step
 from dlcore.train.updates import gradient_update
 from dlcore.types import Model
+from experiments import gan as gan_experiment
 from experiments.gan import MODE_STD, MODES
 
 P, Q = scipy.stats.norm(0.5, 1.0), scipy.stats.norm(-0.7, 1.0)
@@ -100,7 +103,7 @@ def test_a_trained_discriminator_comes_near_the_optimum():
     assert np.mean(losses) == pytest.approx(np.log(4) - 2 * jensen_shannon(), abs=3e-3)
     # At the optimum E_p[D] + E_q[D] = 1; `d_real` in the state is the running mean.
     assert float(metrics["d_real"].value() + metrics["d_fake"].value()) == pytest.approx(1, abs=0.03)
-    assert float(state.state["d_real"]) == pytest.approx(
+    assert float(gan.remembered(state.state["d_real"])) == pytest.approx(
         integral(lambda x: P.pdf(x) / (1 + np.exp(-best(x)))), abs=0.01
     )
 
@@ -172,7 +175,7 @@ def test_each_update_moves_its_own_branch_of_params_and_state():
         assert all((a == b).all() for a, b in pairs(start.state[other], state.state[other]))
         assert f"{name}_loss" in metrics
         moved = any((a != b).any() for a, b in pairs(start.state["discriminator"], state.state["discriminator"]))
-        assert moved == (name == "discriminator") == bool(start.state["d_real"] != state.state["d_real"])
+        assert moved == (name == "discriminator") == bool(state.state["d_real"]["weight"] > 0)
 
 
 def pairs(a, b):
@@ -212,9 +215,37 @@ def test_modes_are_those_of_the_data():
     assert (inside.sum(1) <= 1).all() and (inside.argmax(1) == raw["label"])[inside.any(1)].all()
 
 
+def test_the_memory_of_scores_is_their_decayed_mean_from_the_first_step_on():
+    memory, values = gan.forgotten(), np.random.default_rng(0).uniform(size=400).astype(np.float32)
+    for t, value in enumerate(values, 1):
+        memory = gan.remember(memory, jnp.asarray(value))
+        if t in (1, 2, 30, 400):
+            weights = 0.99 ** np.arange(t)[::-1]
+            assert float(gan.remembered(memory)) == pytest.approx((weights @ values[:t]) / weights.sum(), rel=1e-5)
+
+
+def test_the_moving_average_copies_the_memory_of_scores_and_averages_the_rest():
+    system, txs = small(), dict.fromkeys(("discriminator", "generator"), optax.sgd(0.1))
+    config = replace(gan_experiment.Config(), ema=0.9)
+    updates = gan_experiment.make_updates(config, load("eight_gaussians").spec, system, txs)
+    batch = {"point": jax.random.normal(jax.random.key(1), (16, 2))}
+    state = create(jax.random.key(0), lambda k: gan.init(system, k, batch["point"]), txs, ema=True)
+    step = jax.jit(make_train_step(*updates))
+    for _ in range(3):
+        state, _ = step(state, batch)
+        kept = state.ema["state"]["d_real"]
+        np.testing.assert_array_equal(gan.remembered(kept), gan.remembered(state.state["d_real"]))
+        assert 0.01 < float(gan.remembered(kept)) < 0.99
+    vectors = [tree["discriminator"]["model"] if "model" in tree["discriminator"] else tree["discriminator"]
+               for tree in (state.ema["params"], state.params)]  # fmt: skip
+    assert any((a != b).any() for a, b in pairs(*vectors))
+
+
 def report(samples, **scores):
     hits = np.asarray(collapse.mode_hits(jnp.asarray(samples), jnp.asarray(MODES), 3 * MODE_STD)).sum(0).astype(int)
-    return collapse.Report(hits, np.full(8, 1 / 8), collapse.diversity(samples, ring(range(8), seed=9)), **scores)
+    heldout, train = ring(range(8), seed=9), ring(range(8), seed=10)
+    near = {"duplicates": collapse.duplicates(samples, heldout), "copies": collapse.copies(samples, train, heldout)}
+    return collapse.Report(hits, np.full(8, 1 / 8), collapse.diversity(samples, heldout), **scores, **near)
 
 
 def test_a_fair_sampler_has_no_problems_and_planted_ones_are_flagged():

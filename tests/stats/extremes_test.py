@@ -151,9 +151,7 @@ def test_location_and_scale(family):
         continuous.laplace: lambda z: -abs(z) - mp.log(2),
         continuous.logistic: lambda z: -abs(z) - 2 * mp.log1p(mp.exp(-abs(z))),
     }[family]
-    expected = [
-        density((big(a) - big(m)) / mp.exp(big(b))) - big(b) for a, m, b in zip(x, mean, s, strict=True)
-    ]
+    expected = [density((big(a) - big(m)) / mp.exp(big(b))) - big(b) for a, m, b in zip(x, mean, s, strict=True)]
     found = jax.jit(lambda m, s, x: family.log_prob({"mean": m, "log_scale": s}, x))(mean, s, x)
     close(found, expected, 1e-5, 1e-5)
     finite_gradient(lambda m, s: family.entropy({"mean": m, "log_scale": s}), mean, s)
@@ -295,7 +293,10 @@ def test_full_normal_divergence_keeps_small_values():
     assert float(continuous.full_normal.kl(p, p)) == pytest.approx(0, abs=1e-10)
     q = {"mean": f32(p["mean"] + 1e-4), "log_cholesky": f32(raw + 1e-4)}
     (mean, a), (other, b) = (
-        (x["mean"].astype(float), np.tril(x["log_cholesky"].astype(float), -1) + np.diag(np.exp(np.diag(x["log_cholesky"].astype(float)))))
+        (
+            x["mean"].astype(float),
+            np.tril(x["log_cholesky"].astype(float), -1) + np.diag(np.exp(np.diag(x["log_cholesky"].astype(float)))),
+        )
         for x in (q, p)
     )
     ratio, shift = np.linalg.solve(b, a), np.linalg.solve(b, other - mean)

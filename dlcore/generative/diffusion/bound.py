@@ -1,7 +1,8 @@
 """The variational bound of a diffusion in nats, with its three parts (lecture 29.3).
 
 −log p(x_0) ≤ KL(q(x_T|x_0) ‖ N(0, I)) + Σ_{t=2}^T E KL(q(x_{t−1}|x_t, x_0) ‖ p(x_{t−1}|x_t)) + E[−log p(x_0|x_1)]
-(Ho et al. 2020, eq. 5). Images lie in [−1, 1]: grey level k of L is −1 + 2k/(L − 1).
+(Ho et al. 2020, eq. 5). Images lie in [−1, 1]: grey level k of L is −1 + 2k/(L − 1). Where `predict` knows the class,
+everything is given y: a bound on −log p(x_0|y); `likelihood.joint_nats` makes it one on −log p(x_0, y) ≥ −log p(x_0).
 """
 
 from typing import NamedTuple
@@ -11,9 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, UInt32
 
+from dlcore.generative.check import like_examples, same_shape
 from dlcore.generative.diffusion.objective import Predict
 from dlcore.generative.diffusion.process import Gaussian, denoise, diffuse, posterior_weights, q_marginal, q_posterior
-from dlcore.generative.diffusion.schedule import Schedule, at
+from dlcore.generative.diffusion.schedule import Schedule, at, told
 from dlcore.losses.regression import gaussian_nll
 from dlcore.stats.divergence import kl_normal
 from dlcore.types import Key
@@ -44,7 +46,7 @@ class Bound(NamedTuple):
     reconstruction: Float[Array, " n"]
 
     def total(self) -> Float[Array, " n"]:
-        """An upper bound on −log p(x_0), in expectation over the noise."""
+        """An upper bound on −log p(x_0), in expectation over the noise; on −log p(x_0|y) if `predict` was told y."""
         return self.prior + self.divergence + self.reconstruction
 
 
@@ -69,8 +71,8 @@ def reverse_step(
     x0 = denoise(reverse.schedule, reverse.kind, x_t, t, prediction).x0
     x0 = x0 if reverse.clip is None else jnp.clip(x0, -reverse.clip, reverse.clip)
     of_data, of_noisy = posterior_weights(reverse.schedule)
-    mean = at(of_data, t, x_t) * x0 + at(of_noisy, t, x_t) * x_t
-    return Gaussian(mean, at(reverse_variance(reverse.schedule, reverse.variance), t, x_t))
+    mean = at(of_data, t, x_t, first=1) * x0 + at(of_noisy, t, x_t, first=1) * x_t
+    return Gaussian(mean, at(reverse_variance(reverse.schedule, reverse.variance), t, x_t, first=1))
 
 
 def prior_divergence(schedule: Schedule, x0: Float[Array, "n *shape"]) -> Float[Array, " n"]:
@@ -85,7 +87,11 @@ def discretized_gaussian_nll(
     """−log ∫ N(y; μ, σ²) dy over the cell of the grey level x in [−1, 1] (Ho et al. 2020, eq. 13).
 
     Cells reach half a level to either side, the outer ones to ±∞, so that all levels together have probability 1.
+    Raises `ValueError` unless μ and x have one shape, and σ as well, or axes of 1, or none.
     """
+    same_shape("discretized_gaussian_nll", mean=mean, x=x)
+    if std.ndim and (std.ndim != x.ndim or any(s not in (1, n) for s, n in zip(std.shape, x.shape, strict=True))):
+        raise ValueError(f"discretized_gaussian_nll: std has shape {std.shape} and x {x.shape}; give it axes of 1")
     half = 1 / (levels - 1)
     low = jnp.where(x < half - 1, -jnp.inf, (x - half - mean) / std)
     high = jnp.where(x > 1 - half, jnp.inf, (x + half - mean) / std)
@@ -105,8 +111,8 @@ def term(
 ) -> Float[Array, " n"]:
     """The divergence at t ≥ 2 of the given noise, or the reconstruction −log p(x_0|x_1) at t = 1."""
     x_t = diffuse(reverse.schedule, x0, t, eps)
-    p = reverse_step(reverse, x_t, t, predict(x_t, jnp.asarray(reverse.schedule.time, jnp.int32)[t]))
-    q = q_posterior(reverse.schedule, x0, x_t, jnp.maximum(t, 2))
+    p = reverse_step(reverse, x_t, t, predict(x_t, told(reverse.schedule, t)))
+    q = q_posterior(reverse.schedule, x0, x_t, jnp.clip(t, min(2, reverse.schedule.steps), reverse.schedule.steps))
     divergence, std = kl_normal(q.mean, _log_std(q), p.mean, _log_std(p)), jnp.exp(_log_std(p))
     if reverse.levels is None:
         reconstruction = gaussian_nll(p.mean, x0, std)
@@ -152,10 +158,11 @@ def estimate(
 
     The reconstruction is computed always; the sum over t = 2 … T is estimated by Σ_j L_{t_j}/p_{t_j}/`draws`, with t_j
     from `time_distribution` at the fractions (share + j)/draws. `keys` holds one key per example, `shares` one number
-    uniform in [0, 1) (see `spread`).
+    uniform in [0, 1) (see `spread`). Raises `ValueError` for fewer draws than one, and for other numbers of shares.
     """
     if draws < 1:
         raise ValueError(f"estimate: draws must be at least 1, got {draws}")
+    like_examples("estimate", "shares", shares, x0)
     cumulative = np.cumsum(time_distribution(reverse.schedule)[1:]).astype(np.float32)
     weights = cumulative[-1] / np.append([np.inf, np.inf], np.diff(cumulative.astype(np.float64)))
 

@@ -5,15 +5,17 @@ from typing import TypeAlias
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int
 
+from dlcore.generative.check import Scalar, in_range, like_examples, same_shape
 from dlcore.generative.diffusion.process import diffuse, target
-from dlcore.generative.diffusion.schedule import Schedule
+from dlcore.generative.diffusion.schedule import Schedule, told
 from dlcore.losses.regression import squared_error
 from dlcore.types import Aux, Batch, Key, Mean, Model, Objective, Params, State
 
 Predict: TypeAlias = Callable[..., Array]
-"""`(x_t, t, ...) -> prediction`, with t [n] the times 1 … T as integers."""
+"""`(x_t, time, ...) -> prediction`, with time [n] what `told` says: 1 … T of the whole diffusion, as integers."""
 
 
 def draw_times(key: Key, steps: int, num: int) -> Int[Array, " num"]:
@@ -25,21 +27,22 @@ def draw_times(key: Key, steps: int, num: int) -> Int[Array, " num"]:
     return jnp.clip(1 + (steps * share).astype(jnp.int32), 1, steps)
 
 
-def drop_labels(key: Key, labels: Int[Array, " n"], null: int, rate: float) -> Int[Array, " n"]:
+def drop_labels(key: Key, labels: Int[Array, " n"], null: int, rate: Scalar) -> Int[Array, " n"]:
     """Each label exchanged for `null` with probability `rate`, so that one network learns both scores (Ho & Salimans
-    2022, algorithm 1). Raises `ValueError` unless 0 ≤ rate ≤ 1.
+    2022, algorithm 1). The rate may be traced. Raises `ValueError` unless 0 ≤ rate ≤ 1, where it is known.
     """
-    if not 0 <= rate <= 1:
-        raise ValueError(f"drop_labels: rate must lie in [0, 1], got {rate}")
+    in_range("drop_labels", "rate", rate, lambda r: 0 <= r <= 1, "lie in [0, 1]")
     return jnp.where(jax.random.bernoulli(key, rate, labels.shape), null, labels)
 
 
-def guided(conditional: Array, unconditional: Array, scale: float) -> Array:
-    """(1 − w) · unconditional + w · conditional: w = 0 and 1 are the two themselves, w > 1 sharpens.
+def guided(conditional: Array, unconditional: Array, scale: Scalar) -> Array:
+    """(1 − w) · unconditional + w · conditional: w = 0 and 1 are the two themselves, w > 1 sharpens; w may be traced.
 
     Source: Ho & Salimans 2022, eq. 6, whose w is one less. The predictions x_0, ε and v are affine in each other at
-    given x_t, so this is the same for all of them.
+    given x_t, so this is the same for all of them. Raises `ValueError` for predictions of different shapes.
     """
+    same_shape("guided", conditional=conditional, unconditional=unconditional)
+    in_range("guided", "scale", scale, np.isfinite, "be finite")
     return unconditional + scale * (conditional - unconditional)
 
 
@@ -51,7 +54,8 @@ def error(
     t: Int[Array, " n"],
     eps: Float[Array, "n *shape"],
 ) -> Float[Array, " n"]:
-    """‖target − prediction‖²/D per example, D being its number of elements."""
+    """‖target − prediction‖²/D per example, D being its number of elements. Raises `ValueError` for other shapes."""
+    same_shape("error", x0=x0, prediction=prediction)
     return squared_error(prediction, target(schedule, kind, x0, t, eps)).reshape(len(x0), -1).mean(-1)
 
 
@@ -63,12 +67,13 @@ def simple(
     data: str = "image",
     labels: str | None = None,
     null: int = 0,
-    drop: float = 0.0,
+    drop: Scalar = 0.0,
 ) -> Objective:
-    """L_simple = E_{t~U{1..T}, x_0, ε} ‖target − network(x_t, t)‖²/D (Ho et al. 2020, eq. 14), t = 1 included.
+    """L_simple = E_{t~U{1..T}, x_0, ε} ‖target − network(x_t, time)‖²/D (Ho et al. 2020, eq. 14), t = 1 included.
 
-    `data` names the batch's field of x_0, images being scaled to [−1, 1]. With `labels`, the name of a field, the
-    network has a third input, the label, which is `null` with probability `drop`. Metric: `loss`.
+    The network is told `told(schedule, t)`, as by bound and samplers. `data` names the batch's field of x_0, images
+    being scaled to [−1, 1]. With `labels`, the name of a field, the network has a third input, the label [n], which is
+    `null` with probability `drop`. Metric: `loss`.
     """
 
     def objective(
@@ -78,7 +83,9 @@ def simple(
         t = draw_times(keys[0], schedule.steps, len(x0))
         eps = jax.random.normal(keys[1], x0.shape, x0.dtype)
         given = [] if labels is None else [drop_labels(keys[2], batch[labels], null, drop)]
-        inputs = (diffuse(schedule, x0, t, eps), t, *given)
+        if labels is not None:
+            like_examples("simple", labels, batch[labels], x0)
+        inputs = (diffuse(schedule, x0, t, eps), told(schedule, t), *given)
         prediction, new = network.apply(params, state, *inputs, train=train, key=keys[3])
         losses = error(schedule, kind, prediction, x0, t, eps)
         return losses.mean(), Aux(new, {"loss": Mean.of(losses)})

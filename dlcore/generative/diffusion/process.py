@@ -1,6 +1,7 @@
 """The forward process, its posterior, and what a network may predict (lecture 29.1, 29.3).
 
-Times are integers t = 1 … T, one per example; t indexes the tables of the schedule.
+Times are integers t = 1 … T, one per example; t indexes the tables of the schedule. A t outside them raises
+`ValueError`, or gives NaN inside `jit`; so do x_0, ε, x_t or predictions of different shapes.
 """
 
 from typing import NamedTuple
@@ -10,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from dlcore.generative.check import same_shape
 from dlcore.generative.diffusion.schedule import Schedule, at
 from dlcore.types import Key
 
@@ -32,14 +34,16 @@ class Denoised(NamedTuple):
 
 
 def draw(key: Key, distribution: Gaussian) -> Float[Array, "n *shape"]:
-    """One sample per example."""
+    """One sample per example. Raises `ValueError` for a variance that would broadcast along the mean's axes unasked."""
     mean, variance = distribution
+    if variance.ndim != mean.ndim or any(v not in (1, m) for v, m in zip(variance.shape, mean.shape, strict=True)):
+        raise ValueError(f"draw: variance has shape {variance.shape} and mean {mean.shape}; give it axes of 1")
     return mean + jnp.sqrt(variance) * jax.random.normal(key, mean.shape, mean.dtype)
 
 
 def q_step(schedule: Schedule, x: Float[Array, "n *shape"], t: Int[Array, " n"]) -> Gaussian:
     """q(x_t|x_{t−1}) = N(√(1 − β_t) x_{t−1}, β_t I) (Ho et al. 2020, eq. 2)."""
-    return Gaussian(at(np.sqrt(1 - schedule.beta), t, x) * x, at(schedule.beta, t, x))
+    return Gaussian(at(np.sqrt(1 - schedule.beta), t, x, first=1) * x, at(schedule.beta, t, x, first=1))
 
 
 def q_marginal(schedule: Schedule, x0: Float[Array, "n *shape"], t: Int[Array, " n"]) -> Gaussian:
@@ -54,9 +58,10 @@ def q_posterior(
 
     Its mean is [√ᾱ_{t−1} β_t x_0 + √(1 − β_t) (1 − ᾱ_{t−1}) x_t]/(1 − ᾱ_t). At t = 1 it is x_0, for certain.
     """
+    same_shape("q_posterior", x0=x0, x_t=x_t)
     of_data, of_noisy = posterior_weights(schedule)
-    mean = at(of_data, t, x0) * x0 + at(of_noisy, t, x_t) * x_t
-    return Gaussian(mean, at(schedule.posterior_variance, t, x_t))
+    mean = at(of_data, t, x0, first=1) * x0 + at(of_noisy, t, x_t, first=1) * x_t
+    return Gaussian(mean, at(schedule.posterior_variance, t, x_t, first=1))
 
 
 def posterior_weights(schedule: Schedule) -> tuple[Float[np.ndarray, " s"], Float[np.ndarray, " s"]]:
@@ -70,7 +75,8 @@ def posterior_weights(schedule: Schedule) -> tuple[Float[np.ndarray, " s"], Floa
 def diffuse(
     schedule: Schedule, x0: Float[Array, "n *shape"], t: Int[Array, " n"], eps: Float[Array, "n *shape"]
 ) -> Float[Array, "n *shape"]:
-    """x_t = √ᾱ_t x_0 + √(1 − ᾱ_t) ε."""
+    """x_t = √ᾱ_t x_0 + √(1 − ᾱ_t) ε, for t = 0 … T."""
+    same_shape("diffuse", x0=x0, eps=eps)
     return at(schedule.signal, t, x0) * x0 + at(schedule.noise, t, x0) * eps
 
 
@@ -83,6 +89,7 @@ def target(
 ) -> Float[Array, "n *shape"]:
     """What a network of this kind should have predicted: ε, x_0, or v (Salimans & Ho 2022, appendix D)."""
     _check(kind)
+    same_shape("target", x0=x0, eps=eps)
     if kind == "v":
         return at(schedule.signal, t, x0) * eps - at(schedule.noise, t, x0) * x0
     return eps if kind == "eps" else x0
@@ -100,7 +107,8 @@ def denoise(
     x_0 from ε is divided by √ᾱ_t, ε from x_0 by √(1 − ᾱ_t): either is badly rounded where that is near 0; v never is.
     """
     _check(kind)
-    signal, noise = at(schedule.signal, t, x_t), at(schedule.noise, t, x_t)
+    same_shape("denoise", x_t=x_t, prediction=prediction)
+    signal, noise = at(schedule.signal, t, x_t, first=1), at(schedule.noise, t, x_t, first=1)
     if kind == "eps":
         return Denoised((x_t - noise * prediction) / signal, prediction)
     if kind == "x0":

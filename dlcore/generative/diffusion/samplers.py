@@ -5,30 +5,34 @@ of coefficients, and one loop runs them all. The last step, to the data, adds no
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from dlcore.generative.check import Scalar, in_range, traced
 from dlcore.generative.diffusion.bound import reverse_variance
 from dlcore.generative.diffusion.objective import Predict
 from dlcore.generative.diffusion.process import denoise, posterior_weights
-from dlcore.generative.diffusion.schedule import Schedule
+from dlcore.generative.diffusion.schedule import Schedule, told
 from dlcore.types import Key
+
+Table: TypeAlias = Float[np.ndarray | Array, " s"]
+"""float64 on the host, or an array inside `jit` where a setting is traced."""
 
 
 class Rule(NamedTuple):
     """Coefficients of the step from t to t − 1, entry t of each table."""
 
-    noisy: Float[np.ndarray, " s"]
+    noisy: Table
     """Of x_t."""
-    data: Float[np.ndarray, " s"]
+    data: Table
     """Of x̂_0, predicted at x_t."""
-    before: Float[np.ndarray, " s"]
+    before: Table
     """Of x̂_0 as the step before predicted it, at x_{t+1}."""
-    noise: Float[np.ndarray, " s"]
+    noise: Table
     """Of fresh noise."""
 
 
@@ -39,19 +43,20 @@ def ancestral(schedule: Schedule, variance: str = "posterior") -> Rule:
     return Rule(of_noisy, of_data, np.zeros_like(sigma), np.where(np.arange(len(sigma)) > 1, sigma, 0.0))
 
 
-def ddim(schedule: Schedule, eta: float = 0.0) -> Rule:
+def ddim(schedule: Schedule, eta: Scalar = 0.0) -> Rule:
     """x_{t−1} = √ᾱ_{t−1} x̂_0 + √(1 − ᾱ_{t−1} − σ²) ε̂ + σ ε with σ² = η² β̃_t (Song et al. 2021, eq. 12, 16).
 
-    η = 0 follows the probability-flow path without noise, η = 1 is the ancestral sampler. Raises `ValueError` unless
-    0 ≤ η ≤ 1.
+    η = 0 follows the probability-flow path without noise, η = 1 is the ancestral sampler. η may be traced. Raises
+    `ValueError` unless 0 ≤ η ≤ 1, where it is known.
     """
-    if not 0 <= eta <= 1:
-        raise ValueError(f"ddim: eta must lie in [0, 1], got {eta}")
-    sigma = eta * np.sqrt(schedule.posterior_variance)
-    left = np.sqrt(np.maximum(schedule.noise[:-1] ** 2 - sigma[1:] ** 2, 0.0))
-    noisy = np.append(0.0, left / schedule.noise[1:])
+    in_range("ddim", "eta", eta, lambda eta: 0 <= eta <= 1, "lie in [0, 1]")
+    eta, root = (eta, jnp.sqrt) if traced(eta) else (np.float64(eta), np.sqrt)
+    # 1 − ᾱ_{t−1} − σ² = (1 − ᾱ_{t−1}) (1 − η² β_t/(1 − ᾱ_t)), which does not cancel in float32.
+    before = np.append(0.0, schedule.noise[:-1] / schedule.noise[1:])
+    ratio = np.append(0.0, schedule.beta[1:] / (1 - schedule.alpha_bar[1:]))
+    noisy = before * root(1 - eta**2 * np.minimum(ratio, 1.0))
     data = np.append(0.0, schedule.signal[:-1]) - noisy * schedule.signal
-    return Rule(noisy, data, np.zeros_like(sigma), sigma)
+    return Rule(noisy, data, np.zeros(schedule.steps + 1), eta * np.sqrt(schedule.posterior_variance))
 
 
 def dpm(schedule: Schedule) -> Rule:
@@ -74,27 +79,32 @@ RULES: dict[str, Callable[..., Rule]] = {"ancestral": ancestral, "ddim": ddim, "
 def make_sampler(
     predict: Predict, schedule: Schedule, rule: Rule, *, kind: str, clip: float | None = None, keep: bool = False
 ) -> Callable[..., Array]:
-    """The function `(key, shape, *args) -> x_0` that draws noise of `shape` and takes all steps of the schedule.
+    """The function `(key, shape, *args, temperature=1.0) -> x_0`: noise of `shape`, then all steps of the schedule.
 
-    `predict(x_t, time, *args)` may be a network or the exact score of a known density; x̂_0 is cut to [−clip, clip].
-    With `keep` the result is the path x_T … x_0 [S + 1, *shape]. On CPU a Python loop dispatches one compiled step,
-    since XLA runs convolutions inside loops many times slower there; elsewhere the loop is a scan. Compiled once per
-    shape.
+    The first noise and every fresh one are multiplied by the temperature, which may be traced. `args`, such as params
+    and classes, go to `predict(x_t, time, *args)`, whose times are those of the whole diffusion, see `told`; it may be
+    a network or the exact score of a known density. x̂_0 is cut to [−clip, clip]. With `keep` the result is the path
+    x_T … x_0 [S + 1, *shape]. On CPU a Python loop dispatches one compiled step, since XLA runs convolutions inside
+    loops many times slower there; elsewhere the loop is a scan. Compiled once per shape. Raises `ValueError` for a rule
+    made for another number of steps, and unless the temperature is at least 0.
     """
+    if any(len(table) != schedule.steps + 1 for table in rule):
+        raise ValueError(f"make_sampler: the rule has {len(rule[0]) - 1} steps, and the schedule {schedule.steps}")
+    quiet = not traced(rule.noise) and not rule.noise.any()
 
-    def step(x: Array, before: Array, i: Int[Array, ""], key: Key, args: tuple) -> tuple[Array, Array]:
+    def step(x: Array, before: Array, i: Int[Array, ""], key: Key, scale: Array, args: tuple) -> tuple[Array, Array]:
         noisy, data, earlier, noise = (jnp.asarray(table, x.dtype)[i] for table in rule)
         t = jnp.full(len(x), i)
-        x0 = denoise(schedule, kind, x, t, predict(x, jnp.asarray(schedule.time, jnp.int32)[t], *args)).x0
+        x0 = denoise(schedule, kind, x, t, predict(x, told(schedule, t), *args)).x0
         x0 = x0 if clip is None else jnp.clip(x0, -clip, clip)
         x = noisy * x + data * x0 + earlier * before
-        if rule.noise.any():
-            x += noise * jax.random.normal(jax.random.fold_in(key, i), x.shape, x.dtype)
+        if not quiet:
+            x += scale * noise * jax.random.normal(jax.random.fold_in(key, i), x.shape, x.dtype)
         return x, x0
 
-    def scanned(x: Array, key: Key, args: tuple) -> tuple[Array, Array]:
+    def scanned(x: Array, key: Key, scale: Array, args: tuple) -> tuple[Array, Array]:
         def body(carry: tuple[Array, Array], i: Array) -> tuple[tuple[Array, Array], Array]:
-            carry = step(*carry, i, key, args)
+            carry = step(*carry, i, key, scale, args)
             return carry, carry[0] if keep else jnp.zeros(())
 
         (last, _), path = jax.lax.scan(body, (x, jnp.zeros_like(x)), jnp.arange(schedule.steps, 0, -1))
@@ -102,14 +112,16 @@ def make_sampler(
 
     one, whole = jax.jit(step), jax.jit(scanned)
 
-    def sample(key: Key, shape: tuple[int, ...], *args: object) -> Array:
-        x = jax.random.normal(jax.random.fold_in(key, 0), shape)
+    def sample(key: Key, shape: tuple[int, ...], *args: object, temperature: Scalar = 1.0) -> Array:
+        in_range("sample", "temperature", temperature, lambda t: t >= 0, "not be negative")
+        scale = jnp.asarray(temperature, jnp.float32)
+        x = scale * jax.random.normal(jax.random.fold_in(key, 0), shape)
         if jax.default_backend() != "cpu":
-            last, path = whole(x, key, args)
+            last, path = whole(x, key, scale, args)
             return jnp.concatenate([x[None], path]) if keep else last
         before, path = jnp.zeros_like(x), [x]
         for i in range(schedule.steps, 0, -1):
-            x, before = one(x, before, jnp.int32(i), key, args)
+            x, before = one(x, before, jnp.int32(i), key, scale, args)
             path.append(x)
         return jnp.stack(path) if keep else x
 

@@ -2,6 +2,9 @@
 
 q(x_t|x_{t−1}) = N(√(1 − β_t) x_{t−1}, β_t I) for t = 1 … T. Tables are NumPy float64 on the host, computed before any
 rounding to float32, and have T + 1 entries: entry t belongs to x_t, and entry 0 to the data (β = 0, ᾱ = 1).
+
+A schedule that is a part of a longer one counts its own steps, t = 1 … S: those index its tables. What a network is
+told is the time of the whole diffusion, always, by `told`.
 """
 
 import difflib
@@ -9,7 +12,9 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
+
+from dlcore.generative.check import traced
 
 LARGEST_BETA = 0.999
 """Where schedules are cut, so that no step destroys everything (Nichol & Dhariwal 2021, section 3.2)."""
@@ -102,10 +107,39 @@ def respace(schedule: Schedule, steps: int, power: float = 1.0) -> Schedule:
     return Schedule(schedule.time[index], beta, alpha_bar)
 
 
-def at(table: Float[np.ndarray, " s"], t: Int[Array, "*n"], like: Float[Array, "..."]) -> Float[Array, "..."]:
-    """Entry t of a table, one per example, in the dtype of `like` and shaped to be multiplied with it."""
-    values = jnp.asarray(table, like.dtype)[t]
+def at(
+    table: Float[np.ndarray, " s"], t: Int[Array, "*n"], like: Float[Array, "..."], *, first: int = 0
+) -> Float[Array, "..."]:
+    """Entry t of a table, one per example, in the dtype of `like` and shaped to be multiplied with it.
+
+    Raises `ValueError` unless there is one t per example of `like` (or one for all), and for t outside `first` … S
+    where it is known; inside `jit` such an entry is NaN.
+    """
+    if t.shape != like.shape[: t.ndim]:
+        raise ValueError(
+            f"t has shape {t.shape} for examples of shape {like.shape}; pass one time each, or one for all"
+        )
+    inside = _inside(t, len(table) - 1, first)
+    values = jnp.where(inside, jnp.asarray(table, like.dtype)[t], jnp.nan)
     return values.reshape(values.shape + (1,) * (like.ndim - values.ndim))
+
+
+def told(schedule: Schedule, t: Int[Array, "*n"]) -> Int[Array, "*n"]:
+    """The times that a network is told at steps t = 1 … S: those of the whole diffusion, 1 … T.
+
+    Everything that calls a network asks here. Raises `ValueError` for a t outside 1 … S where it is known; inside
+    `jit` it is told −1, and x_t is NaN.
+    """
+    inside = _inside(t, schedule.steps, 1)
+    return jnp.where(inside, jnp.asarray(schedule.time, jnp.int32)[t], -1)
+
+
+def _inside(t: Int[Array, "*n"], last: int, first: int) -> Bool[Array, "*n"]:
+    if not traced(t) and t.size and not first <= int(t.min()) <= int(t.max()) <= last:
+        raise ValueError(
+            f"t must lie in {first} … {last}, the steps of this schedule, got {int(t.min())} … {int(t.max())}"
+        )
+    return (t >= first) & (t <= last)
 
 
 def _positive(steps: int) -> int:

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from dlcore.generative.check import like_examples
 from dlcore.nn.combine import fold_name
 from dlcore.types import Bijector, Key, Params
 
@@ -61,10 +62,12 @@ def chain(*bijectors: Bijector, **named: Bijector) -> Bijector:
     """f = f_n ∘ … ∘ f_1 from data to latent: log|det J_f| = Σ_i log|det J_{f_i}| at the points passed (lecture 28).
 
     Positional parts are named by the factory that made them (`act_norm_0`); keyword ones, which follow, keep their
-    names. `init` runs the chain, so that a part whose start depends on data sees what the parts before make of it.
+    names. `init` runs the chain, so that a part whose start depends on data sees what the parts before make of it; it
+    is compiled as a whole. Raises `ValueError` for a part whose log-determinant is not one number per example.
     """
     parts = {**_numbered(bijectors), **named}
 
+    @jax.jit
     def init(key: Key, x: Array) -> Params:
         params = {}
         for name, part in parts.items():
@@ -76,6 +79,7 @@ def chain(*bijectors: Bijector, **named: Bijector) -> Bijector:
         total = no_change(x)
         for name, part in parts.items():
             x, log_det = watch(part, params.get(name, {}), x, below(name, tap))
+            like_examples(f"chain: {name}", "log-determinant", log_det, x)
             total = total + log_det
         return x, total
 
@@ -83,6 +87,7 @@ def chain(*bijectors: Bijector, **named: Bijector) -> Bijector:
         total = no_change(z)
         for name, part in reversed(parts.items()):
             z, log_det = part.inverse(params.get(name, {}), z)
+            like_examples(f"chain: {name}", "log-determinant", log_det, z)
             total = total + log_det
         return z, total
 
@@ -114,6 +119,7 @@ def Flatten(shape: Sequence[int]) -> Bijector:
         return x.reshape(x.shape[0], -1), no_change(x)
 
     def inverse(params: Params, z: Array) -> Moved:
+        _check_flat(z, math.prod(shape), "Flatten")
         return z.reshape(z.shape[0], *shape), no_change(z)
 
     def init(key: Key, x: Array) -> Params:
@@ -146,11 +152,17 @@ def split(rest: Bijector, shape: Sequence[int]) -> Bijector:
         return jnp.concatenate([z, x[..., kept:].reshape(x.shape[0], -1)], axis=-1), log_det
 
     def inverse(params: Params, z: Array) -> Moved:
+        _check_flat(z, size, "split")
         x, log_det = rest.inverse(params, z[:, : size // 2])
         out = z[:, size // 2 :].reshape(z.shape[0], *shape[:-1], kept)
         return jnp.concatenate([x, out], axis=-1), log_det
 
     return Bijector(init, Watched(run), inverse)
+
+
+def _check_flat(z: Array, size: int, name: str) -> None:
+    if z.shape[1:] != (size,):
+        raise ValueError(f"{name}: latents have shape {z.shape}, but it was made for [b, {size}]")
 
 
 def _check(x: Array, shape: Sequence[int], name: str) -> None:

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from dlcore.generative.check import Scalar, in_range, same_shape
 from dlcore.generative.flow.chain import Moved, Tap, Watched
 from dlcore.types import Bijector, Key, Model, Params
 
@@ -18,21 +19,27 @@ def affine_coupling(
 ) -> tuple[Float[Array, "b *s"], Float[Array, " b"]]:
     """y = x·exp(s) + t and log|det ∂y/∂x| = Σ s per example (Dinh et al. 2017, eq. 4, 6).
 
-    s and t must not depend on x; where both are 0, y is x to the bit.
+    s and t must not depend on x; where both are 0, y is x to the bit. Raises `ValueError` unless all shapes are equal.
     """
+    same_shape("affine_coupling", x=x, log_scale=log_scale, shift=shift)
     return x * jnp.exp(log_scale) + shift, log_scale.sum(tuple(range(1, x.ndim)))
 
 
 def affine_coupling_inverse(
     y: Float[Array, "b *s"], log_scale: Float[Array, "b *s"], shift: Float[Array, "b *s"]
 ) -> tuple[Float[Array, "b *s"], Float[Array, " b"]]:
-    """x = (y − t)·exp(−s) and log|det ∂x/∂y| = −Σ s per example (Dinh et al. 2017, eq. 8)."""
+    """x = (y − t)·exp(−s) and log|det ∂x/∂y| = −Σ s per example (Dinh et al. 2017, eq. 8).
+
+    Raises `ValueError` unless all shapes are equal.
+    """
+    same_shape("affine_coupling_inverse", y=y, log_scale=log_scale, shift=shift)
     return (y - shift) * jnp.exp(-log_scale), -log_scale.sum(tuple(range(1, y.ndim)))
 
 
-def bounded(raw: Float[Array, "*s"], bound: float) -> Float[Array, "*s"]:
+def bounded(raw: Float[Array, "*s"], bound: Scalar) -> Float[Array, "*s"]:
     """s = β tanh(a/β) in (−β, β), with slope 1 at 0: no single step scales by more than e^β, so that inverses stay
-    accurate."""
+    accurate. Raises `ValueError` unless β > 0, where it is known."""
+    in_range("bounded", "bound", bound, lambda b: b > 0, "be positive")
     return bound * jnp.tanh(raw / bound)
 
 
@@ -55,7 +62,7 @@ def _check_mask(mask: str) -> None:
         raise ValueError(f"mask must be one of {', '.join(MASKS)}, got {mask!r}")
 
 
-def AffineCoupling(conditioner: Model, *, mask: str = "channel", flip: bool = False, bound: float = 2.0) -> Bijector:
+def AffineCoupling(conditioner: Model, *, mask: str = "channel", flip: bool = False, bound: Scalar = 2.0) -> Bijector:
     """Coupling layer: x₁ passes, x₂ ↦ x₂·exp(s(x₁)) + t(x₁), log|det J| = Σ s (lecture 28.2).
 
     `mask="channel"` passes the first half of the last axis (the second if flipped), for points [b, d] and images;
@@ -65,8 +72,7 @@ def AffineCoupling(conditioner: Model, *, mask: str = "channel", flip: bool = Fa
     `ValueError` for an unknown mask, a bound that is not positive, or a conditioner that does not fit.
     """
     _check_mask(mask)
-    if bound <= 0:
-        raise ValueError(f"AffineCoupling: bound must be positive, got {bound}")
+    in_range("AffineCoupling", "bound", bound, lambda b: b > 0, "be positive")
 
     def numbers(params: Params, passed: Array, channels: int) -> tuple[Array, Array]:
         out, _ = conditioner.apply(params, {}, passed)
@@ -78,6 +84,7 @@ def AffineCoupling(conditioner: Model, *, mask: str = "channel", flip: bool = Fa
 
     def move(params: Params, x: Array, step: Step, tap: Tap) -> Moved:
         if mask == "checkerboard":
+            _check_image(x)
             keep = checkerboard_mask(*x.shape[1:3], flip=flip).astype(x.dtype)
             log_scale, shift = (n * (1 - keep) for n in numbers(params, x * keep, x.shape[-1]))
             tap("log_scale", log_scale)
@@ -89,7 +96,9 @@ def AffineCoupling(conditioner: Model, *, mask: str = "channel", flip: bool = Fa
         return jnp.concatenate([moved, passed] if flip else [passed, moved], axis=-1), log_det
 
     def init(key: Key, x: Array) -> Params:
-        if mask == "channel" and x.shape[-1] < 2:
+        if mask == "checkerboard":
+            _check_image(x)
+        elif x.shape[-1] < 2:
             raise ValueError("AffineCoupling: one channel cannot be halved; squeeze first, or use a checkerboard mask")
         passed = x if mask == "checkerboard" else _halves(x, flip)[0]
         params, state = conditioner.init(key, passed)
@@ -102,6 +111,11 @@ def AffineCoupling(conditioner: Model, *, mask: str = "channel", flip: bool = Fa
         Watched(lambda params, x, tap: move(params, x, affine_coupling, tap)),
         lambda params, z: move(params, z, affine_coupling_inverse, lambda path, value: None),
     )
+
+
+def _check_image(x: Array) -> None:
+    if x.ndim != 4:
+        raise ValueError(f"AffineCoupling: mask='checkerboard' is for images [b, h, w, c], got shape {x.shape}")
 
 
 def _halves(x: Array, flip: bool) -> tuple[Array, Array]:

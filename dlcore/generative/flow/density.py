@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from dlcore.generative.check import Scalar, in_range, like_examples
 from dlcore.generative.flow.chain import log_scales
 from dlcore.generative.flow.pixels import dequantize, discrete_nats
 from dlcore.generative.likelihood import bits_per_dim
@@ -19,15 +20,23 @@ def standard_normal(z: Float[Array, "b ..."]) -> Float[Array, " b"]:
 
 
 def log_prob(bijector: Bijector, params: Params, x: Float[Array, "b ..."]) -> Float[Array, " b"]:
-    """log p(x) = log N(f(x); 0, I) + log|det J_f(x)|, in nats of the density of x (lecture 28)."""
+    """log p(x) = log N(f(x); 0, I) + log|det J_f(x)|, in nats of the density of x (lecture 28).
+
+    Raises `ValueError` for a bijector whose log-determinant is not one number per example.
+    """
     z, log_det = bijector.forward(params, x)
+    like_examples("log_prob", "log-determinant", log_det, x)
     return standard_normal(z) + log_det
 
 
 def sample(
-    key: Key, bijector: Bijector, params: Params, shape: Sequence[int], *, temperature: float | Float[Array, ""] = 1.0
+    key: Key, bijector: Bijector, params: Params, shape: Sequence[int], *, temperature: Scalar = 1.0
 ) -> Float[Array, "b ..."]:
-    """x = f⁻¹(T z) with z ~ N(0, I) of the latent `shape` [b, ...]; T < 1 stays nearer to the mode (lecture 28.4)."""
+    """x = f⁻¹(T z) with z ~ N(0, I) of the latent `shape` [b, ...]; T < 1 stays nearer to the mode (lecture 28.4).
+
+    T may be traced. Raises `ValueError` for T < 0.
+    """
+    in_range("sample", "temperature", temperature, lambda t: t >= 0, "not be negative")
     return bijector.inverse(params, temperature * jax.random.normal(key, tuple(shape)))[0]
 
 
@@ -52,6 +61,7 @@ def negative_log_likelihood(bijector: Bijector, *, target: str = "image", levels
         dims = math.prod(x.shape[1:])
         y = x if levels is None else dequantize(x, jax.random.uniform(key, x.shape), levels)
         z, log_det, scales = log_scales(bijector, params, y)
+        like_examples("negative_log_likelihood", "log-determinant", log_det, x)
         log_density = standard_normal(z) + log_det
         nats = -log_density if levels is None else discrete_nats(log_density, dims, levels)
         metrics = {"loss": Mean.of(nats)}

@@ -7,15 +7,29 @@ import math
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Integer
 
+from dlcore.generative.check import Scalar, in_range, same_shape, traced
 from dlcore.generative.flow.chain import Moved, no_change
 from dlcore.types import Bijector, Key, Params
 
 
 def dequantize(x: Integer[Array, "*s"], noise: Float[Array, "*s"], levels: int) -> Float[Array, "*s"]:
-    """y = (x + u)/L in [0, 1) for grey levels x and noise u in [0, 1) (Theis et al. 2016, section 3.1)."""
-    return jnp.minimum((x + noise) / levels, 1 - jnp.finfo(noise.dtype).epsneg)
+    """y = (x + u)/L in [0, 1) for grey levels x and noise u in [0, 1) (Theis et al. 2016, section 3.1).
+
+    Raises `ValueError` unless there is noise for every sub-pixel, and for levels outside 0 … L − 1 where they are
+    known; inside `jit` those give NaN.
+    """
+    same_shape("dequantize", x=x, noise=noise)
+    _check_levels(x, levels)
+    inside = (x >= 0) & (x <= levels - 1)
+    return jnp.where(inside, jnp.minimum((x + noise) / levels, 1 - jnp.finfo(noise.dtype).epsneg), jnp.nan)
+
+
+def _check_levels(x: Array, levels: int) -> None:
+    if not traced(x) and x.size and not 0 <= np.min(x) <= np.max(x) < levels:
+        raise ValueError(f"dequantize: grey levels lie in {np.min(x)} … {np.max(x)}, but levels={levels}")
 
 
 def quantize(y: Float[Array, "*s"], levels: int) -> Float[Array, "*s"]:
@@ -32,19 +46,18 @@ def discrete_nats(log_density: Float[Array, " b"], dims: int, levels: int) -> Fl
     return dims * math.log(levels) - log_density
 
 
-def Logit(alpha: float = 0.05) -> Bijector:
+def Logit(alpha: Scalar = 0.05) -> Bijector:
     """z = logit(α + (1 − 2α) y) for y in [0, 1] (Dinh et al. 2017, section 4.1). Raises `ValueError` unless 0 < α < ½.
 
     log|dz/dy| = log(1 − 2α) − log p − log(1 − p) per pixel, with p = α + (1 − 2α) y.
     """
-    if not 0 < alpha < 0.5:
-        raise ValueError(f"Logit: alpha must lie between 0 and 0.5, got {alpha}")
+    in_range("Logit", "alpha", alpha, lambda a: 0 < a < 0.5, "lie between 0 and 0.5")
 
     def init(key: Key, x: Array) -> Params:
         return {}
 
     def log_slope(z: Array) -> Float[Array, " b"]:
-        return (math.log(1 - 2 * alpha) - jax.nn.log_sigmoid(z) - jax.nn.log_sigmoid(-z)).sum(tuple(range(1, z.ndim)))
+        return (jnp.log1p(-2 * alpha) - jax.nn.log_sigmoid(z) - jax.nn.log_sigmoid(-z)).sum(tuple(range(1, z.ndim)))
 
     def forward(params: Params, x: Array) -> Moved:
         p = alpha + (1 - 2 * alpha) * x
@@ -57,18 +70,18 @@ def Logit(alpha: float = 0.05) -> Bijector:
     return Bijector(init, forward, inverse)
 
 
-def Affine(scale: float, shift: float = 0.0) -> Bijector:
+def Affine(scale: Scalar, shift: Scalar = 0.0) -> Bijector:
     """z = a x + b with fixed numbers, e.g. pixels centred by a = 1, b = −½. Raises `ValueError` for a = 0."""
-    if scale == 0:
-        raise ValueError("Affine: scale 0 cannot be inverted")
+    in_range("Affine", "scale", scale, lambda a: a != 0, "differ from 0: that cannot be inverted")
+    in_range("Affine", "shift", shift, np.isfinite, "be finite")
 
     def init(key: Key, x: Array) -> Params:
         return {}
 
     def forward(params: Params, x: Array) -> Moved:
-        return scale * x + shift, no_change(x) + math.prod(x.shape[1:]) * math.log(abs(scale))
+        return scale * x + shift, no_change(x) + math.prod(x.shape[1:]) * jnp.log(jnp.abs(scale))
 
     def inverse(params: Params, z: Array) -> Moved:
-        return (z - shift) / scale, no_change(z) - math.prod(z.shape[1:]) * math.log(abs(scale))
+        return (z - shift) / scale, no_change(z) - math.prod(z.shape[1:]) * jnp.log(jnp.abs(scale))
 
     return Bijector(init, forward, inverse)

@@ -108,8 +108,8 @@ def ema(average: Any, new: Any, decay: Float[Array, ""] | float, copied: Collect
 def ema_update(decay: Float[Array, ""] | float, copied: Collection[str] = ()) -> Update:
     """Average params and model state with decay min(decay, (1 + t)/(10 + t)) at step t, except what `ema` copies.
 
-    Decay 1 freezes the average. The warm-up lets the average forget the random start quickly; it goes last in a step. The decay may be traced.
-    Raises `ValueError` unless 0 ≤ decay ≤ 1.
+    Decay 1 freezes the average; the decay may be traced. The warm-up lets the average forget the random start quickly.
+    It goes last in a step. Raises `ValueError` unless 0 ≤ decay ≤ 1.
     """
     if known(decay) and not 0 <= decay <= 1:
         raise ValueError(f"decay must lie in [0, 1], got {decay}")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-BASE = {"types"}
+BASE = {"types", "tree", "setting"}
 ALLOWED = {
     "types": set(),
     "stats": BASE,

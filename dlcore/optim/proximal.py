@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float
 
+from dlcore.setting import Number, known
 from dlcore.types import Params
 
 Prox = Callable[[Array, Any], Array]
@@ -32,8 +33,8 @@ def group_threshold(v: Float[Array, "*s n"], strength: Any) -> Float[Array, "*s 
 
 def proximal(
     tx: optax.GradientTransformation,
-    rate: float | Callable[[Any], Any],
-    alpha: float,
+    rate: Number | Callable[[Any], Any],
+    alpha: Number,
     mask: Callable[[Params], Any],
     prox: Prox = soft_threshold,
 ) -> optax.GradientTransformation:
@@ -43,7 +44,7 @@ def proximal(
     `optax.sgd(rate)` that minimises L(w) + α Ω(w); behind Adam the effective α is scaled as its steps are. Raises
     `ValueError` for a negative α, and, at the update, without params.
     """
-    if alpha < 0:
+    if (value := known(alpha)) is not None and value < 0:
         raise ValueError(f"proximal: alpha must not be negative, got {alpha}")
 
     def init(params: Params) -> Any:

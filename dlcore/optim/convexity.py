@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 Scalar = Callable[[Float[Array, " d"]], Float[Array, ""]]
 
 
-def jensen_gaps(f: Scalar, x: Float[Array, "n d"], y: Float[Array, "n d"], t: Float[Array, " n"]) -> Float[Array, " n"]:
+def jensen_gaps(f: Scalar, x: Float[Array, "n d"], y: Float[Array, "m e"], t: Float[Array, " k"]) -> Float[Array, " n"]:
     """t f(x) + (1 − t) f(y) − f(t x + (1 − t) y): never negative for a convex f; one negative gap refutes it.
 
     Raises `ValueError` for shapes that differ.

@@ -11,7 +11,7 @@ from jaxtyping import Array, ArrayLike, Float, Num
 from dlcore.setting import Number, known
 
 Matrix = Num[ArrayLike, "m n"]
-Target = Num[ArrayLike, "m *k"]
+Target = Num[ArrayLike, "o *k"]
 Solution = Float[Array, "n *k"]
 
 

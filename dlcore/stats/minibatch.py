@@ -50,7 +50,7 @@ def batches(n: int, k: int, *, replace: bool = False) -> Int[np.ndarray, "count 
     return np.fromiter(itertools.chain.from_iterable(chosen), np.int32, count * k).reshape(count, k)
 
 
-def batch_moments(gradients: Float[Array, "n d"], k: int, *, replace: bool = False) -> BatchMoments:
+def batch_moments(gradients: Float[Array, "n *d"], k: int, *, replace: bool = False) -> BatchMoments:
     """Exact mean and covariance of the mini-batch gradient, by enumeration of every batch of k.
 
     The mean is the full gradient, Σ_i g_i/n: the estimate is unbiased. Raises what `batches` raises.
@@ -61,7 +61,7 @@ def batch_moments(gradients: Float[Array, "n d"], k: int, *, replace: bool = Fal
     return BatchMoments(mean, gram(estimates - mean) / len(estimates))
 
 
-def predicted_covariance(gradients: Float[Array, "n d"], k: int, *, replace: bool = False) -> Float[Array, "d d"]:
+def predicted_covariance(gradients: Float[Array, "n *d"], k: int, *, replace: bool = False) -> Float[Array, "d d"]:
     """Σ/k with replacement, Σ/k · (n − k)/(n − 1) without, Σ = Σ_i (g_i − ḡ)(g_i − ḡ)ᵀ/n (Cochran 1977, theorem 2.2).
 
     0 for the full batch without replacement. Raises `ValueError` for k outside 1 … n (with `replace`: below 1).
@@ -75,7 +75,7 @@ def predicted_covariance(gradients: Float[Array, "n d"], k: int, *, replace: boo
     return gram(centred) / n / k * factor
 
 
-def sampled_noise(key: Key, gradients: Float[Array, "n d"], k: int, draws: int) -> Estimate:
+def sampled_noise(key: Key, gradients: Float[Array, "n *d"], k: int, draws: int) -> Estimate:
     """E‖ĝ − ḡ‖², the trace of the covariance, from `draws` batches of k drawn without replacement, with its error.
 
     For more batches than can be enumerated; of sums over the n × n inner products, so that d may be large. Raises

@@ -42,7 +42,7 @@ def legendre(x: Float[Array, " n"], degree: int) -> Float[Array, "n columns"]:
 
 
 def fit_degrees(
-    x: Float[Array, " n"], y: Float[Array, " n"], degree: int, *, weight: Float[Array, " n"] | None = None
+    x: Float[Array, " n"], y: Float[Array, "..."], degree: int, *, weight: Float[Array, "..."] | None = None
 ) -> Float[Array, "fits columns"]:
     """Least squares of every degree 0 … `degree` at once; row d has zeros beyond column d.
 
@@ -60,7 +60,7 @@ def fit_degrees(
 
 
 def fit_ridge(
-    x: Float[Array, " n"], y: Float[Array, " n"], degree: int, penalties: Float[Array, " fits"]
+    x: Float[Array, " n"], y: Float[Array, "..."], degree: int, penalties: Float[Array, " fits"]
 ) -> Float[Array, "fits columns"]:
     """argmin_c ‖V c − y‖² + α‖c‖² for each penalty α > 0.
 

@@ -9,6 +9,7 @@ import jax
 import optax
 
 from dlcore.optim.schedules import Schedule, constant, cosine, inverse_square_root, linear, step_decay, warmup
+from dlcore.setting import known
 from dlcore.tree import is_weight, path_of
 
 
@@ -30,6 +31,8 @@ class OptimizerConfig:
     momentum: float = 0.9
     b1: float = 0.9
     b2: float = 0.999
+    rho: float = 0.9
+    """Decay of rmsprop's mean of squares."""
     epsilon: float = 1e-8
     weight_decay: float = 0.0
     """Decoupled for adamw; for the others an L2 penalty, its gradient added before the optimiser."""
@@ -71,7 +74,7 @@ def build(config: OptimizerConfig, total_steps: int) -> optax.GradientTransforma
         "momentum",
         "decay_steps",
     ):
-        if getattr(config, name) < 0:
+        if (value := known(getattr(config, name))) is not None and value < 0:
             raise ValueError(f"optimizer.{name} must not be negative, got {getattr(config, name)}")
     rate = learning_rate(config, total_steps)
     optimizers = {
@@ -79,7 +82,7 @@ def build(config: OptimizerConfig, total_steps: int) -> optax.GradientTransforma
         "momentum": lambda: optax.sgd(rate, config.momentum),
         "nesterov": lambda: optax.sgd(rate, config.momentum, nesterov=True),
         "adagrad": lambda: optax.adagrad(rate, eps=config.epsilon),
-        "rmsprop": lambda: optax.rmsprop(rate, decay=config.b2, eps=config.epsilon),
+        "rmsprop": lambda: optax.rmsprop(rate, decay=config.rho, eps=config.epsilon),
         "adam": lambda: optax.adam(rate, config.b1, config.b2, config.epsilon),
         "adamw": lambda: optax.adamw(
             rate, config.b1, config.b2, config.epsilon, weight_decay=config.weight_decay, mask=decay_mask

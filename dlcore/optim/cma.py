@@ -10,7 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from dlcore.optim.minimize import Function, Iterate, Method, Result, Trace, finite_or_worst, minimize, state
+from dlcore.optim.minimize import Function, Iterate, Method, Result, Trace, better_of, finite_or_worst, minimize, state
+from dlcore.setting import Number, known
 from dlcore.types import Key
 
 
@@ -64,7 +65,7 @@ def default_population(n: int) -> int:
     return 4 + math.floor(3 * math.log(n))
 
 
-def cma(sigma: float, *, population: int = 0) -> Method:
+def cma(sigma: Number, *, population: int = 0) -> Method:
     """Evolution strategy with covariance matrix adaptation, starting as N(x0, sigma² I).
 
     Every generation draws `population` points (0: 4 + ⌊3 ln n⌋), moves the mean to the weighted mean of the better
@@ -76,7 +77,7 @@ def cma(sigma: float, *, population: int = 0) -> Method:
     twelve ends in the other minimum there. `minimize_with_restarts` goes on from such an end. Raises `ValueError`
     without a key.
     """
-    if not sigma > 0 or population < 0 or population in (1, 2, 3):
+    if ((value := known(sigma)) is not None and not value > 0) or population < 0 or population in (1, 2, 3):
         raise ValueError(f"cma: sigma must be positive, population at least 4 (0: default); got {sigma}, {population}")
 
     def init(f: Function, x0: Array, key: Key | None) -> Iterate:
@@ -96,11 +97,9 @@ def cma(sigma: float, *, population: int = 0) -> Method:
         values = finite_or_worst(jax.vmap(f)(x))
         order = jax.lax.top_k(-values, size // 2)[1]
         search = _adapt(now.memory, constants(n, size), y[order], B, D)
-        better = values[order[0]] < now.value
+        better, best, value = better_of(x[order[0]], values[order[0]], now)
         search = search._replace(improved=jnp.where(better, search.generation, search.improved))
         stale = search.generation - search.improved > 50 + 30 * n // size
-        best = jnp.where(better, x[order[0]], now.x)
-        value = jnp.where(better, values[order[0]], now.value)
         spread, count = search.sigma * D[-1], now.evaluations + size
         return state(best, value, step_size=spread, evaluations=count, complete=stale, memory=search)
 

@@ -10,8 +10,13 @@ from jaxtyping import Array, Float
 Scalar = Callable[[Float[Array, " d"]], Float[Array, ""]]
 
 
-def jensen_gaps(f: Scalar, x: Float[Array, "n d"], y: Float[Array, "n d"], t: Float[Array, " n"]) -> Float[Array, " n"]:
-    """t f(x) + (1 − t) f(y) − f(t x + (1 − t) y): never negative for a convex f; one negative gap refutes it."""
+def jensen_gaps(f: Scalar, x: Float[Array, "n d"], y: Float[Array, "m e"], t: Float[Array, " k"]) -> Float[Array, " n"]:
+    """t f(x) + (1 − t) f(y) − f(t x + (1 − t) y): never negative for a convex f; one negative gap refutes it.
+
+    Raises `ValueError` for shapes that differ.
+    """
+    if x.ndim != 2 or x.shape != y.shape or t.shape != x.shape[:1]:
+        raise ValueError(f"jensen_gaps: x and y must be [n, d] and t [n], got shapes {x.shape}, {y.shape}, {t.shape}")
     between = t[:, None] * x + (1 - t[:, None]) * y
     at_x, at_y, at_between = (jax.vmap(f)(points) for points in (x, y, between))
     return t * at_x + (1 - t) * at_y - at_between

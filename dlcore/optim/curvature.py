@@ -15,13 +15,22 @@ Scalar = Float[Array, ""]
 
 
 def inner(a: Any, b: Any) -> Scalar:
-    """⟨a, b⟩ over all leaves."""
-    return sum(jax.tree.leaves(jax.tree.map(lambda x, y: jnp.vdot(x, y), a, b)), jnp.zeros(()))
+    """⟨a, b⟩ over all leaves, in at least single precision. Raises `ValueError` for leaves of different shapes."""
+
+    def leaf(x: Any, y: Any) -> Array:
+        x, y = jnp.asarray(x), jnp.asarray(y)
+        if x.shape != y.shape:
+            raise ValueError(f"inner: leaves of shapes {x.shape} and {y.shape}; both trees must have the same shapes")
+        # Not jnp.vdot, which adds in half precision, and loses digits over many entries.
+        return jnp.sum(x.astype(jnp.promote_types(x.dtype, jnp.float32)) * y)
+
+    return sum(jax.tree.leaves(jax.tree.map(leaf, a, b)), jnp.zeros(()))
 
 
 def norm(a: Any) -> Scalar:
-    """‖a‖ over all leaves."""
-    return jnp.sqrt(inner(a, a))
+    """‖a‖ over all leaves, with derivative 0 at 0."""
+    square = inner(a, a)
+    return jnp.where(square > 0, jnp.sqrt(jnp.where(square > 0, square, 1.0)), square)
 
 
 def directional_derivative(f: Callable[[Any], Scalar], x: Any, u: Any) -> Scalar:

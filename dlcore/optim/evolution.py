@@ -5,17 +5,18 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from dlcore.optim.minimize import Function, Iterate, Method, finite_or_worst, state
+from dlcore.setting import Number, known
 from dlcore.types import Key
 
 
 def select(key: Key, values: Float[Array, " m"], count: int, *, rivals: int = 3) -> Array:
-    """Tournaments: `count` indices, each the least value's among `rivals` drawn at random."""
+    """Tournaments: `count` indices, each the least value's among `rivals` drawn at random; NaN loses."""
     drawn = jnp.floor(jax.random.uniform(key, (count, rivals)) * len(values)).astype(jnp.int32)
-    return jnp.take_along_axis(drawn, values[drawn].argmin(-1, keepdims=True), -1)[:, 0]
+    return jnp.take_along_axis(drawn, finite_or_worst(values)[drawn].argmin(-1, keepdims=True), -1)[:, 0]
 
 
 def crossover(
-    key: Key, a: Float[Array, "m n"], b: Float[Array, "m n"], *, reach: float = 0.25, exchange: float = 0.5
+    key: Key, a: Float[Array, "m n"], b: Float[Array, "m n"], *, reach: Number = 0.25, exchange: Number = 0.5
 ) -> Float[Array, "m n"]:
     """Children of parents a and b, coordinate by coordinate.
 
@@ -29,7 +30,7 @@ def crossover(
 
 
 def mutate(
-    key: Key, x: Float[Array, "m n"], *, rate: float, scale: float, octaves: float = 16.0
+    key: Key, x: Float[Array, "m n"], *, rate: Number, scale: Number, octaves: Number = 16.0
 ) -> Float[Array, "m n"]:
     """Adds ± scale · 2^(−`octaves` u), u uniform on [0, 1], to each coordinate with probability `rate`.
 
@@ -40,14 +41,14 @@ def mutate(
     return jnp.where(where < rate, x + change, x)
 
 
-def genetic(scale: float, *, population: int = 100, elite: int = 2, rivals: int = 3) -> Method:
+def genetic(scale: Number, *, population: int = 100, elite: int = 2, rivals: int = 3) -> Method:
     """Each generation keeps its `elite` and breeds the rest: selection, crossover, mutation of one in n coordinates.
 
     It starts as N(x0, scale²I); mutations are up to `scale` large, however close the population has gathered. Points
     where f is not finite rank last. `step_size` is the norm of the population's deviations. Raises `ValueError` without
     a key or with an elite that fills the population.
     """
-    if not 1 <= elite < population or not scale > 0:
+    if not 1 <= elite < population or ((value := known(scale)) is not None and not value > 0):
         raise ValueError(f"genetic: 1 ≤ elite < population and scale > 0, got {elite}, {population}, {scale}")
 
     def generation(x: Array, values: Array, evaluations: Array | int) -> Iterate:

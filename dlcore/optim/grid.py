@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from dlcore.optim.minimize import Function, Iterate, Method, finite_or_worst, state
+from dlcore.optim.minimize import Function, Iterate, Method, better_of, finite_or_worst, state
 from dlcore.types import Key
 
 
@@ -44,9 +44,8 @@ def grid(low: Sequence[float], high: Sequence[float], counts: Sequence[int], *, 
         x = points(k, now.x)
         values = finite_or_worst(jax.vmap(f)(x))
         best = values.argmin()
-        better = values[best] < now.value
         count = 1 + jnp.minimum((k + 1) * block, total)
-        x, value = jnp.where(better, x[best], now.x), jnp.where(better, values[best], now.value)
+        _, x, value = better_of(x[best], values[best], now)
         return state(x, value, evaluations=count, complete=count > total, memory=k + 1)
 
     return Method(init, step)

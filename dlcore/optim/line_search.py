@@ -1,5 +1,6 @@
 """How far to go along a direction (lecture 5.9)."""
 
+import itertools
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeAlias
@@ -7,6 +8,8 @@ from typing import Any, NamedTuple, TypeAlias
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array
+
+from dlcore.setting import Number, known
 
 
 class Found(NamedTuple):
@@ -20,12 +23,13 @@ Search: TypeAlias = Callable[..., Found]
 """`(f, x, value, gradient, direction) -> Found`, for a direction d of descent, gᵀd < 0."""
 
 
-def backtracking(*, first: float = 1.0, shrink: float = 0.5, c1: float = 1e-4, most: int = 40) -> Search:
+def backtracking(*, first: Number = 1.0, shrink: Number = 0.5, c1: Number = 1e-4, most: int = 40) -> Search:
     """The first t of `first`, `first`·`shrink`, … with f(x + td) ≤ f(x) + c₁ t gᵀd (Armijo 1966).
 
     A point where f is not finite is too far. Raises `ValueError` unless 0 < shrink, c₁ < 1 and first > 0.
     """
-    if not (0 < shrink < 1 and 0 < c1 < 1 and first > 0):
+    values = [known(number) for number in (shrink, c1, first)]
+    if not all(v is None or 0 < v < bound for v, bound in zip(values, (1, 1, math.inf), strict=True)):
         raise ValueError(
             f"backtracking: 0 < shrink < 1, 0 < c1 < 1 and first > 0, got {shrink}, {c1} and {first}; try 0.5, 1e-4, 1"
         )
@@ -51,14 +55,15 @@ def backtracking(*, first: float = 1.0, shrink: float = 0.5, c1: float = 1e-4, m
     return search
 
 
-def strong_wolfe(*, first: float = 1.0, c1: float = 1e-4, c2: float = 0.9, most: int = 40) -> Search:
+def strong_wolfe(*, first: Number = 1.0, c1: Number = 1e-4, c2: Number = 0.9, most: int = 40) -> Search:
     """A t with f(x + td) ≤ f(x) + c₁ t gᵀd and |∇f(x + td)ᵀd| ≤ c₂ |gᵀd| (Nocedal & Wright 2006, eq. 3.7).
 
     By doubling, then bisection. The lower end always has Armijo's decrease and a slope below c₂gᵀd, the upper end is
     above Armijo's line or has a positive slope: in between lies a point of slope c₁gᵀd that meets both conditions.
     When `most` evaluations do not find one, the lower end serves. Raises `ValueError` unless 0 < c₁ < c₂ < 1.
     """
-    if not 0 < c1 < c2 < 1:
+    values = [value for value in map(known, (c1, c2)) if value is not None]
+    if not all(a < b for a, b in itertools.pairwise((0, *values, 1))):
         raise ValueError(f"strong_wolfe: 0 < c1 < c2 < 1, got c1={c1} and c2={c2}; try 1e-4 and 0.9")
 
     def search(f: Callable[[Array], Array], x: Array, value: Array, gradient: Array, direction: Array) -> Found:

@@ -16,6 +16,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array
 
+from dlcore.setting import Number
 from dlcore.types import Key
 
 REASONS = ("budget", "gradient", "step", "value", "complete", "diverged")
@@ -108,8 +109,14 @@ def state(
 
 
 def finite_or_worst(values: Array) -> Array:
-    """Values of a population with NaN and −∞ turned into +∞, so that they rank last."""
+    """Values with NaN and −∞ turned into +∞, so that they rank last."""
     return jnp.where(jnp.isfinite(values), values, jnp.inf)
+
+
+def better_of(best: Array, value: Array, now: Iterate) -> tuple[Array, Array, Array]:
+    """Whether the new value is better than the best so far, and the point and value that now are; NaN never is."""
+    better = finite_or_worst(value) < finite_or_worst(now.value)
+    return better, jnp.where(better, best, now.x), jnp.where(better, value, now.value)
 
 
 def run(
@@ -125,7 +132,7 @@ def run(
     keep_points: bool = True,
 ) -> Run:
     """The loop of `minimize` without its checks, pure: fit for `jit`, and for `vmap` over anything that is an array."""
-    start, unravel = ravel_pytree(x0)
+    start, unravel = ravel_pytree(jax.tree.map(_floating, x0))
 
     def flat(v: Array, *rest: Any) -> Array:
         return f(unravel(v), *rest)
@@ -166,6 +173,12 @@ def run(
     return Run(unravel(last.x), last.value, k, last.evaluations, reason, Trace(*(t[upto] for t in trace)))
 
 
+def _floating(leaf: Any) -> Array:
+    """Integers in the default float dtype, half precision in single."""
+    dtype = jnp.result_type(leaf, float)
+    return jnp.asarray(leaf, dtype if dtype.itemsize >= 4 else jnp.float32)
+
+
 _compiled = functools.partial(jax.jit, static_argnames=("method", "f", "steps", "keep_points"))(run)
 
 
@@ -175,9 +188,9 @@ def minimize(
     x0: Any,
     *,
     steps: int,
-    gradient_tolerance: float = 1e-6,
-    step_tolerance: float = 0.0,
-    target: float = -math.inf,
+    gradient_tolerance: Number = 1e-6,
+    step_tolerance: Number = 0.0,
+    target: Number = -math.inf,
     key: Key | None = None,
     keep_points: bool = True,
 ) -> Result:
@@ -191,7 +204,7 @@ def minimize(
     """
     if steps < 0:
         raise ValueError(f"minimize: steps must not be negative, got {steps}")
-    x0 = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.result_type(leaf, jnp.float32)), x0)
+    x0 = jax.tree.map(_floating, x0)
     if method.stochastic and key is None:
         raise ValueError("minimize: a stochastic method draws numbers; pass key=jax.random.key(seed)")
     given = (x0, key) if method.stochastic else (x0,)

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float
 
+from dlcore.setting import Number, known
 from dlcore.tree import by_layer, path_of
 from dlcore.types import Params
 
@@ -20,12 +21,22 @@ Prox = Callable[[Array, Any], Array]
 
 
 def soft_threshold(v: Float[Array, "*s"], strength: Any) -> Float[Array, "*s"]:
-    """The proximal operator of ‖w‖₁: sign(v) · max(|v| − strength, 0)."""
+    """The proximal operator of ‖w‖₁: sign(v) · max(|v| − strength, 0).
+
+    Raises `ValueError` for a strength that is neither one number nor one for every weight.
+    """
+    if jnp.shape(strength) not in ((), v.shape):
+        raise ValueError(f"soft_threshold: strength has shape {jnp.shape(strength)}, the weights {v.shape}")
     return jnp.sign(v) * jnp.maximum(jnp.abs(v) - strength, 0)
 
 
 def group_threshold(v: Float[Array, "*s n"], strength: Any) -> Float[Array, "*s n"]:
-    """That of Σ_g √|g| ‖w_g‖₂, a group being the weights into one output: v_g · max(1 − strength √|g| / ‖v_g‖, 0)."""
+    """That of Σ_g √|g| ‖w_g‖₂, a group being the weights into one output: v_g · max(1 − strength √|g| / ‖v_g‖, 0).
+
+    Raises `ValueError` for a strength that is neither one number nor one for every group.
+    """
+    if jnp.shape(strength) not in ((), v.shape[-1:]):
+        raise ValueError(f"group_threshold: strength has shape {jnp.shape(strength)}, for groups {v.shape[-1:]}")
     squares = jnp.square(v).sum(tuple(range(v.ndim - 1)), keepdims=True)
     norms = jnp.sqrt(jnp.where(squares > 0, squares, 1))
     return v * jnp.maximum(1 - strength * jnp.sqrt(v.size / v.shape[-1]) / norms, 0)
@@ -33,8 +44,8 @@ def group_threshold(v: Float[Array, "*s n"], strength: Any) -> Float[Array, "*s 
 
 def proximal(
     tx: optax.GradientTransformation,
-    rate: float | Callable[[Any], Any],
-    alpha: float,
+    rate: Number | Callable[[Any], Any],
+    alpha: Number,
     mask: Callable[[Params], Any],
     prox: Prox = soft_threshold,
 ) -> optax.GradientTransformation:
@@ -44,7 +55,7 @@ def proximal(
     `optax.sgd(rate)` that minimises L(w) + α Ω(w); behind Adam the effective α is scaled as its steps are. Raises
     `ValueError` for a negative α, and, at the update, without params.
     """
-    if alpha < 0:
+    if (value := known(alpha)) is not None and value < 0:
         raise ValueError(f"proximal: alpha must not be negative, got {alpha}")
 
     def init(params: Params) -> Any:

@@ -46,8 +46,14 @@ def _largest(values: np.ndarray, sparsity: float) -> np.ndarray:
 
 
 def apply_masks(params: Params, masks: Params) -> Params:
-    """The params with exact zeros where a mask is false."""
-    return jax.tree.map(lambda w, keep: jnp.where(keep, w, 0), params, masks)
+    """The params with exact zeros where a mask is false. Raises `ValueError` for masks of other shapes."""
+
+    def masked(w: jax.Array, keep: jax.Array) -> jax.Array:
+        if jnp.shape(w) != jnp.shape(keep):
+            raise ValueError(f"apply_masks: a mask of shape {jnp.shape(keep)} for a leaf of shape {jnp.shape(w)}")
+        return jnp.where(keep, w, 0)
+
+    return jax.tree.map(masked, params, masks)
 
 
 def keep_pruned(tx: optax.GradientTransformation, masks: Params) -> optax.GradientTransformation:

@@ -1,40 +1,73 @@
-"""Learning-rate schedules: pure functions of the step (lecture 6.3–6.4)."""
+"""Learning-rate schedules: pure functions of the step (lecture 6.3–6.4).
+
+Rates, floors, factors and counts of steps may be traced. A phase of 0 steps is over after step 0.
+"""
 
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import jax.numpy as jnp
-import optax
 
-Schedule: TypeAlias = Callable[[int], float]
+from dlcore.setting import Number, known
+
+Schedule: TypeAlias = Callable[[Any], Any]
 """`step -> learning rate`; takes traced steps too."""
 
 
-def constant(rate: float) -> Schedule:
+def constant(rate: Number) -> Schedule:
     """ε_k = ε."""
-    return optax.constant_schedule(rate)
+    return lambda step: rate
 
 
-def linear(rate: float, steps: int, floor: float = 0.0) -> Schedule:
-    """ε_k = (1 − k/τ) ε + (k/τ) · floor · ε up to τ = `steps`, then constant (Goodfellow et al. 2016, eq. 8.14)."""
-    return optax.linear_schedule(rate, floor * rate, steps)
+def linear(rate: Number, steps: Number, floor: Number = 0.0) -> Schedule:
+    """ε_k = (1 − k/τ) ε + (k/τ) · floor · ε up to τ = `steps`, then constant (Goodfellow et al. 2016, eq. 8.14).
+
+    Raises `ValueError` for negative steps.
+    """
+    _check("linear", steps, least=0)
+
+    def schedule(step: Any) -> Any:
+        share = _share(step, steps)
+        return rate * ((1 - share) + share * floor)
+
+    return schedule
 
 
-def cosine(rate: float, steps: int, floor: float = 0.0) -> Schedule:
-    """ε_k = ε (floor + (1 − floor) · ½(1 + cos πk/τ)) up to step τ, then constant (Loshchilov & Hutter 2017)."""
-    return optax.cosine_decay_schedule(rate, max(steps, 1), floor)
+def cosine(rate: Number, steps: Number, floor: Number = 0.0) -> Schedule:
+    """ε_k = ε (floor + (1 − floor) · ½(1 + cos πk/τ)) up to step τ, then constant (Loshchilov & Hutter 2017).
+
+    Raises `ValueError` for negative steps.
+    """
+    _check("cosine", steps, least=0)
+    return lambda step: rate * (floor + (1 - floor) * 0.5 * (1 + jnp.cos(jnp.pi * _share(step, steps))))
 
 
-def step_decay(rate: float, steps: int, factor: float = 0.1) -> Schedule:
-    """ε_k = ε · factor^⌊k/steps⌋."""
-    return optax.exponential_decay(rate, steps, factor, staircase=True)
+def step_decay(rate: Number, steps: Number, factor: Number = 0.1) -> Schedule:
+    """ε_k = ε · factor^⌊k/steps⌋. Raises `ValueError` for fewer than 1 step."""
+    _check("step_decay", steps, least=1)
+    return lambda step: rate * jnp.asarray(factor, jnp.result_type(float)) ** jnp.floor(step / steps)
 
 
-def inverse_square_root(rate: float, steps: int) -> Schedule:
-    """ε_k = ε √(s/max(k, s)) with s = `steps`: constant, then falling as 1/√k."""
+def inverse_square_root(rate: Number, steps: Number) -> Schedule:
+    """ε_k = ε √(s/max(k, s)) with s = `steps`: constant, then falling as 1/√k. Raises `ValueError` for s below 1."""
+    _check("inverse_square_root", steps, least=1)
     return lambda step: rate * jnp.sqrt(steps / jnp.maximum(step, steps))
 
 
-def warmup(schedule: Schedule, steps: int) -> Schedule:
-    """(k + 1)/(steps + 1) of the schedule's value before step `steps`, the schedule itself from then on."""
+def warmup(schedule: Schedule, steps: Number) -> Schedule:
+    """(k + 1)/(steps + 1) of the schedule's value before step `steps`, the schedule itself from then on.
+
+    Raises `ValueError` for negative steps.
+    """
+    _check("warmup", steps, least=0)
     return lambda step: schedule(step) * jnp.minimum(1.0, (step + 1) / (steps + 1))
+
+
+def _share(step: Any, steps: Number) -> Any:
+    """How much of τ steps has passed, k/τ ≤ 1."""
+    return jnp.minimum(step / jnp.maximum(steps, 1), 1.0)
+
+
+def _check(name: str, steps: Number, *, least: int) -> None:
+    if (value := known(steps)) is not None and not value >= least:
+        raise ValueError(f"{name}: steps must be at least {least}, got {steps}")

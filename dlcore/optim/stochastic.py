@@ -11,6 +11,7 @@ import optax
 from jaxtyping import Array
 
 from dlcore.optim.minimize import Function, Iterate, Method, state
+from dlcore.setting import Number, known
 from dlcore.types import Key
 
 
@@ -25,7 +26,7 @@ class Averages(NamedTuple):
     inner: Any
 
 
-def stochastic_descent(tx: optax.GradientTransformation, *, decay: float = 0.9) -> Method:
+def stochastic_descent(tx: optax.GradientTransformation, *, decay: Number = 0.9) -> Method:
     """θ ← θ + tx(ĝ), ĝ = ∇f(θ, key) with a new key every step; the rate and its schedule are the transformation's.
 
     Value and gradient norm, which the trace shows and the criteria to stop look at, are those of averages over the
@@ -34,7 +35,7 @@ def stochastic_descent(tx: optax.GradientTransformation, *, decay: float = 0.9) 
     meet the conditions of `robbins_monro` it converges (Robbins & Monro 1951); with a constant rate ε it ends in a
     neighbourhood of the minimum whose width grows as √ε. Raises `ValueError` unless 0 ≤ ρ < 1.
     """
-    if not 0 <= decay < 1:
+    if (value := known(decay)) is not None and not 0 <= value < 1:
         raise ValueError(f"stochastic_descent: decay must lie in [0, 1), got {decay}")
 
     def at(f: Function, x: Array, key: Key | None, sums: Averages, inner: Any) -> tuple[Array, Array, Averages]:

@@ -41,7 +41,13 @@ def _surface(
     box = np.full(size, side)
     places = (np.asarray(points, float).reshape(-1, size) for points in (minima, local))
     minima, local = places
-    return Surface(name, f, minima, value, convex, start, -box, box, local)
+
+    def at_one_point(x: Array) -> Array:
+        if jnp.shape(x) != (size,):
+            raise ValueError(f"{name}: one point has shape {(size,)}, got {jnp.shape(x)}; jax.vmap takes many")
+        return f(x)
+
+    return Surface(name, at_one_point, minima, value, convex, start, -box, box, local)
 
 
 def sphere(n: int = 2) -> Surface:

@@ -2,7 +2,8 @@
 
 Training uses optax's own; these show what they do, and give the same trajectories. Each maps a gradient g to the update
 that is added to θ. A rate is a number or a schedule of the step k = 0, 1, … Numbers may be traced, so that one program
-trains with many of them.
+trains with many of them. Running quantities are kept in at least single precision, and updates have the dtypes of the
+gradients. Raises `ValueError` for gradients of other shapes than the params had at the start.
 """
 
 from collections.abc import Callable
@@ -11,11 +12,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float
 
 from dlcore.optim.schedules import Schedule
+from dlcore.setting import Number, known
 
-Number = float | Float[Array, ""]
 Rate = Number | Schedule
 
 
@@ -32,7 +32,27 @@ def _at(rate: Rate, step: Any) -> Any:
 
 
 def _zeros(params: Any) -> Any:
-    return jax.tree.map(jnp.zeros_like, params)
+    return jax.tree.map(lambda x: jnp.zeros(jnp.shape(x), jnp.promote_types(jnp.result_type(x), jnp.float32)), params)
+
+
+def _checked(grads: Any, *others: Any) -> Any:
+    """The gradients, whose leaves must have the shapes of those of the other trees."""
+
+    def leaf(path: Any, g: Any, *rest: Any) -> Any:
+        for other in rest:
+            if jnp.shape(g) != jnp.shape(other):
+                name = jax.tree_util.keystr(path, simple=True, separator="/")
+                raise ValueError(
+                    f"update: the gradient at {name!r} has shape {jnp.shape(g)}, and the params or the memory "
+                    f"{jnp.shape(other)}; start again with tx.init(params)"
+                )
+        return g
+
+    return jax.tree_util.tree_map_with_path(leaf, grads, *(other for other in others if other is not None))
+
+
+def _like(updates: Any, grads: Any) -> Any:
+    return jax.tree.map(lambda u, g: jnp.asarray(u, jnp.result_type(g)), updates, grads)
 
 
 def _start(*, first: bool = False, second: bool = False) -> Callable[[Any], Memory]:
@@ -47,7 +67,7 @@ def sgd(rate: Rate) -> optax.GradientTransformation:
 
     def update(grads: Any, memory: Memory, params: Any = None) -> tuple[Any, Memory]:
         rate_now = _at(rate, memory.step)
-        return jax.tree.map(lambda g: -rate_now * g, grads), Memory(memory.step + 1)
+        return _like(jax.tree.map(lambda g: -rate_now * g, _checked(grads, params)), grads), Memory(memory.step + 1)
 
     return optax.GradientTransformation(_start(), update)
 
@@ -57,8 +77,8 @@ def momentum(rate: Rate, alpha: Number = 0.9) -> optax.GradientTransformation:
 
     def update(grads: Any, memory: Memory, params: Any = None) -> tuple[Any, Memory]:
         rate_now = _at(rate, memory.step)
-        velocity = jax.tree.map(lambda v, g: alpha * v - rate_now * g, memory.first, grads)
-        return velocity, Memory(memory.step + 1, velocity)
+        velocity = jax.tree.map(lambda v, g: alpha * v - rate_now * g, memory.first, _checked(grads, memory.first))
+        return _like(velocity, grads), Memory(memory.step + 1, velocity)
 
     return optax.GradientTransformation(_start(first=True), update)
 
@@ -72,9 +92,9 @@ def nesterov(rate: Rate, alpha: Number = 0.9) -> optax.GradientTransformation:
 
     def update(grads: Any, memory: Memory, params: Any = None) -> tuple[Any, Memory]:
         rate_now = _at(rate, memory.step)
-        velocity = jax.tree.map(lambda v, g: alpha * v - rate_now * g, memory.first, grads)
+        velocity = jax.tree.map(lambda v, g: alpha * v - rate_now * g, memory.first, _checked(grads, memory.first))
         updates = jax.tree.map(lambda v, g: alpha * v - rate_now * g, velocity, grads)
-        return updates, Memory(memory.step + 1, velocity)
+        return _like(updates, grads), Memory(memory.step + 1, velocity)
 
     return optax.GradientTransformation(_start(first=True), update)
 
@@ -87,9 +107,9 @@ def adagrad(rate: Rate, delta: Number = 1e-7) -> optax.GradientTransformation:
 
     def update(grads: Any, memory: Memory, params: Any = None) -> tuple[Any, Memory]:
         rate_now = _at(rate, memory.step)
-        total = jax.tree.map(lambda r, g: r + g * g, memory.second, grads)
+        total = jax.tree.map(lambda r, g: r + _square(r, g), memory.second, _checked(grads, memory.second))
         updates = jax.tree.map(lambda g, r: -rate_now * _over(g, delta + jnp.sqrt(r)), grads, total)
-        return updates, Memory(memory.step + 1, second=total)
+        return _like(updates, grads), Memory(memory.step + 1, second=total)
 
     return optax.GradientTransformation(_start(second=True), update)
 
@@ -99,9 +119,10 @@ def rmsprop(rate: Rate, decay: Number = 0.9, delta: Number = 1e-8) -> optax.Grad
 
     def update(grads: Any, memory: Memory, params: Any = None) -> tuple[Any, Memory]:
         rate_now = _at(rate, memory.step)
-        mean = jax.tree.map(lambda r, g: decay * r + (1 - decay) * g * g, memory.second, grads)
+        grads = _checked(grads, memory.second)
+        mean = jax.tree.map(lambda r, g: decay * r + (1 - decay) * _square(r, g), memory.second, grads)
         updates = jax.tree.map(lambda g, r: -rate_now * _over(g, jnp.sqrt(delta + r)), grads, mean)
-        return updates, Memory(memory.step + 1, second=mean)
+        return _like(updates, grads), Memory(memory.step + 1, second=mean)
 
     return optax.GradientTransformation(_start(second=True), update)
 
@@ -115,7 +136,7 @@ def adam(rate: Rate, b1: Number = 0.9, b2: Number = 0.999, delta: Number = 1e-8)
 
 
 def adamw(
-    rate: Rate, b1: Number = 0.9, b2: Number = 0.999, delta: Number = 1e-8, *, weight_decay: float = 1e-4
+    rate: Rate, b1: Number = 0.9, b2: Number = 0.999, delta: Number = 1e-8, *, weight_decay: Number = 1e-4
 ) -> optax.GradientTransformation:
     """Adam with the decay of weights beside its step, θ ← θ − ε_k (ŝ/(√r̂ + δ) + λ θ) (Loshchilov & Hutter 2019).
 
@@ -123,17 +144,24 @@ def adamw(
     """
 
     def update(grads: Any, memory: Memory, params: Any = None) -> tuple[Any, Memory]:
-        if weight_decay and params is None:
+        decays = known(weight_decay) != 0
+        if decays and params is None:
             raise ValueError("adamw: weight decay needs the params; call update(grads, memory, params)")
         k, rate_now = memory.step + 1, _at(rate, memory.step)
+        grads = _checked(grads, memory.first, params)
         first = jax.tree.map(lambda s, g: b1 * s + (1 - b1) * g, memory.first, grads)
-        second = jax.tree.map(lambda r, g: b2 * r + (1 - b2) * g * g, memory.second, grads)
+        second = jax.tree.map(lambda r, g: b2 * r + (1 - b2) * _square(r, g), memory.second, grads)
         steps = jax.tree.map(lambda s, r: _over(s / (1 - b1**k), jnp.sqrt(r / (1 - b2**k)) + delta), first, second)
-        if weight_decay:
+        if decays:
             steps = jax.tree.map(lambda step, theta: step + weight_decay * theta, steps, params)
-        return jax.tree.map(lambda step: -rate_now * step, steps), Memory(k, first, second)
+        return _like(jax.tree.map(lambda step: -rate_now * step, steps), grads), Memory(k, first, second)
 
     return optax.GradientTransformation(_start(first=True, second=True), update)
+
+
+def _square(like: Any, g: Any) -> Any:
+    """g² in the dtype of the memory: half precision would overflow."""
+    return jnp.square(jnp.asarray(g, like.dtype))
 
 
 def _over(a: Any, b: Any) -> Any:

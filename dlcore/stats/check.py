@@ -25,7 +25,7 @@ def check_positive(name: str, **settings: Any) -> None:
 
 
 def check_same_batch(name: str, shapes: Mapping[str, tuple[int, ...]]) -> None:
-    """Raises `ValueError`, naming both shapes, unless all are alike: scalars, or of one rank and equal up to sizes of 1.
+    """Raises `ValueError`, naming both shapes, unless all are scalars, or of one rank and equal up to sizes of 1.
 
     What NumPy broadcasts beside that, such as [n, 1] with [n] to [n, n], is nearly always a mistake.
     """
@@ -40,7 +40,7 @@ def check_same_batch(name: str, shapes: Mapping[str, tuple[int, ...]]) -> None:
 
 
 def tolerance(dtype: np.dtype) -> float:
-    """How far from 1 a total may be: half the digits of its dtype, 3e-4 in float32 and 1.5e-8 in float64; integers 0."""
+    """How far from 1 a total may be: half the digits of its dtype, 3e-4 in float32, 1.5e-8 in float64, no integer's."""
     return float(jnp.finfo(dtype).eps) ** 0.5 if jnp.issubdtype(dtype, jnp.floating) else 0.0
 
 

@@ -1,13 +1,13 @@
 """Densities on a grid, by the trapezoid rule, with named axes; some of them may be discrete (lecture 2.1–2.10)."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, ArrayLike, Float, Num
 
-from dlcore.stats.check import check_mass, check_possible
+from dlcore.stats.check import check_mass, check_possible, traced
+from dlcore.stats.special import scaled, wide
 from dlcore.stats.table import axis_numbers
 
 
@@ -30,15 +30,15 @@ class GridPosterior(NamedTuple):
     evidence: Float[Array, ""]
 
 
-def trapezoid_weights(points: Float[Array, " n"]) -> Float[Array, " n"]:
+def trapezoid_weights(points: Num[ArrayLike, " n"]) -> Float[Array, " n"]:
     """w with Σ w_i f(x_i) = Σ ½(f(x_i) + f(x_{i+1}))(x_{i+1} − x_i), for increasing points at any spacing."""
-    half = jnp.diff(points) / 2
+    half = jnp.diff(wide(points)) / 2
     return jnp.pad(half, (0, 1)) + jnp.pad(half, (1, 0))
 
 
 def make_density(
-    values: Float[Array, "..."],
-    points: tuple[Float[Array, " n"] | None, ...],
+    values: Num[ArrayLike, "..."],
+    points: tuple[Num[ArrayLike, " n"] | None, ...],
     axes: tuple[str, ...],
     *,
     tolerance: float = 1e-3,
@@ -48,17 +48,17 @@ def make_density(
     Raises `ValueError` for a negative or infinite density, another integral, points that do not increase or do not fit
     the shape, and names that repeat. Under jit the values are not looked at.
     """
-    if not len(axes) == len(points) == values.ndim or len(set(axes)) != len(axes):
-        raise ValueError(f"make_density: {values.ndim} axes need as many different names and grids, got {axes}")
-    for name, grid, size in zip(axes, points, values.shape, strict=True):
-        if grid is not None and (grid.ndim != 1 or len(grid) != size or size < 2):
-            raise ValueError(f"make_density: axis {name} of size {size} has points of shape {grid.shape}")
-        if grid is not None and not isinstance(grid, jax.core.Tracer) and not (np.diff(grid) > 0).all():
+    if not len(axes) == len(points) == jnp.ndim(values) or len(set(axes)) != len(axes):
+        raise ValueError(f"make_density: {jnp.ndim(values)} axes need as many different names and grids, got {axes}")
+    for name, grid, size in zip(axes, points, jnp.shape(values), strict=True):
+        if grid is not None and (jnp.shape(grid) != (size,) or size < 2):
+            raise ValueError(f"make_density: axis {name} of size {size} has points of shape {jnp.shape(grid)}")
+        if grid is not None and not traced(grid) and not (np.diff(np.asarray(grid, np.float64)) > 0).all():
             raise ValueError(f"make_density: the points of {name} must increase")
     check_mass(values, "density")
-    density = Density(values, tuple(points), tuple(axes))
+    density = Density(wide(values), tuple(grid if grid is None else wide(grid) for grid in points), tuple(axes))
     total = integral(density)
-    if not isinstance(total, jax.core.Tracer) and abs(float(total) - 1) > tolerance:
+    if not traced(total, tolerance) and abs(float(total) - 1) > tolerance:
         raise ValueError(f"density must integrate to 1, got {float(total):g}; widen or refine the grid, or normalize")
     return density
 
@@ -69,11 +69,12 @@ def marginalize(density: Density, *names: str) -> Density:
     Raises `ValueError` for an unknown name.
     """
     numbers = axis_numbers(density.axes, names)
-    values = density.values
+    values = wide(density.values)
     for number in sorted(numbers, reverse=True):
         grid = density.points[number]
-        weights = jnp.ones(values.shape[number]) if grid is None else trapezoid_weights(grid)
-        values = jnp.tensordot(values, weights.astype(values.dtype), axes=(number, 0))
+        weights = 1.0 if grid is None else jnp.expand_dims(trapezoid_weights(grid), _beside(number, values.ndim))
+        # Not an inner product, which loses digits on a long axis.
+        values = (values * weights).sum(number)
     kept = [i for i in range(len(density.axes)) if i not in numbers]
     return Density(values, tuple(density.points[i] for i in kept), tuple(density.axes[i] for i in kept))
 
@@ -84,20 +85,22 @@ def integral(density: Density) -> Float[Array, ""]:
 
 
 def normalize(
-    values: Float[Array, "..."], points: tuple[Float[Array, " n"] | None, ...], axes: tuple[str, ...]
+    values: Num[ArrayLike, "..."], points: tuple[Num[ArrayLike, " n"] | None, ...], axes: tuple[str, ...]
 ) -> Density:
     """The density proportional to `values` on the grid. Raises what `make_density` does, and for an integral of 0."""
     check_mass(values, "density")
-    total = integral(Density(values, tuple(points), tuple(axes)))
+    relative, _ = scaled(wide(values))
+    total = integral(Density(relative, tuple(points), tuple(axes)))
     check_possible(total, "values without mass")
-    return make_density(values / total, points, axes)
+    return make_density(relative / total, points, axes)
 
 
-def condition(density: Density, **values: float) -> Density:
+def condition(density: Density, **values: Any) -> Density:
     """p(rest | a = x, …) = p(rest, a = x, …)/p(a = x, …).
 
     On a continuous axis the density at x is interpolated linearly between its two neighbours on the grid; on a discrete
-    one the value is a place. Raises `ValueError` for an unknown name, a value outside the grid, or one of density 0.
+    one the value is a place. Raises `ValueError` for an unknown name, a value outside the grid (a traced one counts as
+    the grid's end), or one of density 0.
     """
     found = density
     for name, value in values.items():
@@ -107,29 +110,37 @@ def condition(density: Density, **values: float) -> Density:
     return found._replace(values=found.values / evidence)
 
 
-def bayes(prior: Density, likelihood: Float[Array, "..."]) -> GridPosterior:
+def bayes(prior: Density, likelihood: Num[ArrayLike, "..."]) -> GridPosterior:
     """p(θ|y) = p(y|θ) p(θ)/p(y) with p(y) = ∫ p(y|θ) p(θ) dθ; the likelihood of the seen y is given on the grid.
 
     Raises `ValueError` for another shape, a negative likelihood, or evidence 0 (not looked at under jit).
     """
-    if likelihood.shape != prior.values.shape:
-        raise ValueError(f"bayes: likelihood has shape {likelihood.shape}, the prior {prior.values.shape}")
+    if jnp.shape(likelihood) != prior.values.shape:
+        raise ValueError(f"bayes: likelihood has shape {jnp.shape(likelihood)}, the prior {prior.values.shape}")
     check_mass(likelihood, "likelihood")
-    joint = prior._replace(values=likelihood * prior.values)
+    relative, largest = scaled(wide(likelihood))
+    joint = prior._replace(values=relative * prior.values)
     evidence = integral(joint)
     check_possible(evidence, "what was seen")
-    return GridPosterior(joint._replace(values=joint.values / evidence), evidence)
+    return GridPosterior(joint._replace(values=joint.values / evidence), evidence * largest)
 
 
-def _slice(density: Density, number: int, value: float) -> Density:
+def _beside(number: int, ndim: int) -> tuple[int, ...]:
+    return tuple(i for i in range(ndim) if i != number)
+
+
+def _slice(density: Density, number: int, value: Any) -> Density:
     """The values at one place of an axis, which goes."""
     grid, size = density.points[number], density.values.shape[number]
-    low, high = (0, size - 1) if grid is None else (float(grid[0]), float(grid[-1]))
-    if not low <= value <= high or (grid is None and value != int(value)):
-        raise ValueError(f"condition: {density.axes[number]}={value} must be a place between {low} and {high}")
-    place = float(value) if grid is None else float(np.interp(value, np.asarray(grid), np.arange(size)))
-    left = min(int(place), size - 2) if size > 1 else 0
-    share = place - left
-    rows = (jax.lax.index_in_dim(density.values, min(i, size - 1), number, keepdims=False) for i in (left, left + 1))
-    values = sum(part * row for part, row in zip((1 - share, share), rows, strict=True))
+    grid = grid if grid is None else wide(grid)
+    if not traced(value, grid):
+        low, high = (0, size - 1) if grid is None else (float(grid[0]), float(grid[-1]))
+        if not low <= value <= high or (grid is None and value != int(value)):
+            raise ValueError(f"condition: {density.axes[number]}={value} must be a place between {low} and {high}")
+    if grid is None:
+        values = jnp.take(density.values, jnp.asarray(value, jnp.int32), axis=number)
+    else:
+        left = jnp.clip(jnp.searchsorted(grid, value, side="right") - 1, 0, size - 2)
+        share = jnp.clip((value - grid[left]) / (grid[left + 1] - grid[left]), 0, 1)
+        values = sum(w * jnp.take(density.values, left + i, axis=number) for i, w in enumerate((1 - share, share)))
     return Density(values, *(t[:number] + t[number + 1 :] for t in (density.points, density.axes)))

@@ -16,7 +16,7 @@ LOG_SCALE_LIMIT = 40.0
 
 
 def logistic_log_mass(
-    level: Int[ArrayLike, "*s"], mean: Float[ArrayLike, "*s"], log_scale: Float[ArrayLike, "*s"], levels: int
+    level: Int[ArrayLike, "*s"], mean: Float[ArrayLike, "*t"], log_scale: Float[ArrayLike, "*u"], levels: int
 ) -> Float[Array, "*s"]:
     """log P(k) = log(σ(h) − σ(l)) with h, l = (x_k ± δ − μ)/s, δ = 1/(L − 1), in nats.
 
@@ -35,9 +35,9 @@ def logistic_log_mass(
 
 def mixture_log_mass(
     level: Int[ArrayLike, "*s"],
-    logits: Float[ArrayLike, "*s m"],
-    mean: Float[ArrayLike, "*s m"],
-    log_scale: Float[ArrayLike, "*s m"],
+    logits: Float[ArrayLike, "*t m"],
+    mean: Float[ArrayLike, "*u n"],
+    log_scale: Float[ArrayLike, "*v k"],
     levels: int,
 ) -> Float[Array, "*s"]:
     """log Σ_m softmax(a)_m P_m(k), in nats. Raises `ValueError` for shapes that differ."""
@@ -50,8 +50,8 @@ def mixture_log_mass(
 def mixture_sample(
     key: Key,
     logits: Float[ArrayLike, "*s m"],
-    mean: Float[ArrayLike, "*s m"],
-    log_scale: Float[ArrayLike, "*s m"],
+    mean: Float[ArrayLike, "*t n"],
+    log_scale: Float[ArrayLike, "*u k"],
     levels: int,
 ) -> Int[Array, "*s"]:
     """A level: a component, a logistic draw from it, and its interval. Raises `ValueError` for shapes that differ."""
@@ -64,7 +64,7 @@ def mixture_sample(
 
 
 def mixture_mean(
-    logits: Float[ArrayLike, "*s m"], mean: Float[ArrayLike, "*s m"], log_scale: Float[ArrayLike, "*s m"], levels: int
+    logits: Float[ArrayLike, "*s m"], mean: Float[ArrayLike, "*t n"], log_scale: Float[ArrayLike, "*u k"], levels: int
 ) -> Float[Array, "*s"]:
     """E[k] over the levels, exactly by summing the masses. Raises `ValueError` for shapes that differ."""
 

@@ -13,6 +13,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from dlcore.stats.check import traced
+from dlcore.stats.special import mean_and_variance, root, wide
 from dlcore.types import Key
 
 Estimator = Callable[[Array], Array]
@@ -60,16 +62,15 @@ def estimator_study(
 
     Raises `ValueError` for counts below 1 or a `truth` of another shape than θ̂.
     """
-    estimates = repeat(key, sampler, estimator, m, repeats, chunk=chunk)
+    return summarize(repeat(key, sampler, estimator, m, repeats, chunk=chunk), truth)
+
+
+def summarize(estimates: Float[Array, "repeats *s"], truth: Float[Array, "..."] | float) -> EstimatorStudy:
+    """Bias, variance and mean squared error of given estimates. Raises `ValueError` for a `truth` of another shape."""
     _check_truth(estimates, truth)
-    return summarize(estimates, truth)
-
-
-def summarize(estimates: Float[Array, "repeats *s"], truth: Float[Array, "*s"] | float) -> EstimatorStudy:
-    """Bias, variance and mean squared error of given estimates."""
-    variance = estimates.var(0)
-    error = jnp.sqrt(variance / len(estimates))
-    return EstimatorStudy(estimates.mean(0) - truth, variance, jnp.square(estimates - truth).mean(0), error)
+    errors = wide(estimates) - truth
+    bias, variance = mean_and_variance(errors)
+    return EstimatorStudy(bias, variance, jnp.square(errors).mean(0), root(variance / len(estimates)))
 
 
 def consistency(
@@ -78,7 +79,7 @@ def consistency(
     estimator: Estimator,
     truth: Float[Array, "*s"] | float,
     sizes: Sequence[int],
-    epsilon: float,
+    epsilon: float | Float[Array, ""],
     repeats: int = 10_000,
     *,
     chunk: int = CHUNK,
@@ -87,13 +88,13 @@ def consistency(
 
     Compiles once per size. Raises `ValueError` for counts below 1, ε below 0, or a `truth` of another shape than θ̂.
     """
-    if not epsilon >= 0:
+    if not traced(epsilon) and not epsilon >= 0:
         raise ValueError(f"consistency: epsilon must not be negative, got {epsilon}")
 
     def beyond(i: int, m: int) -> Array:
         estimates = repeat(jax.random.fold_in(key, i), sampler, estimator, m, repeats, chunk=chunk)
         _check_truth(estimates, truth)
-        return (jnp.abs(estimates - truth) > epsilon).mean(0)
+        return wide((jnp.abs(estimates - truth) > epsilon).sum(0)) / repeats
 
     return jnp.stack([beyond(i, m) for i, m in enumerate(sizes)])
 

@@ -14,6 +14,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Int
 
 from dlcore.stats.distribution import Estimate, monte_carlo
+from dlcore.stats.special import gram, wide
 from dlcore.types import Key, Params
 
 LARGEST = 10**7
@@ -49,37 +50,39 @@ def batches(n: int, k: int, *, replace: bool = False) -> Int[np.ndarray, "count 
     return np.fromiter(itertools.chain.from_iterable(chosen), np.int32, count * k).reshape(count, k)
 
 
-def batch_moments(gradients: Float[Array, "n d"], k: int, *, replace: bool = False) -> BatchMoments:
+def batch_moments(gradients: Float[Array, "n *d"], k: int, *, replace: bool = False) -> BatchMoments:
     """Exact mean and covariance of the mini-batch gradient, by enumeration of every batch of k.
 
     The mean is the full gradient, Σ_i g_i/n: the estimate is unbiased. Raises what `batches` raises.
     """
-    estimates = gradients[batches(len(gradients), k, replace=replace)].mean(1)
+    _check_rows("batch_moments", gradients)
+    estimates = wide(gradients)[batches(len(gradients), k, replace=replace)].mean(1)
     mean = estimates.mean(0)
-    centred = estimates - mean
-    return BatchMoments(mean, centred.T @ centred / len(estimates))
+    return BatchMoments(mean, gram(estimates - mean) / len(estimates))
 
 
-def predicted_covariance(gradients: Float[Array, "n d"], k: int, *, replace: bool = False) -> Float[Array, "d d"]:
+def predicted_covariance(gradients: Float[Array, "n *d"], k: int, *, replace: bool = False) -> Float[Array, "d d"]:
     """Σ/k with replacement, Σ/k · (n − k)/(n − 1) without, Σ = Σ_i (g_i − ḡ)(g_i − ḡ)ᵀ/n (Cochran 1977, theorem 2.2).
 
     0 for the full batch without replacement. Raises `ValueError` for k outside 1 … n (with `replace`: below 1).
     """
-    n = len(gradients)
+    _check_rows("predicted_covariance", gradients)
+    n, gradients = len(gradients), wide(gradients)
     if not (k >= 1 and (replace or k <= n)):
         raise ValueError(f"predicted_covariance: {k} of {n} examples cannot be drawn")
     centred = gradients - gradients.mean(0)
     factor = 1.0 if replace or n == 1 else (n - k) / (n - 1)
-    return centred.T @ centred / n / k * factor
+    return gram(centred) / n / k * factor
 
 
-def sampled_noise(key: Key, gradients: Float[Array, "n d"], k: int, draws: int) -> Estimate:
+def sampled_noise(key: Key, gradients: Float[Array, "n *d"], k: int, draws: int) -> Estimate:
     """E‖ĝ − ḡ‖², the trace of the covariance, from `draws` batches of k drawn without replacement, with its error.
 
     For more batches than can be enumerated; of sums over the n × n inner products, so that d may be large. Raises
     `ValueError` for k outside 1 … n or fewer than 2 draws.
     """
-    n = len(gradients)
+    _check_rows("sampled_noise", gradients)
+    n, gradients = len(gradients), wide(gradients)
     if not 1 <= k <= n:
         raise ValueError(f"sampled_noise: {k} of {n} examples cannot be drawn")
     apart = gradients - gradients.mean(0)
@@ -87,3 +90,8 @@ def sampled_noise(key: Key, gradients: Float[Array, "n d"], k: int, draws: int) 
     order = jax.random.uniform(key, (draws, n)).argsort(-1).argsort(-1)
     chosen = (order < k).astype(gradients.dtype) / k
     return monte_carlo(((chosen @ (apart @ apart.T)) * chosen).sum(-1))
+
+
+def _check_rows(name: str, gradients: Array) -> None:
+    if gradients.ndim != 2:
+        raise ValueError(f"{name}: gradients must be rows [n, d], one per example, got shape {gradients.shape}")

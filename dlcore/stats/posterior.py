@@ -9,7 +9,9 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 
+from dlcore.stats.check import check_positive, traced
 from dlcore.stats.continuous import laplace, normal
+from dlcore.stats.special import wide
 from dlcore.types import Params
 
 LogProb = Callable[[Params, Any], Array]
@@ -17,6 +19,10 @@ LogProb = Callable[[Params, Any], Array]
 
 LARGEST_DAMPING = 1e12
 """No step that decreases the objective is expected beyond."""
+
+
+Scale = float | Float[Array, ""]
+"""A positive number, which may be traced: searched, annealed or differentiated."""
 
 
 class MaximumFit(NamedTuple):
@@ -39,16 +45,19 @@ class _Search(NamedTuple):
 
 
 def negative_log_likelihood(log_prob: LogProb, params: Params, data: Any) -> Float[Array, ""]:
-    """NLL = −(1/m) Σ_i log p(x_i|θ), in nats; tends to the cross-entropy H(p_data, p_θ) as m grows."""
-    return -log_prob(params, data).mean()
+    """NLL = −(1/m) Σ_i log p(x_i|θ), in nats; tends to the cross-entropy H(p_data, p_θ) as m grows.
+
+    Raises `ValueError` when `log_prob` gives more than one value per sample or element, as [m, m] of targets [m, 1].
+    """
+    return -_values(log_prob, params, data).mean()
 
 
-def normal_log_prior(params: Params, std: float) -> Float[Array, ""]:
+def normal_log_prior(params: Params, std: Scale) -> Float[Array, ""]:
     """Σ_j log N(θ_j; 0, σ²): its gradient is that of −α ½‖θ‖² with α = 1/σ². Raises `ValueError` unless σ > 0."""
     return _log_prior(normal.log_prob, params, std)
 
 
-def laplace_log_prior(params: Params, scale: float) -> Float[Array, ""]:
+def laplace_log_prior(params: Params, scale: Scale) -> Float[Array, ""]:
     """Σ_j log Laplace(θ_j; 0, b): its gradient is that of −α ‖θ‖₁ with α = 1/b. Raises `ValueError` unless b > 0."""
     return _log_prior(laplace.log_prob, params, scale)
 
@@ -56,13 +65,16 @@ def laplace_log_prior(params: Params, scale: float) -> Float[Array, ""]:
 def negative_log_posterior(
     log_prob: LogProb, log_prior: Callable[[Params], Array], params: Params, data: Any
 ) -> Float[Array, ""]:
-    """−(1/m)(Σ_i log p(x_i|θ) + log p(θ)), the NLL with the penalty that the prior is; without log p(x₁ … x_m)."""
-    values = log_prob(params, data)
+    """−(1/m)(Σ_i log p(x_i|θ) + log p(θ)), the NLL with the penalty that the prior is; without log p(x₁ … x_m).
+
+    Raises what `negative_log_likelihood` raises.
+    """
+    values = _values(log_prob, params, data)
     return -values.mean() - log_prior(params) / values.size
 
 
 def maximize_likelihood(
-    log_prob: LogProb, params: Params, data: Any, *, steps: int = 200, tolerance: float = 1e-6
+    log_prob: LogProb, params: Params, data: Any, *, steps: int = 200, tolerance: Scale = 1e-6
 ) -> MaximumFit:
     """θ̂ = argmin NLL from a start, by `newton_fit`."""
     return newton_fit(partial(negative_log_likelihood, log_prob), params, data, steps=steps, tolerance=tolerance)
@@ -75,7 +87,7 @@ def maximize_posterior(
     data: Any,
     *,
     steps: int = 200,
-    tolerance: float = 1e-6,
+    tolerance: Scale = 1e-6,
 ) -> MaximumFit:
     """θ̂ = argmax p(θ|data) from a start, by `newton_fit`."""
     objective = partial(negative_log_posterior, log_prob, log_prior)
@@ -88,17 +100,17 @@ def newton_fit(
     data: Any,
     *,
     steps: int = 200,
-    tolerance: float = 1e-6,
+    tolerance: Scale = 1e-6,
 ) -> MaximumFit:
     """A local minimiser by damped Newton steps, θ ← θ − (H + λI)⁻¹g, for the few parameters of a density.
 
     λ falls tenfold after a step that does not increase the objective and is taken, and rises tenfold otherwise. Ends
     when no element of g exceeds `tolerance`, after `steps` trials, or when no λ helps. Raises `ValueError` for a start
-    at which the objective is not finite.
+    at which the objective is not finite (not looked at under jit, where the start is then what comes back).
     """
     theta, unravel = ravel_pytree(params)
     start = objective(params, data)
-    if not jnp.isfinite(start):
+    if not traced(start) and not jnp.isfinite(start):
         raise ValueError(f"newton_fit: the objective is {float(start)} at the start; start inside the support")
     end = jax.jit(_search, static_argnums=(0, 3))(lambda t, d: objective(unravel(t), d), theta, data, steps, tolerance)
     return MaximumFit(unravel(end.theta), end.loss, jnp.abs(end.gradient).max(), end.step)
@@ -125,9 +137,17 @@ def _search(loss: Callable[[Array, Any], Array], theta: Array, data: Any, steps:
     return jax.lax.while_loop(goes_on, trial, start)
 
 
-def _log_prior(log_prob: LogProb, params: Params, scale: float) -> Array:
-    if not scale > 0:
-        raise ValueError(f"the scale of a prior must be positive, got {scale}")
-    leaves = jax.tree.leaves(params)
-    terms = (log_prob({"mean": 0.0, "log_scale": jnp.log(jnp.asarray(scale, x.dtype))}, x).sum() for x in leaves)
-    return sum(terms, jnp.zeros((), jnp.result_type(*leaves)))
+def _values(log_prob: LogProb, params: Params, data: Any) -> Array:
+    values = wide(log_prob(params, data))
+    shapes = [jnp.shape(leaf) for leaf in jax.tree.leaves(data)]
+    if not any(values.shape == shape[: values.ndim] for shape in shapes):
+        raise ValueError(f"log_prob gives shape {values.shape} for data of shapes {shapes}; it must not broadcast them")
+    return values
+
+
+def _log_prior(log_prob: LogProb, params: Params, scale: Scale) -> Array:
+    if jnp.ndim(scale):
+        raise ValueError(f"the scale of a prior must be one number, got shape {jnp.shape(scale)}")
+    check_positive("prior", scale=scale)
+    log_scale = jnp.log(wide(scale))
+    return sum((log_prob({"mean": 0.0, "log_scale": log_scale}, x).sum() for x in jax.tree.leaves(params)), wide(0))

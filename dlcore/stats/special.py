@@ -7,7 +7,7 @@ import math
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, ArrayLike, Float, Num, Shaped
+from jaxtyping import Array, ArrayLike, Float, Shaped
 
 HALF_LOG_TWO_PI = 0.5 * math.log(2 * math.pi)
 
@@ -19,9 +19,10 @@ SHIFT = 8
 
 
 def wide(x: Shaped[ArrayLike, "*s"]) -> Float[Array, "*s"]:
-    """x with at least single precision: half precision, integers and Python's numbers become float32, or what is set."""
+    """x in at least single precision: half precision becomes float32, integers and Python's numbers the default."""
     x = jnp.asarray(x)
-    return x.astype(jnp.promote_types(jnp.result_type(x, float), jnp.float32))
+    dtype = jnp.result_type(x, float)
+    return x.astype(dtype if dtype.itemsize >= 4 else jnp.float32)
 
 
 def magnitude(x: Float[ArrayLike, "*s"]) -> Float[Array, "*s"]:
@@ -59,6 +60,19 @@ def _deviations(values: Array) -> tuple[Array, Array]:
     mean = values.mean(0)
     origin = jnp.where(jnp.isfinite(mean), mean, 0.0)
     return origin, values - origin
+
+
+def scaled(values: Float[Array, "..."]) -> tuple[Float[Array, "..."], Float[Array, ""]]:
+    """values/m and their largest m, 1 if that is not positive: products with small numbers do not underflow."""
+    largest = jax.lax.stop_gradient(values.max(initial=0.0))
+    largest = jnp.where(largest > 0, largest, 1.0)
+    return values / largest, largest
+
+
+def gram(rows: Float[Array, "n d"]) -> Float[Array, "d d"]:
+    """Σ_i r_i r_iᵀ, in blocks of rows: one long inner product in single precision loses digits."""
+    blocks = jnp.pad(rows, ((0, -len(rows) % 1024), (0, 0))).reshape(-1, 1024, rows.shape[1])
+    return jnp.einsum("bnd,bne->bde", blocks, blocks, precision="highest").sum(0)
 
 
 def expm2(x: Float[ArrayLike, "*s"]) -> Float[Array, "*s"]:

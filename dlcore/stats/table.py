@@ -1,12 +1,13 @@
 """Joint probabilities of discrete variables as a table with named axes (lecture 2.1–2.10)."""
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, ArrayLike, Float, Num
 
-from dlcore.stats.check import check_mass, check_pmf, check_possible
+from dlcore.stats.check import check_mass, check_pmf, check_possible, traced
+from dlcore.stats.special import scaled, wide
 
 
 class Table(NamedTuple):
@@ -23,16 +24,16 @@ class Posterior(NamedTuple):
     evidence: Float[Array, ""]
 
 
-def make_table(probabilities: Float[Array, "..."], axes: tuple[str, ...]) -> Table:
-    """A joint probability mass function.
+def make_table(probabilities: Num[ArrayLike, "..."], axes: tuple[str, ...]) -> Table:
+    """A joint probability mass function, of floats or of integers such as a table of one certain outcome.
 
     Raises `ValueError` for negative mass, a sum other than 1, names that repeat or are not one per axis. Under jit the
     values are not looked at.
     """
-    if len(axes) != probabilities.ndim or len(set(axes)) != len(axes):
-        raise ValueError(f"make_table: {probabilities.ndim} axes need as many different names, got {axes}")
+    if len(axes) != jnp.ndim(probabilities) or len(set(axes)) != len(axes):
+        raise ValueError(f"make_table: {jnp.ndim(probabilities)} axes need as many different names, got {axes}")
     check_pmf(probabilities, "probabilities")
-    return Table(probabilities, tuple(axes))
+    return Table(wide(probabilities), tuple(axes))
 
 
 def axis_numbers(axes: tuple[str, ...], names: tuple[str, ...]) -> tuple[int, ...]:
@@ -46,7 +47,7 @@ def axis_numbers(axes: tuple[str, ...], names: tuple[str, ...]) -> tuple[int, ..
 def marginalize(table: Table, *names: str) -> Table:
     """p(rest) = Σ over the named axes of p. Raises `ValueError` for an unknown name."""
     summed = axis_numbers(table.axes, names)
-    return Table(table.probabilities.sum(summed), tuple(a for a in table.axes if a not in names))
+    return Table(wide(table.probabilities).sum(summed), tuple(a for a in table.axes if a not in names))
 
 
 def marginal(table: Table, *names: str) -> Table:
@@ -55,16 +56,16 @@ def marginal(table: Table, *names: str) -> Table:
     return marginalize(table, *(a for a in table.axes if a not in names))
 
 
-def condition(table: Table, **values: int) -> Table:
+def condition(table: Table, **values: Any) -> Table:
     """p(rest | a = i, b = j, …) = p(rest, a = i, …)/p(a = i, …), the values being places on their axes.
 
     Raises `ValueError` for an unknown name, a place outside its axis, or values of probability 0 (not looked at
     under jit, where they give NaN).
     """
     for name, number in zip(values, axis_numbers(table.axes, tuple(values)), strict=True):
-        if not 0 <= values[name] < table.probabilities.shape[number]:
+        if not traced(values[name]) and values[name] not in range(table.probabilities.shape[number]):
             raise ValueError(f"condition: {name}={values[name]} is outside 0 … {table.probabilities.shape[number] - 1}")
-    joint = table.probabilities[tuple(values.get(a, slice(None)) for a in table.axes)]
+    joint = wide(table.probabilities)[tuple(values.get(a, slice(None)) for a in table.axes)]
     evidence = joint.sum()
     check_possible(evidence, ", ".join(f"{name} = {value}" for name, value in values.items()))
     return Table(joint / evidence, tuple(a for a in table.axes if a not in values))
@@ -85,15 +86,16 @@ def is_independent(table: Table, tolerance: float = 1e-6) -> bool:
     return float(independence_gap(table)) <= tolerance
 
 
-def bayes(prior: Table, likelihood: Float[Array, "..."]) -> Posterior:
+def bayes(prior: Table, likelihood: Num[ArrayLike, "..."]) -> Posterior:
     """p(θ|y) = p(y|θ) p(θ)/p(y) with p(y) = Σ_θ p(y|θ) p(θ); the likelihood of the seen y has the prior's shape.
 
     Raises `ValueError` for another shape, a negative likelihood, or evidence 0 (not looked at under jit).
     """
-    if likelihood.shape != prior.probabilities.shape:
-        raise ValueError(f"bayes: likelihood has shape {likelihood.shape}, the prior {prior.probabilities.shape}")
+    if jnp.shape(likelihood) != prior.probabilities.shape:
+        raise ValueError(f"bayes: likelihood has shape {jnp.shape(likelihood)}, the prior {prior.probabilities.shape}")
     check_mass(likelihood, "likelihood")
-    joint = likelihood * prior.probabilities
+    relative, largest = scaled(wide(likelihood))
+    joint = relative * prior.probabilities
     evidence = joint.sum()
     check_possible(evidence, "what was seen")
-    return Posterior(Table(joint / evidence, prior.axes), evidence)
+    return Posterior(Table(joint / evidence, prior.axes), evidence * largest)

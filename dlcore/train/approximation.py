@@ -42,12 +42,15 @@ def approximate(
 
     A network of width m is one of the greatest width whose other units are switched off. Adam with a cosine schedule,
     whole grid per step. Sums of such units come as close as one likes to any continuous function (Cybenko 1989).
-    Raises `ValueError` for widths below 1.
+    A start that ends with errors that are not finite is never the best. Raises `ValueError` for widths below 1, or a
+    function that does not work element by element.
     """
     if min(widths, default=0) < 1:
         raise ValueError(f"widths must be at least 1, got {tuple(widths)}")
     x = jnp.linspace(-1.0, 1.0, points)
     target, most = function(x), max(widths)
+    if target.shape != x.shape:
+        raise ValueError(f"approximate: function gives shape {target.shape} for points of shape {x.shape}")
     tx = optax.adam(optax.cosine_decay_schedule(learning_rate, steps))
 
     def start(key: Key, on: Array) -> tuple[Array, ...]:
@@ -76,6 +79,6 @@ def approximate(
     every = jax.vmap(fit, (None, 0))
     found = jax.jit(jax.vmap(every, (0, None)))(keys, on.astype(jnp.float32))
     rms = jnp.sqrt(jnp.square(found - target).mean(-1))
-    best = np.asarray(jnp.argmin(rms, 0))
+    best = np.asarray(jnp.argmin(jnp.where(jnp.isfinite(rms), rms, jnp.inf), 0))
     chosen = found[best, np.arange(len(widths))]
     return Approximations(tuple(widths), rms[best, np.arange(len(widths))], jnp.abs(chosen - target).max(-1), chosen)

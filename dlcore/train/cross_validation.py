@@ -67,7 +67,9 @@ class FoldScores(NamedTuple):
     def stderr(self) -> Float[Array, "*s"]:
         """Spread of the fold means over √k: a rough standard error, as the k trainings share data."""
         each = self.each()
-        return each.std(-1, ddof=1) / jnp.sqrt(each.shape[-1])
+        variance = each.var(-1, ddof=1) / each.shape[-1]
+        # A derivative where all folds score alike too, 0.
+        return jnp.where(variance > 0, jnp.sqrt(jnp.where(variance > 0, variance, 1.0)), variance)
 
 
 def cross_validate(fit: Fit, score: Score, data: Batch, k: int, *, seed: int = 0, at_once: bool = True) -> FoldScores:
@@ -104,10 +106,14 @@ def choose(
 
     `settings` is an array, or a tree of arrays, whose leading axis numbers the candidates; all candidates and
     folds train at once and see the same folds and keys. A candidate with a score that is not finite loses.
-    Raises `ValueError` when that is true of all, and for a `mode` other than "min" and "max".
+    Raises `ValueError` when that is true of all, for settings of different lengths, and for a `mode` other than "min"
+    and "max".
     """
     if mode not in ("min", "max"):
         raise ValueError(f"mode must be min or max, got {mode!r}")
+    sizes = {jnp.shape(leaf)[:1] for leaf in jax.tree.leaves(settings)}
+    if len(sizes) != 1 or () in sizes:
+        raise ValueError(f"choose: settings must be arrays with a common leading axis, got lengths {sorted(sizes)}")
     scores = _scores(fit, score, data, settings, k, seed, at_once)
     means = np.asarray(scores.mean(), np.float64) * (1 if mode == "min" else -1)
     if not np.isfinite(means).any():
@@ -131,7 +137,10 @@ def _program(data: Batch, kept: Any, held: Any, key: Key, settings: Any, fit: Fi
     def fold(setting: Any, kept: Any, held: Any, i: Array) -> Mean:
         known = () if setting is None else (setting,)
         params = fit(_gather(data, *kept), *known, jax.random.fold_in(key, i))
-        return score(params, _gather(data, *held))
+        mean = score(params, _gather(data, *held))
+        if jnp.shape(mean.total) or jnp.shape(mean.count):
+            raise ValueError(f"score must give one Mean, got total and count of shapes {jax.tree.map(jnp.shape, mean)}")
+        return mean
 
     def all_folds(setting: Any) -> Mean:
         numbers = jnp.arange(len(held[0]))

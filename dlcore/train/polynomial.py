@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from dlcore.optim.least_squares import solve_ridge
 from dlcore.types import Key
 
 
@@ -41,14 +42,15 @@ def legendre(x: Float[Array, " n"], degree: int) -> Float[Array, "n columns"]:
 
 
 def fit_degrees(
-    x: Float[Array, " n"], y: Float[Array, " n"], degree: int, *, weight: Float[Array, " n"] | None = None
+    x: Float[Array, " n"], y: Float[Array, "..."], degree: int, *, weight: Float[Array, "..."] | None = None
 ) -> Float[Array, "fits columns"]:
     """Least squares of every degree 0 … `degree` at once; row d has zeros beyond column d.
 
     The fits are nested. With V = QR, the first d + 1 columns of V span those of Q, so that R c_d = Qᵀy cut off behind
     entry d gives each of them from one factorisation. `weight` counts rows by its value; 0 leaves one out. Raises
-    `ValueError` for fewer than degree + 1 rows.
+    `ValueError` for fewer than degree + 1 rows, and for shapes that differ.
     """
+    _check_sample("fit_degrees", x, y, jnp.shape(y) if weight is None else weight.shape)
     if len(x) < degree + 1:
         raise ValueError(f"{len(x)} rows do not determine a polynomial of degree {degree}; use at most {len(x) - 1}")
     root = jnp.ones_like(x) if weight is None else jnp.sqrt(weight)
@@ -58,13 +60,24 @@ def fit_degrees(
 
 
 def fit_ridge(
-    x: Float[Array, " n"], y: Float[Array, " n"], degree: int, penalties: Float[Array, " fits"]
+    x: Float[Array, " n"], y: Float[Array, "..."], degree: int, penalties: Float[Array, " fits"]
 ) -> Float[Array, "fits columns"]:
-    """argmin_c ‖V c − y‖² + α‖c‖² for each penalty α > 0, from one singular value decomposition of V."""
-    U, sizes, V = jnp.linalg.svd(legendre(x, degree), full_matrices=False)
-    return (sizes / (sizes**2 + penalties[:, None]) * (U.T @ y)) @ V
+    """argmin_c ‖V c − y‖² + α‖c‖² for each penalty α > 0.
+
+    Raises `ValueError` for a penalty that is not positive (not looked at under jit), and for shapes that differ.
+    """
+    _check_sample("fit_ridge", x, y, y.shape)
+    if not isinstance(penalties, jax.core.Tracer) and not (penalties > 0).all():
+        raise ValueError(f"fit_ridge: penalties must be positive, got {penalties}")
+    V = legendre(x, degree)
+    return jax.vmap(lambda alpha: solve_ridge(V, y, alpha))(penalties)
 
 
 def predict(coefficients: Float[Array, "*fits columns"], x: Float[Array, " n"]) -> Float[Array, "*fits n"]:
     """The polynomials at x."""
     return coefficients @ legendre(x, coefficients.shape[-1] - 1).T
+
+
+def _check_sample(name: str, x: Array, y: Array, weight: tuple[int, ...]) -> None:
+    if x.ndim != 1 or not x.shape == y.shape == weight:
+        raise ValueError(f"{name}: x, y and weight must be [n], got shapes {x.shape}, {y.shape} and {weight}")

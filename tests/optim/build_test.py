@@ -32,7 +32,7 @@ def same(a, b, tolerance=1e-6):
         ("momentum", optax.sgd(0.1, 0.9)),
         ("nesterov", optax.sgd(0.1, 0.9, nesterov=True)),
         ("adagrad", optax.adagrad(0.1, eps=1e-8)),
-        ("rmsprop", optax.rmsprop(0.1, decay=0.999, eps=1e-8)),
+        ("rmsprop", optax.rmsprop(0.1, decay=0.9, eps=1e-8)),
         ("adam", optax.adam(0.1)),
         ("adamw", optax.adamw(0.1, weight_decay=0.0)),
     ],
@@ -70,6 +70,15 @@ def test_clipping():
         jnp.subtract, PARAMS, walk(build(OptimizerConfig(name="sgd", learning_rate=1.0, clip_value=0.2), 5), grads)
     )
     assert max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(moved)) <= 0.2 + 1e-6
+
+
+def test_values_are_clipped_before_the_norm():
+    grads = {"w": jnp.asarray([30.0, 0.4, -0.3])}
+    config = OptimizerConfig(name="sgd", learning_rate=1.0, clip_value=1.0, clip_norm=0.5)
+    tx = build(config, 5)
+    moved = np.asarray(tx.update(grads, tx.init(grads), grads)[0]["w"])
+    clipped = np.clip(grads["w"], -1, 1)
+    np.testing.assert_allclose(moved, -0.5 * clipped / np.linalg.norm(clipped), rtol=1e-5)
 
 
 def test_frozen_leaves_are_bit_identical_and_do_not_count_in_the_norm():

@@ -9,7 +9,7 @@ import scipy.optimize
 from dlcore.optim import surfaces
 from dlcore.optim.descent import gradient_descent, momentum, nesterov
 from dlcore.optim.gauss_newton import gauss_newton, levenberg_marquardt
-from dlcore.optim.line_search import backtracking, strong_wolfe
+from dlcore.optim.line_search import Found, backtracking, strong_wolfe
 from dlcore.optim.minimize import minimize, run
 from dlcore.optim.newton import damped_newton, newton, newton_cg
 
@@ -76,6 +76,30 @@ def test_damped_newton_leaves_the_saddle_that_newton_goes_to():
     np.testing.assert_allclose(minimize(newton(), saddle.f, x0, steps=20).x, 0, atol=1e-5)
     found = minimize(damped_newton(), saddle.f, x0, steps=20)
     np.testing.assert_allclose(found.x, saddle.minima[1], atol=1e-4)
+
+
+def test_damped_newton_divides_by_the_absolute_curvatures():
+    H, x = np.array([[1.0, 2.0], [2.0, -3.0]]), np.array([0.5, -1.5])
+    whole_step = lambda f, x, value, gradient, direction: Found(jnp.float32(1), jnp.int32(0))  # noqa: E731
+    found = minimize(damped_newton(search=whole_step), lambda x: 0.5 * x @ H @ x, jnp.asarray(x), steps=1)
+    values, vectors = np.linalg.eigh(H)
+    assert values[0] < 0 < values[1]
+    step = vectors @ ((vectors.T @ H @ x) / np.abs(values))
+    np.testing.assert_allclose(found.x, x - step, rtol=1e-5)
+
+
+@pytest.mark.parametrize("c2", [0.4, 0.1, 0.02])
+def test_the_slope_at_the_end_of_a_line_search_is_below_its_share(c2):
+    """Over many starts, so that some end just below the share that is asked for."""
+    f, search = surfaces.rosenbrock().f, strong_wolfe(c2=c2)
+
+    def ratio(x):
+        value, gradient = jax.value_and_grad(f)(x)
+        found = search(f, x, value, gradient, -gradient)
+        return jnp.abs(jax.grad(f)(x - found.step * gradient) @ gradient) / (gradient @ gradient)
+
+    ratios = jax.jit(jax.vmap(ratio))(jax.random.uniform(jax.random.key(0), (500, 2), minval=-2, maxval=2))
+    assert (ratios <= c2 * 1.001).all() and (ratios > 0.8 * c2).any()
 
 
 def test_singular_hessian_diverges_instead_of_nan():

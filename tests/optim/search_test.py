@@ -108,6 +108,46 @@ def test_constants_are_hansens():
     assert c.c_one + c.c_mu < 1
 
 
+def hansen(state, steps, c, n):
+    """One generation of CMA-ES from the better steps (in units of σ, best first), after Hansen (2016), eq. 41–49."""
+    mean, sigma, C, path, path_sigma, generation = state
+    move = c.weights @ steps
+    squares, B = np.linalg.eigh(C)
+    white = B @ np.diag(squares**-0.5) @ B.T @ move
+    path_sigma = (1 - c.c_sigma) * path_sigma + np.sqrt(c.c_sigma * (2 - c.c_sigma) * c.mass) * white
+    grown = np.linalg.norm(path_sigma) / np.sqrt(1 - (1 - c.c_sigma) ** (2 * (generation + 1)))
+    h = float(grown < (1.4 + 2 / (n + 1)) * c.length)
+    path = (1 - c.c_path) * path + h * np.sqrt(c.c_path * (2 - c.c_path) * c.mass) * move
+    rank_mu = sum(w * np.outer(y, y) for w, y in zip(c.weights, steps, strict=True))
+    kept = 1 - c.c_one - c.c_mu + (1 - h) * c.c_one * c.c_path * (2 - c.c_path)
+    C = kept * C + c.c_one * np.outer(path, path) + c.c_mu * rank_mu
+    wider = np.exp(min(1, c.c_sigma / c.damping * (np.linalg.norm(path_sigma) / c.length - 1)))
+    return (mean + sigma * move, sigma * wider, C, path, path_sigma, generation + 1), h
+
+
+@pytest.mark.parametrize("n", [2, 5])
+def test_generations_of_cma_are_hansens_equations(n):
+    """Down a slope, where the path grows long, and the covariance is now and then kept from growing."""
+    population = 6
+    c, method, f, seen = constants(n, population), cma(0.3, population=population), (lambda x: x[0] + 0.1 * x[1]), set()
+    with jax.enable_x64(True):
+        step = jax.jit(lambda now, key: method.step(f, now, key))
+        now = method.init(f, jnp.zeros(n), KEY)
+        for i in range(12):
+            memory, key = now.memory, jax.random.fold_in(KEY, i)
+            state = [np.asarray(x) for x in memory[:6]]
+            squares, B = np.linalg.eigh(state[2])
+            signs = np.sign((np.asarray(jnp.linalg.eigh(memory.covariance)[1]) * B).sum(0))
+            y = (np.asarray(jax.random.normal(key, (population, n), float)) * np.sqrt(squares)) @ (B * signs).T
+            order = np.argsort((state[0] + state[1] * y) @ ([1, 0.1] + [0] * (n - 2)))[: population // 2]
+            expected, h = hansen(state, y[order], c, n)
+            seen.add(h)
+            now = step(now, key)
+            for found, right in zip(now.memory[:6], expected, strict=True):
+                np.testing.assert_allclose(found, right, rtol=1e-8, atol=1e-10)
+    assert seen == {0.0, 1.0}
+
+
 BUDGET = {"sphere": 2000, "Rosenbrock": 12_500, "Rastrigin": 40_000}
 """Evaluations for ten dimensions to 1e-8."""
 

@@ -94,6 +94,13 @@ def test_masks_by_sorting_by_hand():
     assert found["a/bias"] == (1, 2) and found[""] == (7, 10)
 
 
+@pytest.mark.parametrize(("share", "dropped"), [(0.29, 3), (0.31, 3), (0.26, 3), (0.24, 2), (0.9, 9)])
+def test_the_share_is_rounded_to_whole_weights(share, dropped):
+    for globally in (True, False):
+        masks = magnitude_masks({"kernel": jnp.arange(10.0) + 1}, share, WEIGHT, globally=globally)
+        np.testing.assert_array_equal(masks["kernel"], np.arange(10) >= dropped)
+
+
 @pytest.mark.parametrize("share", [0.0, 1.0])
 def test_nothing_or_everything(share):
     masks = magnitude_masks(PARAMS, share, WEIGHT)

@@ -211,7 +211,7 @@ def test_categorical_at_extreme_logits():
         1e-5,
         1e-45,
     )
-    moved = f32(rows + [1e-3, 0, 0])
+    moved = f32(rows + f32([1e-3, 0, 0]))
     for row, other in zip(rows[4:], moved[4:], strict=True):
         p, q = ([big(a) - mp.log(sum(mp.exp(big(b)) for b in r)) for a in r] for r in (row, other))
         exact = sum(mp.exp(x) * (x - y) for x, y in zip(p, q, strict=True))
@@ -246,9 +246,8 @@ def test_discretised_logistic_at_tiny_and_huge_scales(levels):
     for row, k in zip(np.asarray(found), places, strict=True):
         for value, mean, log_scale in zip(row, m, s, strict=True):
             edges = [(mp.mpf(2 * k + side) / (levels - 1) - 1 - big(mean)) / mp.exp(big(log_scale)) for side in (1, -1)]
-            high, low = (-mp.log1p(mp.exp(-e)) for e in edges)
             if k == 0:
-                expected = high
+                expected = -mp.log1p(mp.exp(-edges[0]))
             elif k == levels - 1:
                 expected = -mp.log1p(mp.exp(edges[1]))
             else:
@@ -292,13 +291,9 @@ def test_full_normal_divergence_keeps_small_values():
     p = {"mean": f32([1, 2, 3]), "log_cholesky": raw}
     assert float(continuous.full_normal.kl(p, p)) == pytest.approx(0, abs=1e-10)
     q = {"mean": f32(p["mean"] + 1e-4), "log_cholesky": f32(raw + 1e-4)}
-    (mean, a), (other, b) = (
-        (
-            x["mean"].astype(float),
-            np.tril(x["log_cholesky"].astype(float), -1) + np.diag(np.exp(np.diag(x["log_cholesky"].astype(float)))),
-        )
-        for x in (q, p)
-    )
+    mean, other = (x["mean"].astype(float) for x in (q, p))
+    double = [x["log_cholesky"].astype(float) for x in (q, p)]
+    a, b = (np.tril(L, -1) + np.diag(np.exp(np.diag(L))) for L in double)
     ratio, shift = np.linalg.solve(b, a), np.linalg.solve(b, other - mean)
     exact = 0.5 * ((ratio**2).sum() + shift @ shift - 3) - np.log(np.diag(ratio)).sum()
     assert float(continuous.full_normal.kl(q, p)) == pytest.approx(exact, rel=1e-2) and exact < 1e-4

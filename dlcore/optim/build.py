@@ -39,7 +39,7 @@ class OptimizerConfig:
     clip_value: float = 0.0
     """Largest absolute value of a gradient's entry; 0 does not clip."""
     clip_norm: float = 0.0
-    """Largest global norm of the gradient; 0 does not clip."""
+    """Largest global norm of the gradient, after `clip_value`; 0 does not clip."""
     freeze: tuple[str, ...] = ()
     """Patterns of paths that stay as they are, e.g. "stage_1/*"."""
 

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import numpy_layers as oracle
 import pytest
 
 from dlcore.networks.densenet import DenseNet, DenseNetConfig, Layer, densenet_config
@@ -31,6 +32,37 @@ def test_channels_grow_and_are_halved_between_blocks():
     names = ("stem", "block_1", "transition_1", "block_2", "transition_2", "block_3", "norm")
     assert [found[n].shape[1] for n in names] == [28, 28, 14, 14, 7, 7, 7]
     assert [found[n].shape[-1] for n in names] == [6, 18, 9, 17, 8, 12, 12]
+
+
+def test_the_whole_network_by_hand():
+    config = DenseNetConfig(growth=2, first=4, layers=(2, 1), bottleneck=2, classes=3, stem="small")
+    net, rng = DenseNet(config), np.random.default_rng(0)
+    x = rng.normal(size=(2, 8, 8, 3))
+    params, state = jax.eval_shape(net.init, jax.random.key(0), jnp.asarray(x))
+    params = jax.tree.map(lambda p: rng.normal(size=p.shape), params)
+    state = jax.tree.map(lambda s: rng.uniform(0.5, 1.5, s.shape), state)
+
+    def activated(h, part, running, suffix="", padding=0):
+        h = oracle.batch_norm(h, part[f"norm{suffix}"], running[f"norm{suffix}"])
+        return oracle.conv(oracle.relu(h), part[f"conv{suffix}"], padding=padding)
+
+    def block(h, part, running):
+        for name in sorted(part):
+            new = activated(h, part[name]["new"], running[name]["new"], "_1")
+            new = activated(new, part[name]["new"], running[name]["new"], "_2", padding=1)
+            h = np.concatenate([h, new], -1)
+        return h
+
+    h = oracle.conv(x, params["stem"]["conv"], padding=1)
+    h = oracle.relu(oracle.batch_norm(h, params["stem"]["norm"], state["stem"]["norm"]))
+    h = block(h, params["block_1"], state["block_1"])
+    h = oracle.halved(activated(h, params["transition_1"], state["transition_1"]))
+    h = block(h, params["block_2"], state["block_2"])
+    h = oracle.relu(oracle.batch_norm(h, params["norm"], state["norm"])).mean((1, 2))
+    expected = oracle.dense(h, params["head"])
+    with jax.enable_x64(True):
+        out, _ = jax.jit(net.apply)(*jax.tree.map(jnp.asarray, (params, state)), jnp.asarray(x))
+    np.testing.assert_allclose(out, expected, rtol=1e-9, atol=1e-9)
 
 
 def test_dropout_needs_a_key_and_another_depth_is_refused():

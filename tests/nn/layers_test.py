@@ -11,7 +11,7 @@ import scipy.signal
 
 from dlcore.nn.conv import Conv, conv
 from dlcore.nn.dense import Dense
-from dlcore.nn.dropout import dropout
+from dlcore.nn.dropout import Dropout, dropout
 from dlcore.nn.embedding import Embedding, embedding
 from dlcore.nn.init import glorot_normal, glorot_uniform, he_normal, he_uniform, lecun_normal, lecun_uniform, orthogonal
 from dlcore.nn.norm import BatchNorm, GroupNorm, InstanceNorm, LayerNorm, group_norm
@@ -184,6 +184,20 @@ def test_dropout_is_inverted_and_reproducible():
     for rate in (-0.1, 1.0):
         with pytest.raises(ValueError, match="rate"):
             dropout(x, rate, key=KEY)
+
+
+@pytest.mark.parametrize("axes", [(), (0,), (1, 2), (-1,), (-3, 2), (0, 1, 2, 3)])
+def test_a_mask_is_shared_along_broadcast_axes_and_along_no_other(axes):
+    shape = (6, 5, 4, 7)
+    for run in (
+        dropout,
+        lambda x, rate, **options: Dropout(rate, broadcast_axes=axes).apply({}, {}, x, train=True, key=KEY)[0],
+    ):
+        kept = np.asarray(run(jnp.ones(shape), 0.5, key=KEY, broadcast_axes=axes)) != 0
+        shared = {axis % 4 for axis in axes}
+        for axis in range(4):
+            same = (kept == np.take(kept, [0], axis)).all()
+            assert same == (axis in shared or len(shared) == 4), (axes, axis)
 
 
 def test_embedding():

@@ -106,6 +106,13 @@ def test_layers_are_found_wherever_a_model_is_composed_and_draw_apart(wrap):
     assert (zero[0] != zero[1]).any() and (zero[:, 0] != zero[:, 1]).any()
 
 
+def test_layers_in_a_row_have_masks_of_their_own():
+    twice = compose(lambda call, x: call("drop", call("drop", x)), drop=Dropout(0.5))
+    for model in (serial(Dropout(0.5), Dropout(0.5)), twice):
+        kept = monte_carlo_samples(model, {}, {}, jnp.ones((50, 20)), key=KEY, samples=2, output="linear") != 0
+        assert abs(float(kept.mean()) - 0.25) < 0.05
+
+
 def test_other_noise_only_when_named():
     model = serial(Dense(4), Dropout(0.5), StochasticDepth(0.5), Noise(0.1))
     params, state = fitted(model)

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dlcore.optim import clip
+from dlcore.optim.build import OptimizerConfig, build
 
 PARAMS = {"conv": jnp.linspace(-1, 1, 54).reshape(3, 3, 2, 3), "dense": jnp.eye(4, 3) * 1e-5, "bias": jnp.ones(3)}
 
@@ -49,6 +50,15 @@ def test_small_gradients_pass_zeros_stay_zero_and_nan_is_kept():
         jax.tree.map(np.testing.assert_array_equal, apply(small), small)
         jax.tree.map(lambda a: np.testing.assert_array_equal(a, 0), apply(gradients(0, 0.0)))
         assert np.isnan(apply(gradients(0, np.nan))["bias"]).all(), name
+
+
+def test_value_before_norm_before_decay():
+    """g = (10, 1): by value to (2, 1), by norm to (2, 1)/√5, and the decay of w = (1, 1) comes on top."""
+    config = OptimizerConfig(name="sgd", learning_rate=1.0, clip_value=2.0, clip_norm=1.0, weight_decay=0.5)
+    params = {"kernel": jnp.asarray([1.0, 1.0])}
+    tx = build(config, 10)
+    updates, _ = tx.update({"kernel": jnp.asarray([10.0, 1.0])}, tx.init(params), params)
+    np.testing.assert_allclose(updates["kernel"], -np.array([2, 1]) / np.sqrt(5) - 0.5, rtol=1e-6)
 
 
 def test_direction_is_kept_by_the_norm_and_bad_input_is_said():

@@ -35,6 +35,26 @@ def test_every_layer_changes_sizes_by_the_derived_factor(initializer, activation
     np.testing.assert_allclose(np.log(found.gradient) / layers[::-1], np.log(factor), atol=0.08)
 
 
+def test_every_number_belongs_to_its_layer():
+    """A deep narrow tanh network in NumPy: layer l's slopes and matrix, not those of a neighbour."""
+    depth, width, examples = 4, 5, 3
+    found = scaling(KEY, init.normal(0.8), tanh, depth=depth, width=width, examples=examples)
+    keys = jax.random.split(KEY, depth + 2)
+    kernels = [np.asarray(init.normal(0.8)(key, (width, width)), np.float64) for key in keys[:depth]]
+    h = [np.asarray(jax.random.normal(keys[-2], (examples, width)), np.float64)]
+    for kernel in kernels:
+        h.append(np.tanh(h[-1] @ kernel))
+    size = lambda a: np.sqrt(np.square(a).mean())  # noqa: E731
+    np.testing.assert_allclose(found.activation, [size(a) for a in h[1:]], rtol=1e-5)
+    back, gradients = np.asarray(jax.random.normal(keys[-1], (examples, width)), np.float64), []
+    for kernel, out in zip(kernels[::-1], h[:0:-1], strict=True):
+        back = (back * (1 - out**2)) @ kernel.T
+        gradients.append(size(back))
+    np.testing.assert_allclose(found.gradient, gradients[::-1], rtol=1e-5)
+    jacobians = [(1 - out[0] ** 2)[:, None] * kernel.T for kernel, out in zip(kernels, h[1:], strict=True)]
+    np.testing.assert_allclose(found.singular, np.linalg.svd(np.stack(jacobians), compute_uv=False), rtol=1e-4)
+
+
 def test_singular_values():
     np.testing.assert_allclose(study(init.orthogonal(), lambda x: x).singular, 1, atol=1e-4)
     found = study(init.he_normal, relu)

@@ -188,3 +188,11 @@ def test_views_move_up_down_left_and_right():
     padded = np.pad(image, 1, mode="edge")
     expected = [image, padded[2:, 1:-1], padded[:-2, 1:-1], padded[1:-1, 2:], padded[1:-1, :-2]]
     np.testing.assert_array_equal(moved, expected)
+
+
+def test_shifts_reach_as_far_as_they_may_on_every_side():
+    image = jnp.arange(35.0).reshape(5, 7)
+    moved = np.asarray(a.random_shift(KEY, jnp.tile(image[None, ..., None], (300, 1, 1, 1)), 1))
+    centres, counts = np.unique(moved[:, 2, 3, 0], return_counts=True)
+    np.testing.assert_array_equal(centres, sorted(17 + 7 * y + x for y in (-1, 0, 1) for x in (-1, 0, 1)))
+    assert counts.min() > 10

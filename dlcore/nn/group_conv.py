@@ -4,7 +4,7 @@ Their feature maps [b, n, n, g, c] have one map per element of the group. An ele
 as an image and map number h⁻¹u to place u.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 import jax.numpy as jnp
 import numpy as np
@@ -44,7 +44,7 @@ def group_conv(
         raise ValueError(f"group_conv: {group} has {size} elements, got maps {x.shape} and a kernel {kernel.shape}")
     left = _left_quotients()[:size, :size]
     x, kernel = promoted("group_conv", x, kernel)
-    bank = widely(lambda kernel: _turned([kernel[:, :, left[u]] for u in range(size)]), kernel)
+    bank = widely(lambda kernel: _turned(kernel[:, :, left[u]] for u in range(size)), kernel)
     w, _, _, c, f = kernel.shape
     y = conv(x.reshape(*x.shape[:3], -1), bank.reshape(w, w, size * c, size * f), padding=padding)
     return y.reshape(*y.shape[:-1], size, f)
@@ -118,7 +118,7 @@ def GroupPool() -> Model:
     return Model(init, apply)
 
 
-def _turned(kernels: Sequence[Array]) -> Array:
+def _turned(kernels: Iterable[Array]) -> Array:
     """Kernel number u moved by the element u, all of them side by side on the axis before the last."""
     return jnp.stack([dihedral_action(kernel, u, (0, 1)) for u, kernel in enumerate(kernels)], axis=-2)
 

@@ -95,17 +95,23 @@ def adaptive_avg_pool(x: Real[Array, "b *space c"], size: Sizes) -> Float[Array,
     """Mean over `size` bins per axis, bin i reaching from ⌊i·n/size⌋ to ⌈(i+1)·n/size⌉ (PyTorch's rule)."""
     (x,) = promoted("adaptive_avg_pool", x)
     bins = per_axis(size, x.ndim - 2, "size")
-    return widely(lambda x: _over_bins(x, bins, range(1, x.ndim - 1), lambda cells, axis: cells.mean(axis)), x)
+    return widely(lambda x: _over_bins(x, bins, range(1, x.ndim - 1), _mean_of_bin), x)
 
 
 def adaptive_max_pool(x: Shaped[Array, "b *space c"], size: Sizes) -> Shaped[Array, "b *size c"]:
     """Maximum over the bins of `adaptive_avg_pool`; the gradient goes to the first of equals, row by row."""
     bins = per_axis(size, x.ndim - 2, "size")
     # The last axis first: then the first of equals is the first in C order.
-    largest = functools.partial(
-        _over_bins, bins=bins, axes=range(x.ndim - 2, 0, -1), reduce=lambda cells, axis: fold_max(cells, (axis,))
-    )
+    largest = functools.partial(_over_bins, bins=bins, axes=range(x.ndim - 2, 0, -1), reduce=_maximum_of_bin)
     return widely(largest, x) if jnp.issubdtype(x.dtype, jnp.floating) else largest(x)
+
+
+def _mean_of_bin(cells: Array, axis: int) -> Array:
+    return cells.mean(axis, keepdims=True)
+
+
+def _maximum_of_bin(cells: Array, axis: int) -> Array:
+    return jnp.expand_dims(fold_max(cells, (axis,)), axis)
 
 
 def _over_bins(x: Array, bins: Sequence[int], axes: Sequence[int], reduce: Callable[[Array, int], Array]) -> Array:
@@ -113,7 +119,7 @@ def _over_bins(x: Array, bins: Sequence[int], axes: Sequence[int], reduce: Calla
         n, count = x.shape[axis], bins[axis - 1]
         edges = [(i * n // count, -(-(i + 1) * n // count)) for i in range(count)]
         cells = [reduce(jax.lax.slice_in_dim(x, low, high, axis=axis), axis) for low, high in edges]
-        x = jnp.stack(cells, axis)
+        x = jnp.concatenate(cells, axis)
     return x
 
 

@@ -22,7 +22,7 @@ from dlcore.nn.embedding import Embedding
 from dlcore.nn.group_conv import GroupConv, GroupLift, GroupPool
 from dlcore.nn.layer_scale import LayerScale
 from dlcore.nn.norm import BatchNorm, GroupNorm, InstanceNorm, LayerNorm
-from dlcore.nn.pool import AdaptiveAvgPool, AvgPool, GlobalAvgPool, GlobalMaxPool, MaxPool
+from dlcore.nn.pool import AdaptiveAvgPool, AdaptiveMaxPool, AvgPool, GlobalAvgPool, GlobalMaxPool, MaxPool
 from dlcore.nn.pool_ceil import MaxPoolCeil
 from dlcore.nn.position import PositionBias
 from dlcore.nn.reshape import DepthToSpace, Flatten, Reshape
@@ -57,6 +57,7 @@ MODELS = {
     "avg_pool": Case(AvgPool(2, padding=1), (8, 4, 4, 3), (8, 3, 3, 3)),
     "max_pool_ceil": Case(MaxPoolCeil(3, 2), (8, 6, 4, 3), (8, 3, 2, 3)),
     "adaptive_avg_pool": Case(AdaptiveAvgPool((2, 3)), (8, 5, 7, 2), (8, 2, 3, 2)),
+    "adaptive_max_pool": Case(AdaptiveMaxPool((2, 3)), (8, 5, 7, 2), (8, 2, 3, 2)),
     "global_avg_pool": Case(GlobalAvgPool(), (8, 5, 4, 3), (8, 3)),
     "global_max_pool": Case(GlobalMaxPool(), (8, 5, 4, 3), (8, 3)),
     "batch_norm": Case(BatchNorm(), (8, 4, 4, 3), (8, 4, 4, 3)),

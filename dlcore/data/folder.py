@@ -82,6 +82,12 @@ def _roots(path: Path, validation: int | None) -> tuple[dict[str, Path], tuple[s
     others = [e for e in folders if e.name.lower() not in SPLITS]
     # A class may be called "train": splits are meant where there are two, or nothing else.
     if "train" not in kinds or (len(kinds) == 1 and others):
+        for _, e in named:
+            if _folders(e) and not any(map(_is_image, e.iterdir())):
+                raise DataError(
+                    f"{e} holds folders, as a split does, and there is no split beside it to train on; "
+                    f"put the folders of classes into {path / 'train'}, or give {e.name!r} another name"
+                )
         return {"train": path}, ()
     if twice := [split for split, count in kinds.items() if count > 1]:
         same = ", ".join(e.name for split, e in named if split == twice[0])
@@ -95,7 +101,7 @@ def _roots(path: Path, validation: int | None) -> tuple[dict[str, Path], tuple[s
         )
     notes += [f"{e.name}/ ({_images(e):,} images) is not used, as it lies beside train/" for e in others]
     if loose := sum(map(_is_image, path.iterdir())):
-        notes.append(f"{loose:,} images are not used, as they lie beside train/")
+        notes.append(f"images that are not used, as they lie beside train/: {loose:,}")
     return roots, tuple(notes)
 
 
@@ -146,7 +152,7 @@ def _listed(root: Path, names: tuple[str, ...], rest: Rest) -> Files:
         if not images:
             kinds = ", ".join(SUFFIXES)
             raise DataError(
-                f"{root / name} has no image ({len(files)} files, none of {kinds}); every class needs some in every "
+                f"{root / name} has no image (files: {len(files)}, none of {kinds}); every class needs some in every "
                 "split: add or convert images, or move the folder to another place"
             )
         rest.update(file.suffix.lower() or "without ending" for file in shown if not _is_image(file))
@@ -160,7 +166,7 @@ def _unused(rest: Rest) -> tuple[str, ...]:
     if not rest:
         return ()
     kinds = ", ".join(f"{count:,} {kind}" for kind, count in rest.most_common())
-    return (f"{rest.total():,} files are not used: {kinds}",)
+    return (f"files that are not used: {rest.total():,} ({kinds})",)
 
 
 def _nested(roots: Mapping[str, Path], found: Mapping[str, Files]) -> tuple[str, ...]:
@@ -237,7 +243,7 @@ def survey(
         sum(getattr(header, kind) for header in headers) for kind in ("colour", "transparent", "frames")
     )
     if 0 < colour < total:
-        notes.append(f"{total - colour:,} of {total:,} images are grey and become RGB, as {colour:,} have colours")
+        notes.append(f"{total - colour:,} of {total:,} images are grey and become RGB, as the rest has colours")
     if transparent:
         notes.append(f"{transparent:,} of {total:,} images may be transparent; those parts are laid on white")
     if several:

@@ -72,7 +72,7 @@ def test_files_that_are_not_used_are_counted(tmp_path):
     put(tmp_path / "cat" / ".hidden.png")
     put(tmp_path / "cat" / ".checkpoints" / "00.png")
     (note,) = notes(tmp_path)
-    assert note.startswith("8 files are not used: ")
+    assert note.startswith("files that are not used: 8 (")
     for part in ("2 .txt", "1 .pdf", "1 without ending", "1 .svg", "2 hidden images", "1 images outside the folders"):
         assert part in note
 
@@ -110,13 +110,26 @@ def test_what_lies_beside_the_splits_is_said(tmp_path):
     put(tmp_path / "a.png")
     assert notes(tmp_path) == (
         "extra/ (20 images) is not used, as it lies beside train/",
-        "1 images are not used, as they lie beside train/",
+        "images that are not used, as they lie beside train/: 1",
     )
 
 
 def test_a_class_may_be_called_train(tmp_path):
     fill(tmp_path, names=("boat", "plane", "train"))
     assert load(f"folder:{tmp_path}").spec.class_names == ("boat", "plane", "train")
+
+
+@pytest.mark.parametrize("names", [("cat", "dog", "test"), ("cat", "val"), ("test", "val"), ("extra", "train")])
+def test_a_split_beside_classes_is_no_class(tmp_path, names):
+    for name in names:
+        fill(
+            tmp_path / name if name in folder.SPLITS else tmp_path,
+            names=("cat", "dog") if name in folder.SPLITS else (name,),
+        )
+    with pytest.raises(
+        DataError, match=r"holds folders, as a split does, .* put the folders of classes into .*train, or"
+    ):
+        load(f"folder:{tmp_path}")
 
 
 def test_two_validation_folders_are_refused(tmp_path):
@@ -135,7 +148,7 @@ def test_a_class_without_images_says_what_is_there(tmp_path):
     fill(tmp_path)
     (tmp_path / "owl").mkdir()
     (tmp_path / "owl" / "owl.svg").write_text("<svg/>")
-    with pytest.raises(DataError, match=r"owl has no image \(1 files, none of \.png"):
+    with pytest.raises(DataError, match=r"owl has no image \(files: 1, none of \.png"):
         load(f"folder:{tmp_path}")
 
 
@@ -145,7 +158,7 @@ def test_the_set_decides_between_grey_and_colour(tmp_path, grey_first):
     put(tmp_path / ("dog" if grey_first else "cat") / "00.png", "RGB")
     data = load(f"folder:{tmp_path}")
     assert data.spec.shape == (4, 4, 3)
-    assert data.spec.notes == ("11 of 12 images are grey and become RGB, as 1 have colours",)
+    assert data.spec.notes == ("11 of 12 images are grey and become RGB, as the rest has colours",)
     assert load(f"folder:{fill(tmp_path / 'grey', mode='L')}").spec.shape == (4, 4, 1)
 
 

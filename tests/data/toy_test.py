@@ -5,7 +5,16 @@ import pytest
 from scipy import integrate, stats
 
 from dlcore.data.source import DataError, load
-from dlcore.data.toy import SETS, draw
+from dlcore.data.toy import RECIPE, SETS, draw
+
+FIRST = {
+    "two_moons": ([2.917041, -0.207991], 1),
+    "rings": ([-0.149488, -2.039890], 1),
+    "pinwheel": ([1.085953, -1.014067], 4),
+    "eight_gaussians": ([-2.776489, -0.005072], 4),
+    "checkerboard": ([2.443651, -1.209988], 3),
+    "spirals": ([-1.119952, -2.369752], 1),
+}
 
 
 def sample(name, size=20_000):
@@ -85,3 +94,13 @@ def test_spec(name):
     np.testing.assert_array_equal(fewer.train.arrays["point"], data.train.arrays["point"])
     with pytest.raises(DataError, match=f"{name}: validation=-1"):
         load(name, validation=-1)
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_what_is_drawn_changes_with_the_number_of_the_recipe_only(name):
+    """The first point and its label of recipe 1; raise `RECIPE`, and write down the new ones, when `draw` changes."""
+    assert RECIPE == 1
+    first = {k: v[0] for k, v in load(name).train.arrays.items()}
+    point, label = FIRST[name]
+    np.testing.assert_allclose(first["point"], point, atol=1e-5)
+    assert first["label"] == label

@@ -284,8 +284,9 @@ def draw(predict: Any, prepare: Any, params: Params, state: State, data: Data) -
     wrong = np.flatnonzero(predicted != labels)
     worst = wrong[np.argsort(-confidence[wrong])][:24]
     images = data.test.read(worst)["image"] / (data.spec.levels - 1)
-    names, bins = data.spec.class_names, metrics.calibration(jnp.asarray(probabilities), jnp.asarray(labels))
-    confusion = metrics.confusion_matrix(jnp.asarray(predicted), jnp.asarray(labels), data.spec.classes)
+    # Compiled as a whole: operation by operation each would be a program of its own.
+    counted = jax.jit(lambda p, k, y: (metrics.calibration(p, y), metrics.confusion_matrix(k, y, data.spec.classes)))
+    names, (bins, confusion) = data.spec.class_names, counted(probabilities, predicted, labels)
     return {
         "confusion": figures.confusion(np.asarray(confusion), names),
         "mistakes": figures.mistakes(images, labels[worst], predicted[worst], confidence[worst], names),

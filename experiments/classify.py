@@ -274,11 +274,14 @@ def features(config: Config, spec: DataSpec) -> Any:
 def draw(predict: Any, prepare: Any, params: Params, state: State, data: Data) -> dict[str, Any]:
     """Figures on the test split: confusion matrix, the most confident mistakes, calibration."""
     probabilities_of = jax.jit(
-        lambda batch: jax.nn.softmax(predict(params, state, prepare(batch, key=None, train=False)["image"]))
+        lambda params, state, batch: jax.nn.softmax(
+            predict(params, state, prepare(batch, key=None, train=False)["image"])
+        )
     )
     rows = np.arange(data.test.size)
     chunks = [data.test.read(chunk) for chunk in np.array_split(rows, -(-data.test.size // 500))]
-    probabilities = np.concatenate([np.asarray(probabilities_of({"image": chunk["image"]})) for chunk in chunks])
+    found = [np.asarray(probabilities_of(params, state, {"image": chunk["image"]})) for chunk in chunks]
+    probabilities = np.concatenate(found)
     labels = np.concatenate([chunk["label"] for chunk in chunks])
     predicted, confidence = probabilities.argmax(-1), probabilities.max(-1)
     wrong = np.flatnonzero(predicted != labels)

@@ -281,18 +281,22 @@ def features(config: Config, spec: DataSpec) -> Any:
 def draw(predict: Any, prepare: Any, params: Params, state: State, data: Data) -> dict[str, Any]:
     """Figures on the test split: confusion matrix, the most confident mistakes, calibration."""
     probabilities_of = jax.jit(
-        lambda batch: jax.nn.softmax(predict(params, state, prepare(batch, key=None, train=False)["image"]))
+        lambda params, state, batch: jax.nn.softmax(
+            predict(params, state, prepare(batch, key=None, train=False)["image"])
+        )
     )
     rows = np.arange(data.test.size)
     chunks = [data.test.read(chunk) for chunk in np.array_split(rows, -(-data.test.size // 500))]
-    probabilities = np.concatenate([np.asarray(probabilities_of({"image": chunk["image"]})) for chunk in chunks])
+    found = [np.asarray(probabilities_of(params, state, {"image": chunk["image"]})) for chunk in chunks]
+    probabilities = np.concatenate(found)
     labels = np.concatenate([chunk["label"] for chunk in chunks])
     predicted, confidence = probabilities.argmax(-1), probabilities.max(-1)
     wrong = np.flatnonzero(predicted != labels)
     worst = wrong[np.argsort(-confidence[wrong])][:24]
     images = data.test.read(worst)["image"] / (data.spec.levels - 1)
-    names, bins = data.spec.class_names, metrics.calibration(jnp.asarray(probabilities), jnp.asarray(labels))
-    confusion = metrics.confusion_matrix(jnp.asarray(predicted), jnp.asarray(labels), data.spec.classes)
+    # Compiled as a whole: operation by operation each would be a program of its own.
+    counted = jax.jit(lambda p, k, y: (metrics.calibration(p, y), metrics.confusion_matrix(k, y, data.spec.classes)))
+    names, (bins, confusion) = data.spec.class_names, counted(probabilities, predicted, labels)
     return {
         "confusion": figures.confusion(np.asarray(confusion), names),
         "mistakes": figures.mistakes(images, labels[worst], predicted[worst], confidence[worst], names),

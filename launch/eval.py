@@ -11,7 +11,8 @@ from dlcore.parallel.mesh import make_mesh, to_host
 from dlcore.train.evaluate import evaluated, make_evaluate
 from dlcore.train.run_folder import write_json
 from launch import quality, request, runtime
-from launch.results import attempt, say, show
+from launch.progress import announced, say
+from launch.results import attempt, show
 from launch.train import train
 
 flags.DEFINE_enum("split", "test", ["train", "validation", "test"], "Which examples to evaluate on.")
@@ -25,7 +26,7 @@ def main() -> None:
     state = request.restore(run, experiment, mesh)
     evaluate = make_evaluate(experiment, mesh, run.config.train.eval_batch_size, full=split == "test")
     key = jax.random.fold_in(jax.random.key(run.seed), 1)
-    found = evaluate(state, getattr(run.source, split), key) | experiment.ruler()
+    found = evaluate(state, announced(getattr(run.source, split), split), key) | experiment.ruler()
     if split == "test":
         host = evaluated(to_host(mesh, state))
         found |= attempt("quality", lambda: quality.measure(run, experiment, *host, train), {}) or {}

@@ -12,6 +12,7 @@ from dlcore.train.experiment import Experiment
 from dlcore.train.run_folder import check_data, locked, read_json, write_json
 from dlcore.train.sample_quality import covered_classes, quality
 from launch import request
+from launch.progress import ticker
 
 BATCH = 256
 """Samples drawn at once."""
@@ -90,5 +91,9 @@ def feature_extractor(classifier: request.Request) -> Any:
 def draw(experiment: Experiment, params: Any, state: Any, levels: int, count: int) -> np.ndarray:
     """`count` samples as grey levels, uint8 [count, h, w, c]."""
     keys = [jax.random.fold_in(jax.random.key(0), i) for i in range(-(-count // BATCH))]
-    images = np.concatenate([np.asarray(experiment.sample(params, state, key, BATCH)) for key in keys])[:count]
+    tell, parts = ticker("samples to be compared", count), []
+    for i, key in enumerate(keys):
+        tell(i * BATCH)
+        parts.append(np.asarray(experiment.sample(params, state, key, BATCH)))
+    images = np.concatenate(parts)[:count]
     return np.round(np.clip(images, 0, 1) * (levels - 1)).astype(np.uint8)

@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from dlcore.parallel import processes
@@ -22,6 +21,7 @@ from dlcore.train.run_folder import read_json, write_json
 from dlcore.train.state import count_params, sha256
 from dlcore.types import TrainState
 from launch import quality, request
+from launch.progress import say
 
 GRID = 64
 """Samples in a grid."""
@@ -48,7 +48,7 @@ def draw_grids(run: request.Request, experiment: Experiment, state: TrainState) 
     """Samples of the moment, always from the same key: of the params and of their moving average."""
     if experiment.sample is None or not processes.is_main():
         return
-    state = jax.tree.map(jnp.asarray, state)
+    state = jax.device_put(state)
     sources = {"": (state.params, state.state)} | ({"-ema": evaluated(state)} if state.ema else {})
     for name, source in sources.items():
         images = np.asarray(experiment.sample(*source, jax.random.key(0), GRID))
@@ -93,7 +93,7 @@ def complete(run: request.Request, experiment: Experiment, state: Any, train: Tr
     trains the classifier that measures samples.
     """
     notes: dict[str, str] = {}
-    state = jax.tree.map(jnp.asarray, state)
+    state = jax.device_put(state)
     if (run.workdir / "summary.json").exists():
         beside = {
             "anchors": lambda: experiment.anchors(run.source) if experiment.anchors else {},
@@ -146,9 +146,3 @@ def peak_memory() -> int:
 def show(metrics: Mapping[str, Any]) -> str:
     """Metrics on one line."""
     return "  ".join(f"{k} {v}" if isinstance(v, str) else f"{k} {v:.4f}" for k, v in metrics.items())
-
-
-def say(text: str) -> None:
-    """Print, on the main process."""
-    if processes.is_main():
-        print(text, flush=True)

@@ -19,7 +19,7 @@ from dlcore.report import figures
 from dlcore.report.density import cloud
 from dlcore.train.evaluate import evaluated
 from launch import paths, request, runtime
-from launch.results import say
+from launch.progress import say
 
 flags.DEFINE_integer("num", 64, "How many samples.")
 flags.DEFINE_string(

@@ -23,7 +23,8 @@ from dlcore.train.record import Recorder
 from dlcore.train.run_folder import check_identity, claim, locked, read_json, write_json
 from dlcore.types import TrainState
 from launch import environment, request, results, runtime
-from launch.results import attempt, say, show
+from launch.progress import announced, say
+from launch.results import attempt, show
 
 flags.DEFINE_integer(
     "stopped_exit_code",
@@ -60,7 +61,10 @@ def train(run: request.Request, stop: Callable[[], bool] = lambda: False) -> Fit
     engine = make_engine(experiment, feed, config, **run.start(), mesh=mesh, rule=rule)
     when = cadence(config, data.train.size, engine.dispatch)
     model = experiment.describe()
-    evaluate, test = (make_evaluate(experiment, mesh, config.eval_batch_size, full=full) for full in (False, True))
+    evaluate = make_evaluate(experiment, mesh, config.eval_batch_size)
+    # Without a protocol of its own the test is the same program, compiled once.
+    own = experiment.evaluate_test is not None
+    test = make_evaluate(experiment, mesh, config.eval_batch_size, full=True) if own else evaluate
     eval_key = jax.random.fold_in(jax.random.key(run.seed), 1)
     writes = run.workdir if processes.is_main() else None
     with ExitStack() as stack:
@@ -74,7 +78,7 @@ def train(run: request.Request, stop: Callable[[], bool] = lambda: False) -> Fit
         def validate(state: TrainState) -> dict[str, float]:
             whole = to_host(mesh, state)
             attempt("a grid of samples", lambda: results.draw_grids(run, experiment, whole), {})
-            return evaluate(state, data.validation, eval_key)
+            return evaluate(state, announced(data.validation, "validation"), eval_key)
 
         checkpoints = Checkpoints(run.workdir / "checkpoints", keep=config.keep)
         stack.callback(checkpoints.close)
@@ -91,7 +95,7 @@ def train(run: request.Request, stop: Callable[[], bool] = lambda: False) -> Fit
             stop=stop,
         )
         if fitted.finished:
-            measured = test(fitted.state, data.test, eval_key)
+            measured = test(fitted.state, announced(data.test, "test"), eval_key)
             results.conclude(run, experiment, fitted, to_host(mesh, fitted.state), measured, train)
         return fitted
 

@@ -18,6 +18,7 @@ from jaxtyping import Array, Float
 from dlcore.nn.activation import Activation
 from dlcore.nn.combine import Call, compose, residual, serial
 from dlcore.nn.conv import conv
+from dlcore.nn.dtypes import promoted, widely
 from dlcore.nn.embedding import Embedding, embedding
 from dlcore.nn.init import lecun_normal, zeros
 from dlcore.nn.position import PositionBias
@@ -196,7 +197,9 @@ def GatedLayer(
         up, left = call("vertical", v), call("horizontal", h)
         both = jnp.concatenate([up, left], axis=-1)
         both = call("position", both) if first else both
-        both = both + call("label", y)[:, None, None] if classes else both
+        if classes:
+            # The label is added at every position: its gradient is a sum over all of them.
+            both = widely(jnp.add, *promoted("pixelcnn", both, call("label", y)[:, None, None]))
         up, left = jnp.split(both, 2, axis=-1)
         out = call("out", gate(left + call("link", up)))
         return gate(up), out if first else h + out

@@ -12,6 +12,7 @@ from dlcore.nn.combine import Call, compose, serial
 from dlcore.nn.conv import Conv
 from dlcore.nn.dense import Dense
 from dlcore.nn.dropout import Dropout
+from dlcore.nn.dtypes import promoted, widely
 from dlcore.nn.embedding import Embedding
 from dlcore.nn.init import zeros
 from dlcore.nn.norm import GroupNorm
@@ -28,14 +29,14 @@ def sinusoidal(t: Int[Array, " b"] | Float[Array, " b"], features: int) -> Float
     """
     if features < 4 or features % 2:
         raise ValueError(f"sinusoidal: features must be even and at least 4, got {features}")
-    frequencies = jnp.exp(-math.log(10_000) * jnp.arange(features // 2) / (features // 2 - 1))
+    frequencies = jnp.exp(-math.log(10_000) * jnp.arange(features // 2, dtype=jnp.float32) / (features // 2 - 1))
     angle = t.astype(jnp.float32)[:, None] * frequencies
     return jnp.concatenate([jnp.sin(angle), jnp.cos(angle)], axis=-1)
 
 
 def upsample(x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c"]:
     """Twice the height and width, each pixel repeated."""
-    return x.repeat(2, axis=1).repeat(2, axis=2)
+    return widely(lambda x: x.repeat(2, axis=1).repeat(2, axis=2), x)
 
 
 def Norm(features: int) -> Model:
@@ -53,7 +54,10 @@ def TimeBlock(inputs: int, features: int, *, dropout: Number = 0.0) -> Model:
     def forward(call: Call, x: Array, e: Array) -> Array:
         h = call("conv_1", silu(call("norm_1", x)))
         scale, shift = jnp.split(call("film", silu(e))[:, None, None], 2, axis=-1)
-        h = call("dropout", silu(call("norm_2", h) * (1 + scale) + shift))
+        h, scale, shift = promoted("TimeBlock", call("norm_2", h), scale, shift)
+        # Both are added up over all positions in the backward pass.
+        h = widely(lambda h, scale, shift: h * (1 + scale) + shift, h, scale, shift)
+        h = call("dropout", silu(h))
         return (x if inputs == features else call("shortcut", x)) + call("conv_2", h)
 
     return compose(

@@ -7,6 +7,21 @@ import pytest
 from contract_table import MODELS
 from network_table import ARCHITECTURES, SMALL, TINY
 
+from dlcore.networks.dcgan import DCDiscriminator, DCGenerator
+from dlcore.networks.unet import UNet
+
+OTHERS = {
+    "generator": (DCGenerator((8, 8, 1), (6, 4)), ((2, 5), "float")),
+    "discriminator": (DCDiscriminator((4, 6), classes=3), ((2, 8, 8, 1), "float"), ((2,), "int")),
+    "unet": (
+        UNet(3, widths=(4, 8), heads=2, classes=3, patch=2),
+        ((2, 16, 16, 3), "float"),
+        ((2,), "int"),
+        ((2,), "int"),
+    ),
+}
+"""name: (model, shape and kind of every input)."""
+
 QUICK = ("lenet", "cifar_resnet20", "cifar_resnet20_b")
 
 NETWORKS = {
@@ -36,6 +51,19 @@ def test_with_double_precision_at_hand(name):
             assert kinds(after) == kinds(state)
             single = integer or name == "bfloat16" or dtype == jnp.float32
             assert {leaf.dtype for leaf in jax.tree.leaves(y)} == {jnp.dtype("float32" if single else "float64")}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_networks_of_several_inputs_with_double_precision_at_hand(name):
+    model, *inputs = OTHERS[name]
+    with jax.enable_x64(True):
+        for bits in (64, 32):
+            given = [jax.ShapeDtypeStruct(shape, f"{kind}{bits}") for shape, kind in inputs]
+            params, state = jax.eval_shape(model.init, jax.random.key(0), *given)
+            assert {leaf.dtype for leaf in jax.tree.leaves((params, state))} == {jnp.dtype("float32")}
+            run = lambda p, s, *given: model.apply(p, s, *given, train=True, key=jax.random.key(1))  # noqa: E731
+            y, after = jax.eval_shape(run, params, state, *given)
+            assert y.dtype == f"float{bits}" and kinds(after) == kinds(state)
 
 
 @pytest.mark.parametrize("name", [n for n in NETWORKS if n in MODELS])

@@ -7,6 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from dlcore.networks.pixelcnn import GatedLayer
+from dlcore.networks.unet import TimeBlock
 from dlcore.nn.combine import compute_in, scan, serial
 from dlcore.nn.conv import Conv, conv
 from dlcore.nn.conv_blocks import BlockConv, conv_by_blocks
@@ -206,6 +208,27 @@ def test_gradients_of_bias_and_table_by_counting():
     ids = jnp.asarray([0] * 1000 + [2] * 500)
     table = jax.grad(lambda table: embedding(ids, table).astype(jnp.float32).sum())(jnp.zeros((3, 2), jnp.bfloat16))
     np.testing.assert_array_equal(table.astype(jnp.float32), [[1000, 1000], [0, 0], [500, 500]])
+
+
+@pytest.mark.parametrize(
+    ("model", "path", "inputs"),
+    [
+        (TimeBlock(2, 3), ("film", "bias"), (drawn((1, 40, 40, 2), 0), drawn((1, 4), 1))),
+        (GatedLayer(3, 3, classes=2), ("label", "embedding"), (*[drawn((1, 40, 40, 3), 0)] * 2, jnp.asarray([1]))),
+    ],
+    ids=["time", "label"],
+)
+def test_what_is_told_at_every_position_has_a_sum_in_single_precision_for_gradient(model, path, inputs):
+    params, state = jax.jit(model.init)(jax.random.key(0), *inputs)
+    params = jax.tree.map(lambda p: 0.1 * drawn(p.shape, 2), params)
+
+    def slope(model):
+        loss = lambda p: sum(y.sum() for y in jax.tree.leaves(model.apply(p, state, *inputs)[0]))  # noqa: E731
+        part, leaf = path
+        return jax.jit(jax.grad(loss))(params)[part][leaf]
+
+    found, exact = slope(compute_in(model, jnp.bfloat16)), slope(model)
+    np.testing.assert_allclose(found, exact, rtol=0.03, atol=0.03 * np.abs(exact).max())
 
 
 @pytest.mark.parametrize("dtype", HALF)

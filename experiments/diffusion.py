@@ -98,10 +98,11 @@ def preset(name: str, spec: DataSpec) -> Config:
     if spec.levels is not None and spec.levels <= decoder.FEW_LEVELS:
         base = replace(base, steps=64)
     if name == "smoke":
-        small_images = max(spec.shape[:2]) <= 16
-        short = train.scaled(8 / 19, every=1 / 2) if small_images else train.scaled(1 / 50, every=1 / 50)
+        short = train.scaled(1 / 50, every=1 / 50)
+        if max(spec.shape[:2]) <= 16:
+            short, optimizer = train.scaled(8 / 19, every=1 / 2), replace(optimizer, learning_rate=4e-3)
         small = {"widths": (16, 32), "sample_steps": 10, "test_draws": 1, "quality_samples": 0}
-        return replace(base, **small, ema=0.99, train=short)
+        return replace(base, **small, ema=0.99, optimizer=optimizer, train=short)
     if name == "full":
         wide = base.widths if max(spec.shape[:2]) <= 16 else (128, 256, 256)
         patch, blocks = (base.patch, 1) if wide is base.widths else (1, 2)

@@ -16,7 +16,10 @@ Scalar = Float[Array, ""]
 
 def inner(a: Any, b: Any) -> Scalar:
     """⟨a, b⟩ over all leaves."""
-    return sum(jax.tree.leaves(jax.tree.map(lambda x, y: jnp.vdot(x, y), a, b)), jnp.zeros(()))
+    return sum(
+        jax.tree.leaves(jax.tree.map(lambda x, y: jnp.vdot(x, y, precision=jax.lax.Precision.HIGHEST), a, b)),
+        jnp.zeros(()),
+    )
 
 
 def norm(a: Any) -> Scalar:

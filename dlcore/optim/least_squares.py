@@ -5,6 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from dlcore.precision import matmul
+
 
 def solve_qr(matrix: Float[Array, "m n"], target: Float[Array, " m"]) -> Float[Array, " n"]:
     """x = R⁻¹Qᵀb with A = QR, for m ≥ n and independent columns.
@@ -24,7 +26,7 @@ def solve_qr(matrix: Float[Array, "m n"], target: Float[Array, " m"]) -> Float[A
             f"solve_qr: A is singular to working precision, column {int(sizes.argmin())} depends on the others; "
             "use solve_svd or solve_ridge"
         )
-    return jnp.linalg.solve(R, Q.T @ target)
+    return jnp.linalg.solve(R, matmul(Q.T, target))
 
 
 def solve_svd(
@@ -38,7 +40,7 @@ def solve_svd(
     _check_finite("solve_svd", matrix, target)
     U, sizes, V = jnp.linalg.svd(matrix, full_matrices=False)
     kept = sizes > (rank_tolerance(matrix) if rcond is None else rcond) * sizes[0]
-    return V.T @ (jnp.where(kept, 1 / jnp.where(kept, sizes, 1.0), 0.0) * (U.T @ target))
+    return matmul(V.T, jnp.where(kept, 1 / jnp.where(kept, sizes, 1.0), 0.0) * matmul(U.T, target))
 
 
 def solve_ridge(matrix: Float[Array, "m n"], target: Float[Array, " m"], alpha: float) -> Float[Array, " n"]:
@@ -51,7 +53,7 @@ def solve_ridge(matrix: Float[Array, "m n"], target: Float[Array, " m"], alpha: 
     if not alpha > 0:
         raise ValueError(f"solve_ridge: alpha must be positive, got {alpha}; use solve_svd for alpha = 0")
     U, sizes, V = jnp.linalg.svd(matrix, full_matrices=False)
-    return V.T @ (sizes / (sizes**2 + alpha) * (U.T @ target))
+    return matmul(V.T, sizes / (sizes**2 + alpha) * matmul(U.T, target))
 
 
 def rank_tolerance(matrix: Float[Array, "m n"]) -> float:

@@ -8,6 +8,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
+from dlcore.precision import matmul
+
 
 class Found(NamedTuple):
     """A step length t, 0 where none was found, and the evaluations of f that it took."""
@@ -31,7 +33,7 @@ def backtracking(*, first: float = 1.0, shrink: float = 0.5, c1: float = 1e-4, m
         )
 
     def search(f: Callable[[Array], Array], x: Array, value: Array, gradient: Array, direction: Array) -> Found:
-        slope = gradient @ direction
+        slope = matmul(gradient, direction)
 
         def fails(t: Array) -> Array:
             # Written so that NaN fails.
@@ -62,7 +64,7 @@ def strong_wolfe(*, first: float = 1.0, c1: float = 1e-4, c2: float = 0.9, most:
         raise ValueError(f"strong_wolfe: 0 < c1 < c2 < 1, got c1={c1} and c2={c2}; try 1e-4 and 0.9")
 
     def search(f: Callable[[Array], Array], x: Array, value: Array, gradient: Array, direction: Array) -> Found:
-        slope = gradient @ direction
+        slope = matmul(gradient, direction)
         along = jax.value_and_grad(lambda t: f(x + t * direction))
 
         def body(carry: Any) -> Any:

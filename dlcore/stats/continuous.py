@@ -11,6 +11,7 @@ import numpy as np
 from jax.scipy.special import betaln, digamma
 from jaxtyping import Array, Float
 
+from dlcore.precision import matmul
 from dlcore.stats.distribution import Distribution, batch_shape, clamp_log_scale, independent
 from dlcore.stats.divergence import kl_normal
 from dlcore.types import Key, Params
@@ -101,7 +102,7 @@ def _full_log_prob(params: Params, x: Array) -> Array:
 
 def _full_sample(key: Key, params: Params, shape: tuple[int, ...] = ()) -> Array:
     mean = params["mean"]
-    return mean + jax.random.normal(key, (*shape, *mean.shape), mean.dtype) @ _factor(params).T
+    return mean + matmul(jax.random.normal(key, (*shape, *mean.shape), mean.dtype), _factor(params).T)
 
 
 def _full_kl(params: Params, others: Params) -> Array:

@@ -73,7 +73,9 @@ def marginalize(density: Density, *names: str) -> Density:
     for number in sorted(numbers, reverse=True):
         grid = density.points[number]
         weights = jnp.ones(values.shape[number]) if grid is None else trapezoid_weights(grid)
-        values = jnp.tensordot(values, weights.astype(values.dtype), axes=(number, 0))
+        values = jnp.tensordot(
+            values, weights.astype(values.dtype), axes=(number, 0), precision=jax.lax.Precision.HIGHEST
+        )
     kept = [i for i in range(len(density.axes)) if i not in numbers]
     return Density(values, tuple(density.points[i] for i in kept), tuple(density.axes[i] for i in kept))
 

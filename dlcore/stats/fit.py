@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from dlcore.precision import matmul
 from dlcore.types import Params
 
 
@@ -67,7 +68,7 @@ def fit_linear(inputs: Float[Array, "m d"], targets: Float[Array, " n"]) -> Para
     if len(inputs) != len(targets):
         raise ValueError(f"fit_linear: {len(inputs)} inputs and {len(targets)} targets")
     kernel = jnp.linalg.lstsq(inputs, targets)[0]
-    variance = jnp.square(targets - inputs @ kernel).mean()
+    variance = jnp.square(targets - matmul(inputs, kernel)).mean()
     rounding = (len(targets) * jnp.finfo(targets.dtype).eps) ** 2 * jnp.square(targets).mean()
     _check_positive(variance - rounding, "fit_linear: the targets are met exactly")
     return {"kernel": kernel, "log_scale": 0.5 * jnp.log(variance)}

@@ -13,6 +13,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Int
 
+from dlcore.precision import matmul
 from dlcore.stats.distribution import Estimate, monte_carlo
 from dlcore.types import Key, Params
 
@@ -57,7 +58,7 @@ def batch_moments(gradients: Float[Array, "n d"], k: int, *, replace: bool = Fal
     estimates = gradients[batches(len(gradients), k, replace=replace)].mean(1)
     mean = estimates.mean(0)
     centred = estimates - mean
-    return BatchMoments(mean, centred.T @ centred / len(estimates))
+    return BatchMoments(mean, matmul(centred.T, centred) / len(estimates))
 
 
 def predicted_covariance(gradients: Float[Array, "n d"], k: int, *, replace: bool = False) -> Float[Array, "d d"]:
@@ -70,7 +71,7 @@ def predicted_covariance(gradients: Float[Array, "n d"], k: int, *, replace: boo
         raise ValueError(f"predicted_covariance: {k} of {n} examples cannot be drawn")
     centred = gradients - gradients.mean(0)
     factor = 1.0 if replace or n == 1 else (n - k) / (n - 1)
-    return centred.T @ centred / n / k * factor
+    return matmul(centred.T, centred) / n / k * factor
 
 
 def sampled_noise(key: Key, gradients: Float[Array, "n d"], k: int, draws: int) -> Estimate:
@@ -86,4 +87,4 @@ def sampled_noise(key: Key, gradients: Float[Array, "n d"], k: int, draws: int) 
     # A batch holds the k places with the smallest of n random numbers.
     order = jax.random.uniform(key, (draws, n)).argsort(-1).argsort(-1)
     chosen = (order < k).astype(gradients.dtype) / k
-    return monte_carlo(((chosen @ (apart @ apart.T)) * chosen).sum(-1))
+    return monte_carlo((matmul(chosen, matmul(apart, apart.T)) * chosen).sum(-1))

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from dlcore.precision import matmul
 from dlcore.types import Key
 
 
@@ -53,7 +54,7 @@ def fit_degrees(
         raise ValueError(f"{len(x)} rows do not determine a polynomial of degree {degree}; use at most {len(x) - 1}")
     root = jnp.ones_like(x) if weight is None else jnp.sqrt(weight)
     Q, R = jnp.linalg.qr(root[:, None] * legendre(x, degree))
-    targets = jnp.triu(jnp.broadcast_to((Q.T @ (root * y))[:, None], R.shape))
+    targets = jnp.triu(jnp.broadcast_to(matmul(Q.T, root * y)[:, None], R.shape))
     return jax.scipy.linalg.solve_triangular(R, targets).T
 
 
@@ -62,9 +63,9 @@ def fit_ridge(
 ) -> Float[Array, "fits columns"]:
     """argmin_c ‖V c − y‖² + α‖c‖² for each penalty α > 0, from one singular value decomposition of V."""
     U, sizes, V = jnp.linalg.svd(legendre(x, degree), full_matrices=False)
-    return (sizes / (sizes**2 + penalties[:, None]) * (U.T @ y)) @ V
+    return matmul(sizes / (sizes**2 + penalties[:, None]) * matmul(U.T, y), V)
 
 
 def predict(coefficients: Float[Array, "*fits columns"], x: Float[Array, " n"]) -> Float[Array, "*fits n"]:
     """The polynomials at x."""
-    return coefficients @ legendre(x, coefficients.shape[-1] - 1).T
+    return matmul(coefficients, legendre(x, coefficients.shape[-1] - 1).T)

@@ -67,7 +67,8 @@ class _Spectral(Graph):
         if not leaves:
             raise ValueError(f"SpectralNorm: the model has no leaf called {' or '.join(NORMALIZED)} to normalise")
         starts = {path: _unit(jax.random.normal(key, leaf.shape[-1:])) for path, leaf in leaves.items()}
-        return params, _state(_normalized(params, starts, STARTING_ITERATIONS)[1], inner)
+        settle = jax.jit(lambda params, starts: _normalized(params, starts, STARTING_ITERATIONS)[1])
+        return params, _state(settle(params, starts), inner)
 
 
 def _state(vectors: State, inner: State) -> State:

@@ -12,12 +12,13 @@ from typing import ParamSpec, TypeVar
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Num
+from jax.typing import ArrayLike
+from jaxtyping import Array
 
 P, R = ParamSpec("P"), TypeVar("R")
 
 
-def matmul(a: Num[Array, "..."], b: Num[Array, "..."]) -> Num[Array, "..."]:
+def matmul(a: ArrayLike, b: ArrayLike) -> Array:
     """a @ b in full precision."""
     return jnp.matmul(a, b, precision=jax.lax.Precision.HIGHEST)
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array
 
 from dlcore.nn.dtypes import promoted
@@ -83,18 +84,28 @@ class Graph:
         return out, self.pack(states) if train else state
 
     def init(self, key: Key, *inputs: Any) -> tuple[Params, State]:
-        """Run `forward` once so that every part sees the shapes it will get; jit drops the arithmetic."""
-        params: dict[str, Any] = {}
-        state: dict[str, Any] = {}
+        """Every part by the shapes that it gets in one run of `forward`, which is traced only: no layer is computed."""
+        if isinstance(key, jax.core.Tracer):
+            made = self._started(key, inputs, {})
+        else:
+            seen: dict[str, Any] = {}
+            jax.eval_shape(lambda key: self._started(key, inputs, seen), key)
+            made = {name: self.parts[name].init(fold_name(key, name), *shapes) for name, shapes in seen.items()}
+        return tuple(self.pack({name: trees[i] for name, trees in made.items()}) for i in (0, 1))
+
+    def _started(self, key: Key, inputs: Any, seen: dict[str, Any]) -> dict[str, tuple[Params, State]]:
+        """Params and state of every part; `seen` gets the shapes of its inputs."""
+        made: dict[str, tuple[Params, State]] = {}
 
         def call(name: str, *inputs: Any) -> Any:
             part = _lookup(self.parts, name)
-            if name not in params:
-                params[name], state[name] = part.init(fold_name(key, name), *inputs)
-            return part.apply(params[name], state[name], *inputs)[0]
+            if name not in made:
+                seen[name] = jax.tree.map(_abstract, inputs)
+                made[name] = part.init(fold_name(key, name), *inputs)
+            return part.apply(*made[name], *inputs)[0]
 
         self.forward(call, *jax.tree.map(_concrete, inputs))
-        return self.pack(params), self.pack(state)
+        return made
 
 
 def _lookup(parts: Mapping[str, Model], name: str) -> Model:
@@ -109,6 +120,10 @@ def _below(path: str, tap: Tap) -> Tap:
 
 def _concrete(x: Any) -> Any:
     return jnp.zeros(x.shape, x.dtype) if isinstance(x, jax.ShapeDtypeStruct) else x
+
+
+def _abstract(x: Any) -> Any:
+    return jax.ShapeDtypeStruct(x.shape, x.dtype) if isinstance(x, jax.Array | np.ndarray) else x
 
 
 def compose(forward: Callable[..., Any], /, **parts: Model) -> Model:

@@ -109,7 +109,8 @@ class _Spectral(Graph):
         if not leaves:
             raise ValueError(f"SpectralNorm: the model has no leaf called {' or '.join(NORMALIZED)} to normalise")
         starts = {path: _start(key, path, leaf) for path, leaf in leaves.items()}
-        return params, _state(_normalized(params, starts, STARTING_ITERATIONS)[1], inner)
+        settle = jax.jit(lambda params, starts: _normalized(params, starts, STARTING_ITERATIONS)[1])
+        return params, _state(settle(params, starts), inner)
 
 
 def _start(key: Key, path: str, leaf: Array) -> Float[Array, "*copies m"]:

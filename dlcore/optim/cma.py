@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Array
 
 from dlcore.optim.minimize import Function, Iterate, Method, Result, Trace, better_of, finite_or_worst, minimize, state
+from dlcore.precision import matmul
 from dlcore.setting import Number, known
 from dlcore.types import Key
 
@@ -92,7 +93,7 @@ def cma(sigma: Number, *, population: int = 0) -> Method:
         n, size = now.x.size, population or default_population(now.x.size)
         squares, B = jnp.linalg.eigh(now.memory.covariance)
         D = jnp.sqrt(jnp.maximum(squares, jnp.finfo(now.x.dtype).eps * squares[-1]))
-        y = (jax.random.normal(key, (size, n), now.x.dtype) * D) @ B.T
+        y = matmul((jax.random.normal(key, (size, n), now.x.dtype) * D), B.T)
         x = now.memory.mean + now.memory.sigma * y
         values = finite_or_worst(jax.vmap(f)(x))
         order = jax.lax.top_k(-values, size // 2)[1]
@@ -112,8 +113,8 @@ def _adapt(search: Search, c: Constants, y: Array, axes: Array, scales: Array) -
     C = B D² Bᵀ with B = `axes` and D = `scales`.
     """
     weights = jnp.asarray(c.weights, y.dtype)
-    move = weights @ y
-    white = axes @ ((axes.T @ move) / scales)
+    move = matmul(weights, y)
+    white = matmul(axes, matmul(axes.T, move) / scales)
     path_sigma = (1 - c.c_sigma) * search.path_sigma + math.sqrt(c.c_sigma * (2 - c.c_sigma) * c.mass) * white
     length = jnp.linalg.norm(path_sigma)
     expected = jnp.sqrt(1 - (1 - c.c_sigma) ** (2.0 * (search.generation + 1)))
@@ -122,7 +123,7 @@ def _adapt(search: Search, c: Constants, y: Array, axes: Array, scales: Array) -
     path = (1 - c.c_path) * search.path + going * math.sqrt(c.c_path * (2 - c.c_path) * c.mass) * move
     missing = (1 - going) * c.c_path * (2 - c.c_path)
     C = (1 - c.c_one - c.c_mu + c.c_one * missing) * search.covariance
-    C = C + c.c_one * jnp.outer(path, path) + c.c_mu * (y.T * weights) @ y
+    C = C + c.c_one * jnp.outer(path, path) + c.c_mu * matmul(y.T * weights, y)
     sigma = search.sigma * jnp.exp(jnp.minimum(1.0, c.c_sigma / c.damping * (length / c.length - 1)))
     return Search(
         search.mean + search.sigma * move,

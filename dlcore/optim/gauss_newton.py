@@ -7,6 +7,7 @@ from jaxtyping import Array
 from dlcore.optim.least_squares import solve_svd
 from dlcore.optim.line_search import Search, backtracking
 from dlcore.optim.minimize import Function, Iterate, Method, state
+from dlcore.precision import matmul
 from dlcore.types import Key
 
 
@@ -21,7 +22,7 @@ def gauss_newton(*, search: Search | None = None) -> Method:
     def step(f: Function, now: Iterate, key: Key | None) -> Iterate:
         residuals, J = now.memory
         direction = -solve_svd(J, residuals)
-        found = find(lambda x: _half_square(f(x)), now.x, now.value, J.T @ residuals, direction)
+        found = find(lambda x: _half_square(f(x)), now.x, now.value, matmul(J.T, residuals), direction)
         return _at(f, now.x + found.step * direction, now, found.evaluations)
 
     return Method(_start, step, residuals=True)
@@ -44,7 +45,7 @@ def levenberg_marquardt(damping: float = 1e-3, *, factor: float = 3.0) -> Method
         residuals, J, weight = now.memory
         size = now.x.size
         Q, R = jnp.linalg.qr(jnp.concatenate([J, jnp.sqrt(weight) * jnp.eye(size, dtype=J.dtype)]))
-        direction = -jnp.linalg.solve(R, Q[: len(residuals)].T @ residuals)
+        direction = -jnp.linalg.solve(R, matmul(Q[: len(residuals)].T, residuals))
         new = _at(f, now.x + direction, now, 0)
         better = new.value < now.value
         kept = jax.tree.map(lambda a, b: jnp.where(better, a, b), new, now._replace(memory=now.memory[:2]))
@@ -57,7 +58,7 @@ def levenberg_marquardt(damping: float = 1e-3, *, factor: float = 3.0) -> Method
 
 
 def _half_square(residuals: Array) -> Array:
-    return 0.5 * residuals @ residuals
+    return 0.5 * matmul(residuals, residuals)
 
 
 def _start(f: Function, x0: Array, key: Key | None) -> Iterate:
@@ -68,6 +69,6 @@ def _at(f: Function, x: Array, before: Iterate | None, spent: Array | int) -> It
     residuals, J = f(x), jax.jacobian(f)(x)
     size = jnp.inf if before is None else jnp.linalg.norm(x - before.x)
     count = spent + 1 + x.size + (0 if before is None else before.evaluations)
-    norm = jnp.linalg.norm(J.T @ residuals)
+    norm = jnp.linalg.norm(matmul(J.T, residuals))
     value = _half_square(residuals)
     return state(x, value, gradient_norm=norm, step_size=size, evaluations=count, memory=(residuals, J))

@@ -11,6 +11,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 
+from dlcore.precision import matmul
 from dlcore.types import Key
 
 Product = Callable[..., Any]
@@ -95,10 +96,10 @@ def _advance(product: Product, unravel: Callable[[Array], Any]) -> Callable[...,
     def advance(basis: Array, k: Array, *arguments: Any) -> tuple[Array, Array, Array]:
         v = basis[k]
         w = ravel_pytree(product(unravel(v), *arguments))[0]
-        alpha = v @ w
+        alpha = matmul(v, w)
         for _ in range(2):
             # Rows not filled yet are zero and take nothing away.
-            w = w - (basis @ w) @ basis
+            w = w - matmul(matmul(basis, w), basis)
         beta = jnp.linalg.norm(w)
         ahead = w / jnp.where(beta > 0, beta, 1.0)
         return basis.at[k + 1].set(ahead, mode="drop"), alpha, beta

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Num
 
+from dlcore.precision import matmul
 from dlcore.setting import Number, known
 
 Matrix = Num[ArrayLike, "m n"]
@@ -34,7 +35,7 @@ def solve_qr(matrix: Matrix, target: Target) -> Solution:
                 f"solve_qr: A is singular to working precision, column {int(sizes.argmin())} depends on the others; "
                 "use solve_svd or solve_ridge"
             )
-    return jax.scipy.linalg.solve_triangular(R, _times(Q.T, b))
+    return jax.scipy.linalg.solve_triangular(R, matmul(Q.T, b))
 
 
 def solve_svd(matrix: Matrix, target: Target, *, rcond: Number | None = None) -> Solution:
@@ -45,7 +46,7 @@ def solve_svd(matrix: Matrix, target: Target, *, rcond: Number | None = None) ->
     `ValueError` for shapes that do not fit, and for entries that are not finite (not looked at under jit).
     """
     A, b = _system("solve_svd", matrix, target)
-    return _times(jnp.linalg.pinv(A, rtol=rank_tolerance(A) if rcond is None else rcond), b)
+    return matmul(jnp.linalg.pinv(A, rtol=rank_tolerance(A) if rcond is None else rcond), b)
 
 
 def solve_ridge(matrix: Matrix, target: Target, alpha: Number) -> Solution:
@@ -60,16 +61,12 @@ def solve_ridge(matrix: Matrix, target: Target, alpha: Number) -> Solution:
         raise ValueError(f"solve_ridge: alpha must be one positive number, got {alpha}; use solve_svd for alpha = 0")
     root = jnp.sqrt(jnp.asarray(alpha, A.dtype))
     Q, R = jnp.linalg.qr(jnp.concatenate([A, root * jnp.eye(A.shape[1], dtype=A.dtype)]))
-    return jax.scipy.linalg.solve_triangular(R, _times(Q[: len(A)].T, b))
+    return jax.scipy.linalg.solve_triangular(R, matmul(Q[: len(A)].T, b))
 
 
 def rank_tolerance(matrix: Float[Array, "m n"]) -> float:
     """Relative size below which a singular value of A is rounding: machine precision · max(m, n)."""
     return float(jnp.finfo(matrix.dtype).eps) * max(matrix.shape)
-
-
-def _times(a: Array, b: Array) -> Array:
-    return jnp.matmul(a, b, precision="highest")
 
 
 def _system(name: str, matrix: ArrayLike, target: ArrayLike) -> tuple[Array, Array]:

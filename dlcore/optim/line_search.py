@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
+from dlcore.precision import matmul
 from dlcore.setting import Number, known
 
 
@@ -35,7 +36,7 @@ def backtracking(*, first: Number = 1.0, shrink: Number = 0.5, c1: Number = 1e-4
         )
 
     def search(f: Callable[[Array], Array], x: Array, value: Array, gradient: Array, direction: Array) -> Found:
-        slope = gradient @ direction
+        slope = matmul(gradient, direction)
 
         def fails(t: Array) -> Array:
             # Written so that NaN fails.
@@ -67,7 +68,7 @@ def strong_wolfe(*, first: Number = 1.0, c1: Number = 1e-4, c2: Number = 0.9, mo
         raise ValueError(f"strong_wolfe: 0 < c1 < c2 < 1, got c1={c1} and c2={c2}; try 1e-4 and 0.9")
 
     def search(f: Callable[[Array], Array], x: Array, value: Array, gradient: Array, direction: Array) -> Found:
-        slope = gradient @ direction
+        slope = matmul(gradient, direction)
         along = jax.value_and_grad(lambda t: f(x + t * direction))
 
         def body(carry: Any) -> Any:

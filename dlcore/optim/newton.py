@@ -10,6 +10,7 @@ from dlcore.optim.curvature import hvp
 from dlcore.optim.descent import at
 from dlcore.optim.line_search import Search, backtracking
 from dlcore.optim.minimize import Function, Iterate, Method
+from dlcore.precision import matmul
 from dlcore.types import Key
 
 
@@ -39,7 +40,7 @@ def damped_newton(*, search: Search | None = None, floor: float = 1e-6) -> Metho
         sizes = jnp.abs(values)
         sizes = jnp.maximum(sizes, floor * sizes.max())
         # Where H = 0 there is no curvature to divide by: steepest descent.
-        direction = -vectors @ ((vectors.T @ gradient) / jnp.where(sizes > 0, sizes, 1.0))
+        direction = -matmul(vectors, matmul(vectors.T, gradient) / jnp.where(sizes > 0, sizes, 1.0))
         found = find(f, now.x, now.value, gradient, direction)
         return at(f, now.x + found.step * direction, now, found.evaluations + now.x.size)
 
@@ -76,11 +77,11 @@ def _conjugate_gradients(f: Function, x: Array, gradient: Array, most: int, forc
     def body(carry: Any) -> Any:
         z, r, d, j, _ = carry
         product = hvp(f, x, d)
-        curvature = d @ product
+        curvature = matmul(d, product)
         concave = curvature <= 0
-        length = (r @ r) / jnp.where(concave, 1.0, curvature)
+        length = matmul(r, r) / jnp.where(concave, 1.0, curvature)
         after = r + length * product
-        ahead = d * ((after @ after) / (r @ r)) - after
+        ahead = d * (matmul(after, after) / matmul(r, r)) - after
         # Before any progress the way down is −g itself.
         z = jnp.where(concave, jnp.where(j == 0, -gradient, z), z + length * d)
         return z, after, ahead, j + 1, concave | (jnp.linalg.norm(after) <= enough)

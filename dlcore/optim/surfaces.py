@@ -7,6 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from dlcore.precision import matmul
+
 
 class Surface(NamedTuple):
     """A function of x [n], its global minima, and the box it is usually drawn in."""
@@ -69,7 +71,7 @@ def quadratic(spectrum: Sequence[float], *, seed: int = 0) -> Surface:
     name = "quadratic, λ = " + ", ".join(f"{v:g}" for v in spectrum) if n <= 3 else "quadratic"
 
     def f(x: Array) -> Array:
-        return 0.5 * x @ jnp.asarray(H, x.dtype) @ x
+        return 0.5 * matmul(matmul(x, jnp.asarray(H, x.dtype)), x)
 
     value = 0.0 if values.min() >= 0 else -np.inf
     start = Q.sum(1) * 2

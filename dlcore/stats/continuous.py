@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
+from dlcore.precision import matmul
 from dlcore.stats.beta import beta as beta
 from dlcore.stats.check import check_same_batch
 from dlcore.stats.distribution import Distribution, batch_shape, clamp_log_scale, independent
@@ -116,7 +117,7 @@ def _full_log_prob(params: Params, x: ArrayLike) -> Array:
 
 def _full_sample(key: Key, params: Params, shape: tuple[int, ...] = ()) -> Array:
     mean, _ = _parts(params)
-    return mean + jax.random.normal(key, (*shape, *mean.shape), mean.dtype) @ _factor(params).T
+    return mean + matmul(jax.random.normal(key, (*shape, *mean.shape), mean.dtype), _factor(params).T)
 
 
 def _full_kl(params: Params, others: Params) -> Array:

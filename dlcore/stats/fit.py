@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Int, Num
 
+from dlcore.precision import matmul
 from dlcore.stats.check import traced
 from dlcore.stats.special import mean_and_variance, root, wide
 from dlcore.types import Params
@@ -74,8 +75,8 @@ def fit_linear(inputs: Num[ArrayLike, "m d"], targets: Num[ArrayLike, "n *k"]) -
             f"fit_linear: {len(inputs)} inputs and {len(targets)} targets of shapes {inputs.shape} and {targets.shape};"
             " expected [m, d] and [m] or [m, k]"
         )
-    kernel = jnp.linalg.pinv(inputs) @ targets
-    variance = jnp.square(targets - inputs @ kernel).mean(0)
+    kernel = matmul(jnp.linalg.pinv(inputs), targets)
+    variance = jnp.square(targets - matmul(inputs, kernel)).mean(0)
     rounding = (len(targets) * jnp.finfo(targets.dtype).eps) ** 2 * jnp.square(targets).mean(0)
     _check_positive(variance - rounding, "fit_linear: the targets are met exactly")
     return {"kernel": kernel, "log_scale": 0.5 * jnp.log(variance)}

@@ -13,6 +13,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Int
 
+from dlcore.precision import matmul
 from dlcore.stats.distribution import Estimate, monte_carlo
 from dlcore.stats.special import gram, wide
 from dlcore.types import Key, Params
@@ -89,7 +90,7 @@ def sampled_noise(key: Key, gradients: Float[Array, "n *d"], k: int, draws: int)
     # A batch holds the k places with the smallest of n random numbers.
     order = jax.random.uniform(key, (draws, n)).argsort(-1).argsort(-1)
     chosen = (order < k).astype(gradients.dtype) / k
-    return monte_carlo(((chosen @ (apart @ apart.T)) * chosen).sum(-1))
+    return monte_carlo((matmul(chosen, matmul(apart, apart.T)) * chosen).sum(-1))
 
 
 def _check_rows(name: str, gradients: Array) -> None:

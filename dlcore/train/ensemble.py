@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from dlcore.nn.count import convolves
+from dlcore.precision import matmul
 from dlcore.tree import stacked, unstacked
 from dlcore.types import Key, Model, Params, State
 
@@ -102,7 +103,7 @@ def error_model(errors: Float[Array, "k *b"]) -> ErrorModel:
     if k < 2:
         raise ValueError("error_model: needs the errors of two members or more")
     flat = errors.reshape(k, -1)
-    moments = flat @ flat.T / flat.shape[1]
+    moments = matmul(flat, flat.T) / flat.shape[1]
     v = jnp.trace(moments) / k
     c = (moments.sum() - jnp.trace(moments)) / (k * (k - 1))
     return ErrorModel(v, c, v / k + (k - 1) * c / k, jnp.square(flat.mean(0)).mean())

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Shaped
 
+from dlcore.precision import matmul
 from dlcore.types import Key, Params
 
 Losses = Callable[[Params, Array, Array], Array]
@@ -47,7 +48,7 @@ def train_many(
         def step(carry: tuple[Params, Any], key: Key) -> tuple[tuple[Params, Any], None]:
             params, memory = carry
             rows = jax.random.randint(key, (largest,), 0, len(data[0]))
-            grads = jax.grad(lambda p: losses(p, *(array[rows] for array in data)) @ weight)(params)
+            grads = jax.grad(lambda p: matmul(losses(p, *(array[rows] for array in data)), weight))(params)
             updates, memory = tx.update(grads, memory, params)
             return (optax.apply_updates(params, updates), memory), None
 

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from dlcore.optim.least_squares import solve_ridge
+from dlcore.precision import matmul
 from dlcore.types import Key
 
 
@@ -55,7 +56,7 @@ def fit_degrees(
         raise ValueError(f"{len(x)} rows do not determine a polynomial of degree {degree}; use at most {len(x) - 1}")
     root = jnp.ones_like(x) if weight is None else jnp.sqrt(weight)
     Q, R = jnp.linalg.qr(root[:, None] * legendre(x, degree))
-    targets = jnp.triu(jnp.broadcast_to((Q.T @ (root * y))[:, None], R.shape))
+    targets = jnp.triu(jnp.broadcast_to(matmul(Q.T, root * y)[:, None], R.shape))
     return jax.scipy.linalg.solve_triangular(R, targets).T
 
 
@@ -75,7 +76,7 @@ def fit_ridge(
 
 def predict(coefficients: Float[Array, "*fits columns"], x: Float[Array, " n"]) -> Float[Array, "*fits n"]:
     """The polynomials at x."""
-    return coefficients @ legendre(x, coefficients.shape[-1] - 1).T
+    return matmul(coefficients, legendre(x, coefficients.shape[-1] - 1).T)
 
 
 def _check_sample(name: str, x: Array, y: Array, weight: tuple[int, ...]) -> None:

@@ -61,7 +61,7 @@ def test_anchors_are_of_the_test_split():
 
 
 def test_the_joint_likelihood_pays_for_the_class():
-    """For p(x|y) on three classes, −log p(x, y) lies above −log p(x) = −log of the mean, with equality for one class."""
+    """For p(x|y) on three classes −log p(x, y) lies above −log p(x), minus the log of the mean."""
     p = np.random.default_rng(0).random((5, 3))
     nats = -np.log(p)
     np.testing.assert_allclose(joint_nats(jnp.asarray(nats), 3), -np.log(p / 3), rtol=1e-5)

@@ -226,3 +226,31 @@ def test_errors_name_what_is_wrong():
             jnp.zeros(1),
             draws=0,
         )
+
+
+def test_the_variance_of_the_first_step_is_that_of_the_second():
+    """β̃_1 is 0: it is replaced by β̃_2 (Ho et al. 2020, section 3.2), which differs from β_1."""
+    for found in (schedule.linear(10), schedule.cosine(50), schedule.respace(schedule.sigmoid(100), 7)):
+        variance = bound.reverse_variance(found, "posterior")
+        a, b = found.alpha_bar, found.beta
+        np.testing.assert_allclose(variance[1:3], b[2] * (1 - a[1]) / (1 - a[2]), rtol=1e-12)
+        assert abs(variance[1] / found.beta[1] - 1) > 0.05
+        np.testing.assert_array_equal(bound.reverse_variance(found, "beta"), found.beta)
+
+
+def test_draws_of_the_bound_have_times_of_their_own_spread_over_all():
+    found, draws, n = schedule.cosine(1000), 4, 30
+    shares, told = jnp.linspace(0.02, 0.95, n), []
+
+    def predict(x, t):
+        told.append(np.asarray(t))
+        return jnp.zeros_like(x)
+
+    keys = jax.random.split(jax.random.key(0), n)
+    bound.estimate(Reverse(found, "eps"), predict, jnp.zeros((n, 2)), keys, shares, draws=draws)
+    times = np.stack([t for t in told if (t > 1).any()])
+    assert times.shape == (draws, n)
+    p = bound.time_distribution(found)
+    place = np.cumsum(p)[times]
+    expected = (np.asarray(shares) + np.arange(draws)[:, None]) / draws
+    np.testing.assert_allclose(place, expected, atol=2 * p.max())

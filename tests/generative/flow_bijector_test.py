@@ -306,3 +306,12 @@ def test_a_convolutional_conditioner_knows_where_it_is():
     out = model.apply(params, state, jnp.zeros((1, 7, 7, 1)))[0]
     # Without a bias per position, sites whose window does not reach the border would be alike.
     assert float(jnp.abs(out[0, 3, 3] - out[0, 3, 4]).max()) > 1e-3
+
+
+def test_a_split_starts_its_rest_on_the_half_that_the_rest_gets():
+    x = jax.random.normal(jax.random.key(0), (500, 4)) * jnp.asarray([3.0, 5.0, 0.1, 0.2]) + jnp.asarray([7.0, 1, 0, 0])
+    bijector = split(ActNorm(), (4,))
+    z, _ = bijector.forward(bijector.init(jax.random.key(1), x), x)
+    np.testing.assert_allclose(z[:, :2].mean(0), 0, atol=1e-4)
+    np.testing.assert_allclose(z[:, :2].std(0), 1, rtol=1e-3)
+    np.testing.assert_array_equal(z[:, 2:], x[:, 2:])

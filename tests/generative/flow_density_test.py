@@ -183,3 +183,19 @@ def test_density_figure_writes_the_probability_on_the_square():
     edges = scipy.stats.norm.cdf(np.stack([centre - half, centre + half]))
     mass = np.prod(edges[1] - edges[0])
     assert titles[0] == "data" and abs(float(titles[1].split("%")[0].split()[-1]) / 100 - mass) < 2e-3
+
+
+def test_noise_of_dequantisation_is_fresh_for_every_sub_pixel():
+    """The flow sees (x + u)/L: all u of a batch differ and are uniform."""
+    seen = []
+
+    def forward(params, y):
+        seen.append(y)
+        return y, jnp.zeros(len(y))
+
+    x = jax.random.randint(jax.random.key(0), (6, 8, 8, 3), 0, 16)
+    objective = density.negative_log_likelihood(Bijector(lambda key, x: {}, forward, forward), levels=16)
+    objective({}, {}, {"image": x}, key=jax.random.key(1), train=True)
+    u = np.asarray(seen[0] * 16 - x)
+    assert len(np.unique(u.round(7))) > 0.97 * u.size
+    assert scipy.stats.kstest(u.ravel(), "uniform").pvalue > 0.01

@@ -14,7 +14,9 @@ import scipy.stats
 from dlcore.data.toy import load
 from dlcore.generative import collapse, gan
 from dlcore.networks.mlp import MLP
+from dlcore.nn.combine import serial
 from dlcore.nn.dense import Dense
+from dlcore.nn.norm import BatchNorm
 from dlcore.nn.spectral import SpectralNorm
 from dlcore.train.state import create
 from dlcore.train.step import make_train_step
@@ -298,3 +300,65 @@ def test_fourier_features_estimate_the_kernel_and_the_discrepancy(float64):
     assert collapse.squared_mmd(a.sum(0), b.sum(0), 80) == pytest.approx(expected, abs=2e-3)
     with pytest.raises(ValueError, match="at least 2"):
         collapse.squared_mmd(a[0], b[0], 1)
+
+
+def formed(generator, discriminator, conditional=False):
+    """Networks as plain functions: `generator(z, *label)` and `discriminator(x, *label)`, without params."""
+    models = [
+        Model(lambda key, *x: ({}, {}), lambda p, s, *x, f=f, **_: (f(*x), s)) for f in (generator, discriminator)
+    ]
+    system = gan.GAN(*models, latent=2, conditional=conditional)
+    state = {"generator": {}, "discriminator": {}, "d_real": gan.forgotten()}
+    return system, {"generator": {}, "discriminator": {}}, state
+
+
+def test_the_gradient_penalty_is_taken_between_real_and_fake():
+    """Reals at r on every axis, fakes at 0, D = ½‖x‖²: the slope is ε‖r‖, whose penalty has mean ‖r‖²/3 − ‖r‖ + 1."""
+    system, params, state = formed(lambda z: 0 * z, lambda x: 0.5 * (x**2).sum(-1))
+    real = jnp.full((20_000, 2), 3.0)
+    objective = gan.discriminator_objective(system, gan.hinge(), gradient_penalty_weight=1.0)
+    _, aux = objective(params, state, {"image": real}, key=jax.random.key(0), train=True)
+    size = np.sqrt(18)
+    assert float(aux.metrics["penalty"].value()) == pytest.approx(size**2 / 3 - size + 1, rel=0.03)
+    r1 = gan.discriminator_objective(system, gan.hinge(), r1_weight=1.0)
+    _, aux = r1(params, state, {"image": real}, key=jax.random.key(0), train=True)
+    assert float(aux.metrics["penalty"].value()) == pytest.approx(9, rel=1e-5)
+
+
+def test_the_discriminators_step_leaves_the_generators_statistics_alone():
+    system = gan.GAN(serial(Dense(3), BatchNorm(), Dense(2)), Dense(1), latent=3)
+    batch = {"image": jax.random.normal(jax.random.key(1), (16, 2))}
+    params, state = gan.init(system, jax.random.key(0), batch["image"])
+    given = (params, state, batch)
+    _, judged = gan.discriminator_objective(system, gan.hinge())(*given, key=jax.random.key(2), train=True)
+    _, forged = gan.generator_objective(system, gan.hinge())(*given, key=jax.random.key(2), train=True)
+    assert all((a == b).all() for a, b in pairs(state["generator"], judged.state["generator"]))
+    assert any((a != b).any() for a, b in pairs(state["generator"], forged.state["generator"]))
+
+
+def test_fakes_are_judged_by_the_labels_they_were_made_for():
+    """G(z, y) = y and D(x, y) = −|x − y| sees no fault in fakes with their own labels; reals are off by 10."""
+    system, params, state = formed(
+        lambda z, y: y[:, None] + 0 * z, lambda x, y: -jnp.abs(x - y[:, None]).sum(-1), conditional=True
+    )
+    batch = {"image": 10.0 + jnp.arange(6.0)[:, None] * jnp.ones(2), "label": jnp.arange(6)}
+    for objective in (gan.discriminator_objective, gan.generator_objective):
+        loss, aux = objective(system, gan.wasserstein())(params, state, batch, key=jax.random.key(0), train=True)
+        if "d_fake" in aux.metrics:
+            assert float(aux.metrics["d_fake"].value()) == 0 and float(aux.metrics["d_real"].value()) == -20
+        else:
+            assert float(loss) == 0
+
+
+def test_both_players_see_augmented_examples():
+    system, params, state = formed(lambda z: 0 * z + 1, lambda x: x.sum(-1))
+    batch = {"image": jnp.full((4, 2), 3.0)}
+    options = {"augment": lambda key, x: 5 * x}
+    _, aux = gan.discriminator_objective(system, gan.wasserstein(), **options)(
+        params, state, batch, key=jax.random.key(0), train=True
+    )
+    assert float(aux.metrics["d_real"].value()) == 30 and float(aux.metrics["d_fake"].value()) == 10
+    loss, _ = gan.generator_objective(system, gan.wasserstein(), **options)(
+        params, state, batch, key=jax.random.key(0), train=True
+    )
+    assert float(loss) == -10

@@ -7,7 +7,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dlcore.generative.likelihood import Nats, anchors, bits_per_dim, histogram_bits, png_bits, summary, xz_bits
+from dlcore.generative.likelihood import (
+    Nats,
+    anchors,
+    bits_per_dim,
+    histogram_bits,
+    joint_nats,
+    png_bits,
+    summary,
+    xz_bits,
+)
 
 
 def test_a_uniform_model_needs_the_bits_of_its_levels():
@@ -49,3 +58,12 @@ def test_anchors_are_of_the_test_split():
     assert found["histogram_bits_per_dim"] == histogram_bits(train, test, 16)
     assert found["png_bits_per_dim"] == png_bits(test, 16) != png_bits(train, 16)
     assert found["xz_bits_per_dim"] == xz_bits(test) != xz_bits(train)
+
+
+def test_the_joint_likelihood_pays_for_the_class():
+    """For p(x|y) on three classes −log p(x, y) lies above −log p(x), minus the log of the mean."""
+    p = np.random.default_rng(0).random((5, 3))
+    nats = -np.log(p)
+    np.testing.assert_allclose(joint_nats(jnp.asarray(nats), 3), -np.log(p / 3), rtol=1e-5)
+    assert (np.asarray(joint_nats(jnp.asarray(nats), 3)) > -np.log(p.mean(1, keepdims=True))).all()
+    assert joint_nats(2.0, 0) == joint_nats(2.0, 1) == 2.0

@@ -199,3 +199,28 @@ def test_active_units_are_those_whose_mean_varies():
     where = np.ones(400, bool)
     sums = vae.activity(jnp.asarray(mean), jnp.zeros((400, 3)), jnp.asarray(where))
     assert int(vae.active_units(sums)) == 2
+
+
+def test_free_bits_count_the_mean_over_the_batch_of_each_dimension():
+    """Σ_j max(λ, mean_b KL_bj): with λ between the KLs of single images that is not the mean of Σ_j max(λ, KL_bj)."""
+    _, system, params, state, batch = trainable()
+    mean, log_std, _ = vae.encode(system, params, state, batch["image"])
+    mean, log_std = np.asarray(mean, np.float64), np.asarray(log_std, np.float64)
+    kl = 0.5 * (np.exp(2 * log_std) + mean**2 - 1) - log_std
+    limit = float(np.median(kl))
+    expected = np.maximum(kl.mean(0), limit).sum()
+    assert abs(np.maximum(kl, limit).sum(1).mean() - expected) > 1e-2
+    value, metrics, _ = loss_of(free_bits=limit)
+    assert value - metrics["reconstruction_nats"] == pytest.approx(expected, rel=1e-4)
+
+
+def test_activity_counts_marked_images_alone():
+    rng = np.random.default_rng(0)
+    mean, log_std = rng.normal(size=(2, 40, 3))
+    where = rng.random(40) < 0.6
+    mean[~where], log_std[~where] = np.nan, np.inf
+    sums = vae.activity(*(jnp.asarray(x, jnp.float32) for x in (mean, log_std)), jnp.asarray(where))
+    m, s = mean[where], log_std[where]
+    kl = 0.5 * (np.exp(2 * s) + m**2 - 1) - s
+    for found, expected in zip(sums, (m.sum(0), (m**2).sum(0), kl.sum(0), where.sum()), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)

@@ -76,3 +76,12 @@ def test_covered_classes():
     labels = np.repeat(np.arange(4), 25)
     assert q.covered_classes(labels, labels, 4) == 4
     assert q.covered_classes(np.repeat([0, 1, 2], [60, 35, 5]), labels, 4) == 2
+
+
+@pytest.mark.parametrize(("neighbours", "radius"), [(1, 1.0), (2, 2.0), (3, 4.0)])
+def test_covered_reaches_to_the_kth_neighbour_and_no_further(neighbours, radius):
+    """Points 0, 1, 2, 4, 8 on a line: those of the middle 0 are at 1, 2, 4 and 8 (k counts others, not itself)."""
+    manifold = np.array([[0.0], [1.0], [2.0], [4.0], [8.0]])
+    far = np.concatenate([manifold, np.full((5, 1), 1e6) + 1e5 * np.arange(5)[:, None]])
+    assert q.covered(np.array([[-radius + 1e-6]]), far, neighbours) == 1
+    assert q.covered(np.array([[-radius - 1e-6]]), manifold[:4] if neighbours < 3 else manifold, neighbours) == 0

@@ -129,6 +129,10 @@ class StopRequest:
         self._let_others_go()
         sys.exit(self.exit_code)
 
+    def await_end(self) -> None:
+        """Wait, after a stop was asked for, until the time to come round is over and the process ends."""
+        time.sleep(SECONDS_TO_STOP + SECONDS_FOR_OTHERS + 1)
+
     def _let_others_go(self) -> None:
         if jax.process_count() > 1 and processes.is_main():
             time.sleep(SECONDS_FOR_OTHERS)

@@ -46,7 +46,12 @@ def main() -> None:
         if not (run.workdir / "report.html").exists() and jax.process_count() == 1:
             attempt("completing the run", lambda: finish(run), {})
         return
-    fitted = train(run, stop)
+    try:
+        fitted = train(run, stop)
+    except jax.errors.JaxRuntimeError:
+        if stop() and jax.process_count() > 1:
+            stop.await_end()  # another process has left already
+        raise
     if not fitted.finished:
         say(f"stopped and saved at step {fitted.step}; run the same command to go on")
         stop.leave()

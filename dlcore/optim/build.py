@@ -9,7 +9,6 @@ import jax
 import optax
 
 from dlcore.optim.schedules import Schedule, constant, cosine, inverse_square_root, linear, step_decay, warmup
-from dlcore.setting import known
 
 NOT_DECAYED = ("bias", "scale")
 """Leaf names that weight decay spares: biases, and the scales of normalisations."""
@@ -75,8 +74,9 @@ def build(config: OptimizerConfig, total_steps: int) -> optax.GradientTransforma
         "clip_norm",
         "momentum",
         "decay_steps",
+        "rho",
     ):
-        if (value := known(getattr(config, name))) is not None and value < 0:
+        if getattr(config, name) < 0:
             raise ValueError(f"optimizer.{name} must not be negative, got {getattr(config, name)}")
     rate = learning_rate(config, total_steps)
     optimizers = {

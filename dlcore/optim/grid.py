@@ -8,10 +8,11 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from dlcore.optim.minimize import Function, Iterate, Method, better_of, finite_or_worst, state
+from dlcore.setting import Number
 from dlcore.types import Key
 
 
-def grid(low: Sequence[float], high: Sequence[float], counts: Sequence[int], *, block: int = 65536) -> Method:
+def grid(low: Sequence[Number], high: Sequence[Number], counts: Sequence[int], *, block: int = 65536) -> Method:
     """f at every point of a regular grid, ends included, `block` points per step at once; the last axis runs fastest.
 
     Runs ⌈Πcounts/block⌉ steps, see `blocks`, and is then "complete"; memory is that of f on one block. x0 counts as one

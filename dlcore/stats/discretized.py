@@ -6,7 +6,7 @@ below it and level L − 1 all above, so that the L masses sum to 1.
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, ArrayLike, Float, Int
+from jaxtyping import Array, ArrayLike, Float, Int, Integer
 
 from dlcore.stats.special import wide
 from dlcore.types import Key
@@ -16,7 +16,7 @@ LOG_SCALE_LIMIT = 40.0
 
 
 def logistic_log_mass(
-    level: Int[ArrayLike, "*s"], mean: Float[ArrayLike, "*t"], log_scale: Float[ArrayLike, "*u"], levels: int
+    level: Integer[ArrayLike, "*s"], mean: Float[ArrayLike, "*t"], log_scale: Float[ArrayLike, "*u"], levels: int
 ) -> Float[Array, "*s"]:
     """log P(k) = log(σ(h) − σ(l)) with h, l = (x_k ± δ − μ)/s, δ = 1/(L − 1), in nats.
 
@@ -34,7 +34,7 @@ def logistic_log_mass(
 
 
 def mixture_log_mass(
-    level: Int[ArrayLike, "*s"],
+    level: Integer[ArrayLike, "*s"],
     logits: Float[ArrayLike, "*t m"],
     mean: Float[ArrayLike, "*u n"],
     log_scale: Float[ArrayLike, "*v k"],

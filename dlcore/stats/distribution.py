@@ -51,24 +51,32 @@ def independent(family: Distribution) -> Distribution:
     Raises `ValueError` for vectors of another size than the parameters'.
     """
 
-    def size(params: Params) -> int:
-        shape = jax.eval_shape(lambda p: family.sample(jax.random.key(0), p), params).shape
+    def shape_of(params: Params) -> tuple[int, ...]:
+        shape = _draw_shape(family, params)
         if not shape:
             raise ValueError("independent: the parameters of vectors need an axis for their elements, and have none")
-        return shape[-1]
+        return shape
 
     def log_prob(params: Params, x: ArrayLike) -> Array:
-        if jnp.shape(x)[-1:] != (size(params),):
-            raise ValueError(f"independent: x of shape {jnp.shape(x)} holds no vectors of {size(params)} elements")
+        (*_, size) = shape_of(params)
+        if jnp.shape(x)[-1:] != (size,):
+            raise ValueError(f"independent: x of shape {jnp.shape(x)} holds no vectors of {size} elements")
         return family.log_prob(params, x).sum(-1)
 
     def kl(params: Params, others: Params) -> Array:
-        if size(params) != size(others):
-            raise ValueError(f"independent: vectors of {size(params)} and of {size(others)} elements")
+        own, theirs = shape_of(params), shape_of(others)
+        if own[-1] != theirs[-1]:
+            raise ValueError(f"independent: vectors of shapes {own} and {theirs} have different numbers of elements")
+        check_same_batch("kl", {"params": own[:-1], "others": theirs[:-1]})
+        # A single vector gets the axes of the other's batch.
+        params, others = (
+            {name: jnp.reshape(value, (1,) * missing + jnp.shape(value)) for name, value in p.items()}
+            for p, missing in ((params, max(len(theirs) - len(own), 0)), (others, max(len(own) - len(theirs), 0)))
+        )
         return family.kl(params, others).sum(-1)
 
     def entropy(params: Params) -> Array:
-        size(params)
+        shape_of(params)
         return family.entropy(params).sum(-1)
 
     return Distribution(log_prob, family.sample, family.entropy and entropy, family.kl and kl)
@@ -90,10 +98,13 @@ def monte_carlo_kl(
 
     +∞ when a draw of p is impossible under q. Raises `ValueError` for fewer than 2 samples, or batches that differ.
     """
+    check_same_batch("monte_carlo_kl", {"p": _draw_shape(family, params), "q": _draw_shape(other, others)})
     x = family.sample(key, params, (samples,))
-    own, theirs = family.log_prob(params, x), other.log_prob(others, x)
-    check_same_batch("monte_carlo_kl", {"log p": own.shape, "log q": theirs.shape})
-    return monte_carlo(own - theirs)
+    return monte_carlo(family.log_prob(params, x) - other.log_prob(others, x))
+
+
+def _draw_shape(family: Distribution, params: Params) -> tuple[int, ...]:
+    return jax.eval_shape(lambda p: family.sample(jax.random.key(0), p), params).shape
 
 
 def batch_shape(params: Mapping[str, ArrayLike], events: int = 0) -> tuple[int, ...]:

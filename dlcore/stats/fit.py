@@ -7,14 +7,14 @@ Sums and counts are in at least single precision, whatever the samples' dtype.
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, Int, Num
+from jaxtyping import Array, ArrayLike, Num, Shaped
 
 from dlcore.stats.check import traced
 from dlcore.stats.special import mean_and_variance, root, wide
 from dlcore.types import Params
 
 
-def fit_normal(samples: Num[ArrayLike, "m *s"]) -> Params:
+def fit_normal(samples: Shaped[ArrayLike, "m *s"]) -> Params:
     """μ̂ = x̄ and σ̂² = Σ (x − x̄)²/m, element by element: parameters of `normal`.
 
     Raises `ValueError` for no samples, or all equal.
@@ -26,7 +26,7 @@ def fit_normal(samples: Num[ArrayLike, "m *s"]) -> Params:
     return {"mean": mean, "log_scale": jnp.log(std)}
 
 
-def fit_laplace(samples: Num[ArrayLike, "m *s"]) -> Params:
+def fit_laplace(samples: Shaped[ArrayLike, "m *s"]) -> Params:
     """μ̂ = a median and b̂ = Σ |x − μ̂|/m, element by element: parameters of `laplace`.
 
     Raises `ValueError` for no samples, or all equal.
@@ -39,7 +39,7 @@ def fit_laplace(samples: Num[ArrayLike, "m *s"]) -> Params:
     return {"mean": median, "log_scale": jnp.log(scale)}
 
 
-def fit_bernoulli(samples: Int[ArrayLike, "m *s"]) -> Params:
+def fit_bernoulli(samples: Shaped[ArrayLike, "m *s"]) -> Params:
     """p̂ = share of ones, as the logit log p̂/(1 − p̂), ±∞ when all are alike: parameters of `bernoulli`.
 
     Raises `ValueError` for no samples, or others than 0 and 1.
@@ -50,7 +50,7 @@ def fit_bernoulli(samples: Int[ArrayLike, "m *s"]) -> Params:
     return {"logit": jnp.log(wide(ones)) - jnp.log(wide(len(samples) - ones))}
 
 
-def fit_categorical(samples: Int[ArrayLike, "m *s"], classes: int) -> Params:
+def fit_categorical(samples: Shaped[ArrayLike, "m *s"], classes: int) -> Params:
     """p̂_k = share of k, as logits log p̂, −∞ for classes not seen: parameters of `categorical`, [..., classes].
 
     Raises `ValueError` for no samples, or some outside 0 … classes − 1.
@@ -81,7 +81,7 @@ def fit_linear(inputs: Num[ArrayLike, "m d"], targets: Num[ArrayLike, "n *k"]) -
     return {"kernel": kernel, "log_scale": 0.5 * jnp.log(variance)}
 
 
-def _check_some(samples: Array, name: str) -> None:
+def _check_some(samples: ArrayLike, name: str) -> None:
     if not len(samples):
         raise ValueError(f"{name}: there are no samples")
 
@@ -91,9 +91,9 @@ def _check_positive(scale: Array, event: str) -> None:
         raise ValueError(f"{event} or not finite: the likelihood has no maximum")
 
 
-def _check_outcomes(samples: Array, classes: int, name: str) -> None:
+def _check_outcomes(samples: ArrayLike, classes: int, name: str) -> None:
     if traced(samples):
         return
     seen = np.asarray(samples)
-    if seen.min() < 0 or seen.max() >= classes:
-        raise ValueError(f"{name}: samples must lie in 0 … {classes - 1}, got {seen.min()} … {seen.max()}")
+    if seen.min() < 0 or seen.max() >= classes or (seen != np.floor(seen)).any():
+        raise ValueError(f"{name}: samples must be whole numbers in 0 … {classes - 1}, got {seen.min()} … {seen.max()}")

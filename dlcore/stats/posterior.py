@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, Float
+from jaxtyping import Array, ArrayLike, Float, Num
 
 from dlcore.stats.check import check_positive, traced
 from dlcore.stats.continuous import laplace, normal
@@ -21,8 +21,8 @@ LARGEST_DAMPING = 1e12
 """No step that decreases the objective is expected beyond."""
 
 
-Scale = float | Float[Array, ""]
-"""A positive number, which may be traced: searched, annealed or differentiated."""
+Scale = Num[ArrayLike, "..."]
+"""One positive number, which may be traced: searched, annealed or differentiated."""
 
 
 class MaximumFit(NamedTuple):

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from dlcore.types import Key
 
@@ -26,6 +26,11 @@ class Approximations(NamedTuple):
     largest: Float[Array, " widths"]
     """Largest absolute error on the grid: the norm of the theorem."""
     values: Float[Array, "widths points"]
+
+
+def best_start(errors: Float[np.ndarray, "starts widths"]) -> Int[np.ndarray, " widths"]:
+    """The start with the least error, of each width; one that is not finite is the best only where all are."""
+    return np.where(np.isfinite(errors), errors, np.inf).argmin(0)
 
 
 def approximate(
@@ -79,6 +84,6 @@ def approximate(
     every = jax.vmap(fit, (None, 0))
     found = jax.jit(jax.vmap(every, (0, None)))(keys, on.astype(jnp.float32))
     rms = jnp.sqrt(jnp.square(found - target).mean(-1))
-    best = np.asarray(jnp.argmin(jnp.where(jnp.isfinite(rms), rms, jnp.inf), 0))
+    best = best_start(np.asarray(rms))
     chosen = found[best, np.arange(len(widths))]
     return Approximations(tuple(widths), rms[best, np.arange(len(widths))], jnp.abs(chosen - target).max(-1), chosen)

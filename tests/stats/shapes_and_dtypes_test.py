@@ -70,8 +70,8 @@ BROADCAST = {
     "batch_moments": lambda: minibatch.batch_moments(jnp.zeros(5), 2),
     "predicted_covariance": lambda: minibatch.predicted_covariance(jnp.zeros(5), 2),
     "likelihood": lambda: posterior.negative_log_likelihood(
-        lambda w, data: continuous.normal.log_prob({"mean": data[0] @ w, "log_scale": 0.0}, data[1]),
-        jnp.zeros(2),
+        lambda p, data: continuous.normal.log_prob({"mean": data[0] @ p["w"], "log_scale": 0.0}, data[1]),
+        {"w": jnp.zeros(2)},
         (jnp.zeros((5, 2)), jnp.zeros((5, 1))),
     ),
     "prior": lambda: posterior.normal_log_prior({"w": jnp.zeros(3)}, jnp.ones(3)),
@@ -218,7 +218,7 @@ def test_small_likelihoods_do_not_vanish():
     assert float(table.evidence) == pytest.approx(3e-30, rel=1e-4)
     grid = jnp.linspace(0, 1, 3)
     flat = density.make_density(jnp.ones(3), (grid,), ("x",))
-    found = density.bayes(flat, 1e-37 * jnp.asarray([0.1, 1.0, 0.1]))
+    found = density.bayes(flat, 1e-36 * jnp.asarray([0.1, 1.0, 0.1]))
     np.testing.assert_allclose(found.density.values, np.array([0.1, 1, 0.1]) / 0.55, rtol=1e-4)
 
 

@@ -22,6 +22,7 @@ from dlcore.nn.dtypes import promoted, widely
 from dlcore.nn.embedding import Embedding, embedding
 from dlcore.nn.init import lecun_normal, zeros
 from dlcore.nn.position import PositionBias
+from dlcore.nn.rows import spread_space
 from dlcore.types import Input, Key, Model, Params, State
 
 
@@ -199,7 +200,7 @@ def GatedLayer(
         both = call("position", both) if first else both
         if classes:
             # The label is added at every position: its gradient is a sum over all of them.
-            both = widely(jnp.add, *promoted("pixelcnn", both, call("label", y)[:, None, None]))
+            both = widely(_add_everywhere, *promoted("pixelcnn", both, call("label", y)))
         up, left = jnp.split(both, 2, axis=-1)
         out = call("out", gate(left + call("link", up)))
         return gate(up), out if first else h + out
@@ -213,6 +214,10 @@ def GatedLayer(
         **label,
         **position,
     )
+
+
+def _add_everywhere(x: Array, v: Array) -> Array:
+    return x + spread_space(v, x.shape[1:-1])
 
 
 def GatedPixelCNN(

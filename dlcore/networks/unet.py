@@ -18,6 +18,7 @@ from dlcore.nn.init import zeros
 from dlcore.nn.norm import GroupNorm
 from dlcore.nn.pool import avg_pool
 from dlcore.nn.reshape import depth_to_space, space_to_depth
+from dlcore.nn.rows import spread_space
 from dlcore.setting import Number
 from dlcore.types import Model
 
@@ -53,10 +54,10 @@ def TimeBlock(inputs: int, features: int, *, dropout: Number = 0.0) -> Model:
 
     def forward(call: Call, x: Array, e: Array) -> Array:
         h = call("conv_1", silu(call("norm_1", x)))
-        scale, shift = jnp.split(call("film", silu(e))[:, None, None], 2, axis=-1)
+        scale, shift = jnp.split(call("film", silu(e)), 2, axis=-1)
         h, scale, shift = promoted("TimeBlock", call("norm_2", h), scale, shift)
         # Both are added up over all positions in the backward pass.
-        h = widely(lambda h, scale, shift: h * (1 + scale) + shift, h, scale, shift)
+        h = widely(_moved, h, scale, shift)
         h = call("dropout", silu(h))
         return (x if inputs == features else call("shortcut", x)) + call("conv_2", h)
 
@@ -70,6 +71,12 @@ def TimeBlock(inputs: int, features: int, *, dropout: Number = 0.0) -> Model:
         conv_2=Conv(features, 3, kernel_init=zeros),
         shortcut=Conv(features, 1),
     )
+
+
+def _moved(h: Array, scale: Array, shift: Array) -> Array:
+    """h · (1 + scale) + shift, with one number per example and channel."""
+    space = h.shape[1:-1]
+    return h * spread_space(1 + scale, space) + spread_space(shift, space)
 
 
 def SpatialAttention(features: int, heads: int) -> Model:

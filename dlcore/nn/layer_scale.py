@@ -1,10 +1,10 @@
 """Layer scale (lecture 16)."""
 
-import jax.numpy as jnp
 from jaxtyping import Array, Float, Real
 
 from dlcore.nn.dtypes import promoted, widely
 from dlcore.nn.init import constant
+from dlcore.nn.rows import spread
 from dlcore.types import Input, Key, Model, Params, State
 
 
@@ -20,6 +20,7 @@ def LayerScale(start: float = 1e-6) -> Model:
     def apply(
         params: Params, state: State, x: Real[Array, "*b c"], *, train: bool = False, key: Key | None = None
     ) -> tuple[Float[Array, "*b c"], State]:
-        return widely(jnp.multiply, *promoted("LayerScale", x, params["gamma"])), state
+        scaled = widely(lambda x, gamma: x * spread(gamma, x.shape[:-1]), *promoted("LayerScale", x, params["gamma"]))
+        return scaled, state
 
     return Model(init, apply)

@@ -93,7 +93,7 @@ def file_name(data: str) -> str:
     return data.replace("/", "_").replace(":", "-")
 
 
-def data_for(module: ModuleType, name: str, data_dir: str | None, image_size: int | None) -> Data:
+def data_for(module: ModuleType, name: str, data_dir: str | None, image_size: int | None = None) -> Data:
     """The data set, with as many validation examples as the experiment's `VALIDATION` asks for, if it does."""
     validation = getattr(module, "VALIDATION", {}).get(name)
     return load(name, data_dir=data_dir, validation=validation, image_size=image_size)

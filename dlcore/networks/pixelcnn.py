@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Real
 
 from dlcore.nn.activation import Activation
 from dlcore.nn.combine import Call, compose, residual, serial
@@ -74,7 +74,7 @@ def _kernel(key: Key, shape: tuple[int, ...]) -> Params:
 
 
 def masked_conv(
-    x: Float[Array, "b h w c"], kernel: Float[Array, "k k c f"], bias: Float[Array, " f"]
+    x: Real[Array, "b h w c"], kernel: Float[Array, "k k c f"], bias: Float[Array, " f"]
 ) -> Float[Array, "b h w f"]:
     """Convolution with a kernel that is 0 behind its centre: rows above and pixels to the left are all it computes."""
     half = kernel.shape[0] // 2
@@ -91,7 +91,7 @@ def MaskedConv(features: int, window: int, *, colours: int = 1, kind: str = "B")
         return _kernel(key, (window, window, x.shape[-1], features)), {}
 
     def apply(
-        params: Params, state: State, x: Float[Array, "b h w c"], *, train: bool = False, key: Key | None = None
+        params: Params, state: State, x: Real[Array, "b h w c"], *, train: bool = False, key: Key | None = None
     ) -> tuple[Float[Array, "b h w f"], State]:
         mask = causal_mask(window, x.shape[-1], features, colours, kind)
         return masked_conv(x, params["kernel"] * mask.astype(x.dtype), params["bias"]), state
@@ -108,7 +108,7 @@ def _vertical(features: int, window: int, first: bool, dilation: int) -> Model:
         return _kernel(key, (height, window, x.shape[-1], features)), {}
 
     def apply(
-        params: Params, state: State, x: Float[Array, "b h w c"], *, train: bool = False, key: Key | None = None
+        params: Params, state: State, x: Real[Array, "b h w c"], *, train: bool = False, key: Key | None = None
     ) -> tuple[Float[Array, "b h w f"], State]:
         padding = [((height - 1) * dilation + first, 0), (half * dilation, half * dilation)]
         y = conv(x, params["kernel"], params["bias"], padding=padding, dilation=dilation)
@@ -125,7 +125,7 @@ def _horizontal(features: int, window: int, colours: int, kind: str, dilation: i
         return _kernel(key, (1, reach, x.shape[-1], features)), {}
 
     def apply(
-        params: Params, state: State, x: Float[Array, "b h w c"], *, train: bool = False, key: Key | None = None
+        params: Params, state: State, x: Real[Array, "b h w c"], *, train: bool = False, key: Key | None = None
     ) -> tuple[Float[Array, "b h w f"], State]:
         mask = np.ones((1, reach, x.shape[-1], features), np.float32)
         mask[0, -1] = colour_mask(x.shape[-1], features, colours, kind, parts=2)

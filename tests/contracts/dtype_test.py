@@ -85,8 +85,8 @@ def test_images_of_other_dtypes_beside_params_of_single_precision(name, dtype):
 def test_double_precision_gives_the_numbers_of_single():
     net = TINY["lenet"]
     x = np.random.default_rng(0).normal(size=(2, net.pixels, net.pixels, 3))
-    params, state = jax.jit(net.model.init)(jax.random.key(0), x.astype(np.float32))
-    single = net.model.apply(params, state, x.astype(np.float32))[0]
+    params, state = jax.jit(net.model.init)(jax.random.key(0), jnp.asarray(x, jnp.float32))
+    single = net.model.apply(params, state, jnp.asarray(x, jnp.float32))[0]
     with jax.enable_x64(True):
         double = net.model.apply(params, state, jnp.asarray(x))[0]
     assert double.dtype == jnp.float64

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Real
+from jaxtyping import Array, ArrayLike, Float, Real
 
 from dlcore.nn.dtypes import promoted, wide
 from dlcore.nn.init import ones, zeros
@@ -134,7 +134,8 @@ def BatchNorm(*, momentum: float = 0.9, epsilon: float = 1e-5, scale: bool = Tru
     return Model(init, apply)
 
 
-def _running(old: Array, now: Array, momentum: float) -> Array:
+def _running(old: ArrayLike, now: Array, momentum: float) -> Array:
+    old = jnp.asarray(old)
     return (momentum * wide(old) + (1 - momentum) * now).astype(old.dtype)
 
 

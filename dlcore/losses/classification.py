@@ -119,7 +119,8 @@ def _checked_weights(function: str, weights: Array, classes: int) -> Float[Array
 def _check_unit(function: str, targets: Array) -> None:
     if not known(targets) or not targets.size:
         return
-    low, high = float(targets.min()), float(targets.max())
+    values = np.asarray(targets)
+    low, high = float(values.min()), float(values.max())
     # Rounding may carry a mean of ones past 1.
     if low < -1e-6 or high > 1 + 1e-6:
         raise ValueError(

@@ -62,4 +62,4 @@ def activity_l1(h: Float[Array, "b ..."]) -> Float[Array, " b"]:
 
     In training: `supervised(observe(model, "dense_0"), loss, activity=lambda h: 1e-3 * activity_l1(h["dense_0"]))`.
     """
-    return magnitude(wide(h, "activity_l1")).reshape(len(h), -1).sum(-1)
+    return magnitude(wide(h, "activity_l1")).sum(tuple(range(1, h.ndim)))

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, ArrayLike, Float, Num
 
@@ -110,7 +111,7 @@ def newton_fit(
     """
     theta, unravel = ravel_pytree(params)
     start = objective(params, data)
-    if not traced(start) and not jnp.isfinite(start):
+    if not traced(start) and not np.isfinite(np.asarray(start)):
         raise ValueError(f"newton_fit: the objective is {float(start)} at the start; start inside the support")
     end = jax.jit(_search, static_argnums=(0, 3))(lambda t, d: objective(unravel(t), d), theta, data, steps, tolerance)
     return MaximumFit(unravel(end.theta), end.loss, jnp.abs(end.gradient).max(), end.step)

@@ -8,6 +8,7 @@ import math
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from dlcore.optim.least_squares import solve_ridge
@@ -68,7 +69,7 @@ def fit_ridge(
     Raises `ValueError` for a penalty that is not positive (not looked at under jit), and for shapes that differ.
     """
     _check_sample("fit_ridge", x, y, y.shape)
-    if not isinstance(penalties, jax.core.Tracer) and not (penalties > 0).all():
+    if not isinstance(penalties, jax.core.Tracer) and not (np.asarray(penalties) > 0).all():
         raise ValueError(f"fit_ridge: penalties must be positive, got {penalties}")
     V = legendre(x, degree)
     return jax.vmap(lambda alpha: solve_ridge(V, y, alpha))(penalties)

@@ -61,5 +61,5 @@ def test_layer_has_the_params_of_conv():
 def test_errors():
     with pytest.raises(ValueError, match="whole number of strides"):
         conv_by_blocks(normal(1, 5, 5, 1), normal(3, 3, 1, 1), 2)
-    with pytest.raises(ValueError, match="stride divides window"):
+    with pytest.raises(ValueError, match="does not divide window"):
         BlockConv(3, 3, stride=2)

@@ -136,6 +136,6 @@ def test_bad_input():
     with pytest.raises(ValueError, match="got 6×5"):
         invariance_error(lambda x: x.sum((1, 2)), X[:, :, :5], rotations())
     with pytest.raises(ValueError, match="square and odd"):
-        GroupLift(2, 2).apply({"kernel": jnp.ones((2, 2, 1, 2)), "bias": 0.0}, {}, X)
+        GroupLift(2, 2).apply({"kernel": jnp.ones((2, 2, 1, 2)), "bias": jnp.zeros(2)}, {}, X)
     with pytest.raises(ValueError, match="has 4 elements"):
         group_conv(jnp.ones((1, 4, 4, 8, 1)), jnp.ones((3, 3, 4, 1, 2)), group="p4")

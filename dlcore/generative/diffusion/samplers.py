@@ -90,7 +90,7 @@ def make_sampler(
     """
     if any(len(table) != schedule.steps + 1 for table in rule):
         raise ValueError(f"make_sampler: the rule has {len(rule[0]) - 1} steps, and the schedule {schedule.steps}")
-    quiet = not traced(rule.noise) and not rule.noise.any()
+    quiet = not traced(rule.noise) and not np.asarray(rule.noise).any()
 
     def step(x: Array, before: Array, i: Int[Array, ""], key: Key, scale: Array, args: tuple) -> tuple[Array, Array]:
         noisy, data, earlier, noise = (jnp.asarray(table, x.dtype)[i] for table in rule)

@@ -12,9 +12,9 @@ from dlcore.generative.flow.chain import chain
 from dlcore.generative.flow.density import log_prob, sample
 from dlcore.generative.flow.linear import ActNorm, InvertibleConv, InvertibleConvPLU
 from dlcore.nn.dense import dense
-from dlcore.optim import cma, curvature, gauss_newton, lanczos, least_squares, line_search, newton, surfaces
+from dlcore.optim import cma, gauss_newton, lanczos, least_squares, line_search, newton, surfaces
 from dlcore.precision import highest, matmul
-from dlcore.stats import density, fit, minibatch
+from dlcore.stats import fit, minibatch
 from dlcore.train import ensemble, polynomial
 
 A, Y, X = jnp.eye(4, 3) + 0.1, jnp.arange(4.0), jnp.arange(1.0, 4.0)
@@ -56,8 +56,6 @@ FUNCTIONS = {
     "svd": (least_squares.solve_svd, A, Y),
     "ridge": (lambda m, y: least_squares.solve_ridge(m, y, 0.1), A, Y),
     "gradient of ridge": (jax.grad(lambda m: least_squares.solve_ridge(m, Y, 0.1).sum()), A),
-    "inner": (curvature.inner, X, X),
-    "best rate": (lambda x: curvature.norm(curvature.steepest_direction(bowl, x)), X),
     "newton": (lambda x: _three(newton.newton(), bowl, x), X),
     "damped newton": (lambda x: _three(newton.damped_newton(), bowl, x), X),
     "newton cg": (lambda x: _three(newton.newton_cg(), bowl, x), X),
@@ -78,10 +76,6 @@ FUNCTIONS = {
     "predicted": (lambda g: minibatch.predicted_covariance(g, 2), A),
     "sampled": (lambda g: minibatch.sampled_noise(KEY, g, 2, 5), A),
     "fit": (lambda x, y: jax.tree.leaves(fit.fit_linear(x, y)), A, Y + jnp.asarray([0.0, 1.0, -1.0, 0.5])),
-    "marginal": (
-        lambda v: density.marginalize(density.Density(v, (jnp.linspace(0, 1, 4), None), ("a", "b")), "a").values,
-        A,
-    ),
     "polynomials": (lambda x, y: polynomial.fit_degrees(x, y, 2), jnp.linspace(-1, 1, 4), Y),
     "ridge polynomials": (lambda x, y: polynomial.fit_ridge(x, y, 2, jnp.ones(3)), jnp.linspace(-1, 1, 4), Y),
     "values of polynomials": (polynomial.predict, A, jnp.linspace(-1, 1, 5)),

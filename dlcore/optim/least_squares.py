@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Num
 
-from dlcore.precision import matmul
+from dlcore.precision import highest, matmul
 from dlcore.setting import Number, known
 
 Matrix = Num[ArrayLike, "m n"]
@@ -16,6 +16,7 @@ Target = Num[ArrayLike, "o *k"]
 Solution = Float[Array, "n *k"]
 
 
+@highest
 def solve_qr(matrix: Matrix, target: Target) -> Solution:
     """x = R⁻¹Qᵀb with A = QR, for m ≥ n and independent columns.
 
@@ -38,6 +39,7 @@ def solve_qr(matrix: Matrix, target: Target) -> Solution:
     return jax.scipy.linalg.solve_triangular(R, matmul(Q.T, b))
 
 
+@highest
 def solve_svd(matrix: Matrix, target: Target, *, rcond: Number | None = None) -> Solution:
     """x = A⁺b, of all minimisers the smallest, for any rank.
 
@@ -49,6 +51,7 @@ def solve_svd(matrix: Matrix, target: Target, *, rcond: Number | None = None) ->
     return matmul(jnp.linalg.pinv(A, rtol=rank_tolerance(A) if rcond is None else rcond), b)
 
 
+@highest
 def solve_ridge(matrix: Matrix, target: Target, alpha: Number) -> Solution:
     """The minimiser (AᵀA + αI)⁻¹Aᵀb of ‖Ax − b‖² + α‖x‖² (Tikhonov): least squares of [A; √α I] x = [b; 0] by QR.
 

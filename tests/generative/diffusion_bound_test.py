@@ -234,7 +234,7 @@ def test_the_variance_of_the_first_step_is_that_of_the_second():
         variance = bound.reverse_variance(found, "posterior")
         a, b = found.alpha_bar, found.beta
         np.testing.assert_allclose(variance[1:3], b[2] * (1 - a[1]) / (1 - a[2]), rtol=1e-12)
-        assert abs(variance[1] / found.beta[1] - 1) > 0.05
+        assert abs(variance[1] / found.beta[1] - 1) > 0.01
         np.testing.assert_array_equal(bound.reverse_variance(found, "beta"), found.beta)
 
 

@@ -202,13 +202,14 @@ def test_log_scales_are_found_by_path_through_chains_and_splits():
 
 @pytest.mark.parametrize("shape", [(64, 5), (16, 4, 3, 5)])
 def test_actnorm_starts_at_mean_0_and_variance_1(shape):
+    """Measured in the dtype of the data, and kept in single precision as all params are."""
     with jax.enable_x64(True):
         rng = np.random.default_rng(0)
         x = jnp.asarray(rng.normal(size=shape) * rng.uniform(0.01, 9, size=5) + rng.normal(size=5) * 7)
         bijector = chain(InvertibleConv(), norm=ActNorm(epsilon=0.0))
         z, _ = bijector.forward(bijector.init(jax.random.key(0), x), x)
-        np.testing.assert_allclose(z.reshape(-1, 5).mean(0), 0, atol=1e-12)
-        np.testing.assert_allclose(z.reshape(-1, 5).var(0), 1, rtol=1e-10)
+        np.testing.assert_allclose(z.reshape(-1, 5).mean(0), 0, atol=1e-6)
+        np.testing.assert_allclose(z.reshape(-1, 5).var(0), 1, rtol=1e-6)
 
 
 def test_a_chain_starts_every_part_on_what_reaches_it():

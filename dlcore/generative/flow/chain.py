@@ -67,8 +67,12 @@ def chain(*bijectors: Bijector, **named: Bijector) -> Bijector:
     """
     parts = {**_numbered(bijectors), **named}
 
-    @jax.jit
     def init(key: Key, x: Array) -> Params:
+        started = start(key, x)  # sorted by name, as jit returns dicts
+        return {name: started[name] for name in parts if name in started}
+
+    @jax.jit
+    def start(key: Key, x: Array) -> Params:
         params = {}
         for name, part in parts.items():
             params[name] = part.init(fold_name(key, name), x)

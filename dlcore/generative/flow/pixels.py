@@ -28,8 +28,11 @@ def dequantize(x: Integer[Array, "*s"], noise: Float[Array, "*s"], levels: int) 
 
 
 def _check_levels(x: Array, levels: int) -> None:
-    if not traced(x) and x.size and not 0 <= np.min(x) <= np.max(x) < levels:
-        raise ValueError(f"dequantize: grey levels lie in {np.min(x)} … {np.max(x)}, but levels={levels}")
+    if traced(x) or not x.size:
+        return
+    low, high = int(np.asarray(x).min()), int(np.asarray(x).max())
+    if not 0 <= low <= high < levels:
+        raise ValueError(f"dequantize: grey levels lie in {low} … {high}, but levels={levels}")
 
 
 def quantize(y: Float[Array, "*s"], levels: int) -> Float[Array, "*s"]:

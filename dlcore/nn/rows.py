@@ -2,7 +2,7 @@
 
 A bias, a scale or a mean is the same at every position of [b, *space, c]; its gradient is a sum over positions. XLA's
 own loop for such a sum reads memory column by column and takes about ten times as long as the memory needs. Here the
-positions of an image are added slab by slab, which is contiguous, and splits over devices as the batch does.
+positions of an image are added slab by slab, which is contiguous. Where the batch may be sharded the sums are XLA's.
 """
 
 import functools
@@ -19,6 +19,11 @@ MOST_SLABS = 16
 """Slabs that are added in one pass: more would be more streams than a core follows."""
 
 
+def by_slabs() -> bool:
+    """Whether slabs are the faster way: on one CPU device. Of a sharded batch XLA would gather the slabs."""
+    return jax.default_backend() == "cpu" and jax.device_count() == 1
+
+
 def add_bias(y: Float[Array, "*rows c"], bias: Float[Array, " c"]) -> Float[Array, "*rows c"]:
     """`y + bias` in their dtype; the gradient of the bias is summed in float32 at least."""
     return widely(lambda y, bias: y + spread(bias, y.shape[:-1]), y, bias)
@@ -26,19 +31,19 @@ def add_bias(y: Float[Array, "*rows c"], bias: Float[Array, " c"]) -> Float[Arra
 
 def sum_rows(x: Real[Array, "*rows c"]) -> Float[Array, " c"]:
     """Σ over all axes but the last, in float32 at least; its gradient is a broadcast."""
+    x = wide(x)
+    if x.ndim < 2 or not by_slabs():
+        return x.sum(tuple(range(x.ndim - 1)))
     if x.ndim > 2:
         x = sum_space(x)
-    elif x.ndim < 2:
-        return wide(x)
-    x = wide(x)
-    return jnp.ones(len(x), x.dtype) @ x if jax.default_backend() == "cpu" else x.sum(0)
+    return jnp.ones(len(x), x.dtype) @ x
 
 
 @jax.custom_jvp
 def sum_space(x: Real[Array, "b *space c"]) -> Float[Array, "b c"]:
     """Σ over the positions of each example, in float32 at least; its gradient is a broadcast."""
     x = wide(x)
-    if jax.default_backend() != "cpu":
+    if not by_slabs():
         return _plain_sum(x)
     x = x.reshape(x.shape[0], math.prod(x.shape[1:-1]), x.shape[-1])
     for slabs in _slabs(x.shape[1]):
@@ -72,7 +77,7 @@ def spread(v: Float[Array, " c"], rows: tuple[int, ...]) -> Float[Array, "*rows 
 def _spread_jvp(rows: tuple[int, ...], primals: tuple, tangents: tuple) -> tuple[Array, Array]:
     (v,), (dv,) = primals, tangents
     dv_wide = wide(dv)
-    if len(rows) > 1 and jax.default_backend() == "cpu":
+    if len(rows) > 1 and by_slabs():
         each = jnp.ones((rows[0], 1), dv_wide.dtype) @ dv_wide.reshape(1, -1)
         copies = _copies(each, rows[1:])
     else:
@@ -95,7 +100,7 @@ def _spread_space_jvp(space: tuple[int, ...], primals: tuple, tangents: tuple) -
 def _copies(v: Array, space: Sequence[int]) -> Array:
     """The broadcast of [b, c] to [b, *space, c], written so that its transposition adds slab by slab."""
     shape = (len(v), *space, v.shape[-1])
-    if jax.default_backend() != "cpu":
+    if not by_slabs():
         return jnp.broadcast_to(v.reshape(len(v), *(1 for _ in space), -1), shape)
     passes = _slabs(math.prod(space))
     left = math.prod(space) // math.prod(passes)

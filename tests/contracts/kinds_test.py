@@ -33,7 +33,7 @@ def spec_of(kind, examples=40, classes=3):
     return DataSpec(kind, shape, levels, classes, names, (examples, 4, 8), moments, moments)
 
 
-def run_shapes(name, preset, spec):
+def check_shapes(name, preset, spec):
     """Trace all that a run computes."""
     module = importlib.import_module(f"experiments.{name}")
     config = module.preset(preset, spec)
@@ -64,13 +64,13 @@ def run_shapes(name, preset, spec):
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_smoke_on_colour_images_with_odd_sides(name):
-    run_shapes(name, "smoke", spec_of("odd_colour"))
+    check_shapes(name, "smoke", spec_of("odd_colour"))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "preset", "kind"), ALL)
 def test_every_preset_on_every_kind_of_images(name, preset, kind):
-    run_shapes(name, preset, spec_of(kind))
+    check_shapes(name, preset, spec_of(kind))
 
 
 @pytest.mark.parametrize("kind", KINDS)

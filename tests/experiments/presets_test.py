@@ -32,8 +32,15 @@ def trained(folder, *flags):
     return json.loads((folder / "summary.json").read_text()), done.stdout
 
 
+PRESETS = [
+    pytest.param(name, preset, marks=[] if preset == "smoke" else pytest.mark.long, id=f"{name}-{preset}")
+    for name in DENSITIES
+    for preset in DENSITIES[name]
+]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "preset"), [(name, preset) for name in DENSITIES for preset in DENSITIES[name]])
+@pytest.mark.parametrize(("name", "preset"), PRESETS)
 def test_no_likelihood_on_digits_is_worse_than_the_histogram_beside_it(name, preset, tmp_path):
     flags = (f"--experiment={name}", "--data=digits", f"--preset={preset}", "--set=quality_samples=0")
     summary, _ = trained(tmp_path / "run", *flags)

@@ -23,8 +23,11 @@ def known(*arrays: Any) -> bool:
     return not any(isinstance(x, jax.core.Tracer) or not getattr(x, "is_fully_addressable", True) for x in arrays)
 
 
-def wide(x: Shaped[Array, "*s"], function: str) -> Shaped[Array, "*s"]:
-    """`x` in float32, or in float64 if it is: integers do not wrap and half precision neither overflows nor rounds."""
+def wide(x: Shaped[Array, "*s"], function: str = "wide") -> Shaped[Array, "*s"]:
+    """`x` in float32, or in float64 if it is: integers do not wrap and half precision neither overflows nor rounds.
+
+    Raises `ValueError`, naming the `function`, for complex numbers.
+    """
     if jnp.issubdtype(x.dtype, jnp.complexfloating):
         raise ValueError(f"{function}: expected real numbers, got {x.dtype}; pass real and imaginary parts")
     return jnp.asarray(x, jnp.promote_types(x.dtype, jnp.float32))

@@ -11,8 +11,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from dlcore.generative.check import Scalar, has_shape
+from dlcore.generative.check import has_shape
 from dlcore.generative.decoder import Likelihood
+from dlcore.setting import Number
 from dlcore.types import Aux, Batch, Key, Mean, Model, Objective, Params, State
 
 
@@ -77,7 +78,7 @@ def sample_naive(
     key: Key,
     shape: tuple[int, int, int, int],
     *label: Array,
-    temperature: Scalar = 1.0,
+    temperature: Number = 1.0,
 ) -> Float[Array, "b h w c"]:
     """Draw images of `shape` [b, h, w, c] with one pass of the whole network per sub-pixel.
 
@@ -111,7 +112,7 @@ def sample(
     *label: Array,
     known: Float[Array, "b h w c"] | None = None,
     where: Bool[Array, "h w"] | None = None,
-    temperature: Scalar = 1.0,
+    temperature: Number = 1.0,
 ) -> Float[Array, "b h w c"]:
     """The same draws from cached activations: each pixel costs one pixel of the network.
 

@@ -5,26 +5,11 @@ Shapes are looked at when a function is traced, which costs nothing afterwards. 
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias
+from typing import Any
 
-import jax
 import numpy as np
-from jax.typing import ArrayLike
-from jaxtyping import Real
 
-Scalar: TypeAlias = float | Real[ArrayLike, ""]
-"""A setting that may be traced: annealed, searched or differentiated."""
-
-
-def same_shape(name: str, **arrays: Any) -> None:
-    """Raises `ValueError`, naming both shapes, unless all arrays have the shape of the first."""
-    (first, one), *others = arrays.items()
-    for other, array in others:
-        if _shape(array) != _shape(one):
-            raise ValueError(
-                f"{name}: {first} has shape {_shape(one)} and {other} has shape {_shape(array)}; "
-                "they must be equal, nothing is broadcast"
-            )
+from dlcore.setting import Number, traced
 
 
 def has_shape(name: str, argument: str, array: Any, shape: Sequence[int], reason: str) -> None:
@@ -42,12 +27,7 @@ def like_examples(name: str, argument: str, values: Any, x: Any) -> None:
     has_shape(name, argument, values, _shape(x)[:1], f"one number for each example of x {_shape(x)}")
 
 
-def traced(value: Any) -> bool:
-    """Whether a value is not known yet, being inside `jit`, `grad` or `vmap`."""
-    return isinstance(value, jax.core.Tracer)
-
-
-def in_range(name: str, argument: str, value: Scalar, holds: Callable[[Any], Any], wanted: str) -> None:
+def in_range(name: str, argument: str, value: Number, holds: Callable[[Any], Any], wanted: str) -> None:
     """Raises `ValueError` for a setting that is no single number, or one whose value is known and does not hold."""
     if _shape(value):
         raise ValueError(f"{name}: {argument} must be a single number, got shape {_shape(value)}")
@@ -55,6 +35,6 @@ def in_range(name: str, argument: str, value: Scalar, holds: Callable[[Any], Any
         raise ValueError(f"{name}: {argument} must {wanted}, got {value}")
 
 
-def is_zero(value: Scalar) -> bool:
+def is_zero(value: Number) -> bool:
     """Whether a setting is known to be 0, so that what it weighs need not be computed."""
     return not traced(value) and bool(np.asarray(value) == 0)

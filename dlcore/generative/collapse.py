@@ -14,7 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from dlcore.generative.check import has_shape, same_shape
+from dlcore.generative.check import has_shape
+from dlcore.operands import equal_shapes
 from dlcore.precision import matmul
 from dlcore.types import Key
 
@@ -100,7 +101,7 @@ def covered(histogram: Int[np.ndarray, " k"], expected: Float[np.ndarray, " k"],
 
     Raises `ValueError` for counts and shares of different classes.
     """
-    same_shape("covered", histogram=histogram, expected=expected)
+    equal_shapes("covered", histogram=histogram, expected=expected)
     shares = np.asarray(histogram) / max(np.sum(histogram), 1)
     return int(((shares >= share * np.asarray(expected)) & (np.asarray(expected) > 0)).sum())
 
@@ -130,7 +131,7 @@ def diversity(samples: Float[np.ndarray, "n ..."], real: Float[np.ndarray, "m ..
 
 def _count(name: str, samples: np.ndarray, real: np.ndarray) -> int:
     """How many of both are compared: as many, since nearest distances shrink with numbers."""
-    same_shape(name, samples=samples[:1], real=real[:1])
+    equal_shapes(name, samples=samples[:1], real=real[:1])
     if min(len(samples), len(real)) < 2:
         raise ValueError(f"{name}: {len(samples)} samples and {len(real)} real examples; at least 2 are needed")
     return min(len(samples), len(real))
@@ -155,7 +156,7 @@ def copies(
     Raises `ValueError` for fewer than two of either, or examples of different shapes.
     """
     count = _count("copies", samples, heldout)
-    same_shape("copies", samples=samples[:1], train=train[:1])
+    equal_shapes("copies", samples=samples[:1], train=train[:1])
     own, real = nearest(samples[:count], train)[1], nearest(heldout[:count], train)[1]
     limit = _limit(heldout, real)
     return Near(float((own <= limit).mean()), float((real <= limit).mean()), count)
@@ -184,7 +185,7 @@ def nearest(
 
     Memory is that of `block` · m numbers. Raises `ValueError` for examples of different shapes.
     """
-    same_shape("nearest", x=x[:1], others=(x if others is None else others)[:1])
+    equal_shapes("nearest", x=x[:1], others=(x if others is None else others)[:1])
     a, b = (np.asarray(v, np.float64).reshape(len(v), -1) for v in (x, x if others is None else others))
     squares, numbers, distances = (b**2).sum(1), [], []
     for start in range(0, len(a), block):
@@ -199,7 +200,7 @@ def nearest(
 
 def mode_hits(points: Float[Array, "n d"], modes: Float[Array, "k d"], radius: float) -> Float[Array, "n k"]:
     """1 at a point's nearest mode if it lies within `radius` of it, else 0. Raises `ValueError` for other sizes."""
-    same_shape("mode_hits", points=points[:1], modes=modes[:1])
+    equal_shapes("mode_hits", points=points[:1], modes=modes[:1])
     distance = jnp.linalg.norm(points[:, None] - modes, axis=-1)
     nearest = jax.nn.one_hot(distance.argmin(-1), len(modes))
     return nearest * (distance <= radius)
@@ -228,7 +229,7 @@ def squared_mmd(real: Float[np.ndarray, " m"], fake: Float[np.ndarray, " m"], co
     It may be slightly negative (Gretton et al. 2012, eq. 3). Raises `ValueError` for fewer than two examples, or
     different features.
     """
-    same_shape("squared_mmd", real=real, fake=fake)
+    equal_shapes("squared_mmd", real=real, fake=fake)
     if count < 2:
         raise ValueError(f"squared_mmd: {count} examples; at least 2 are needed")
     a, b = np.asarray(real, np.float64), np.asarray(fake, np.float64)

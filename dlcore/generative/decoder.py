@@ -11,10 +11,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from dlcore.generative.check import Scalar, has_shape, in_range
+from dlcore.generative.check import has_shape, in_range
 from dlcore.losses.classification import sigmoid_cross_entropy, softmax_cross_entropy
 from dlcore.losses.regression import gaussian_nll
 from dlcore.precision import matmul
+from dlcore.setting import Number
 from dlcore.stats.discretized import mixture_log_mass, mixture_mean, mixture_sample
 from dlcore.types import Key
 
@@ -53,7 +54,7 @@ def _likelihood(
     discrete: bool,
     nll: Callable[[Array, Array], Array],
     mean: Callable[[Array], Array],
-    sample: Callable[[Key, Array, Scalar], Array],
+    sample: Callable[[Key, Array, Number], Array],
 ) -> Likelihood:
     """The family of these functions, which refuses outputs that do not fit the images, and T ≤ 0."""
 
@@ -62,7 +63,7 @@ def _likelihood(
         has_shape(name, "outputs", outputs, shape, f"{channels} per sub-pixel of x {x.shape}")
         return nll(outputs, x)
 
-    def drawn(key: Key, outputs: Float[Array, "..."], temperature: Scalar = 1.0) -> Float[Array, "..."]:
+    def drawn(key: Key, outputs: Float[Array, "..."], temperature: Number = 1.0) -> Float[Array, "..."]:
         in_range(name, "temperature", temperature, lambda t: t > 0, "be positive")
         return sample(key, outputs, temperature)
 
@@ -87,7 +88,7 @@ def bernoulli() -> Likelihood:
     )
 
 
-def gaussian(std: Scalar) -> Likelihood:
+def gaussian(std: Number) -> Likelihood:
     """N(a, σ²) with one σ for all: up to a constant, the squared error divided by 2σ².
 
     σ may be traced, to be annealed or searched. Raises `ValueError` for σ ≤ 0 where it is known.
@@ -110,7 +111,7 @@ def gaussian_learned() -> Likelihood:
         numbers = _numbers(outputs, 2)
         return numbers[..., 0], jnp.exp(jnp.clip(numbers[..., 1], *LOG_STD_RANGE))
 
-    def sample(key: Key, outputs: Array, t: Scalar) -> Array:
+    def sample(key: Key, outputs: Array, t: Number) -> Array:
         mean, std = split(outputs)
         return mean + t * std * jax.random.normal(key, mean.shape)
 
@@ -135,7 +136,7 @@ def categorical(levels: int) -> Likelihood:
     def mean(outputs: Array) -> Array:
         return matmul(jax.nn.softmax(_numbers(outputs, levels)), jnp.linspace(0.0, 1.0, levels))
 
-    def sample(key: Key, outputs: Array, t: Scalar) -> Array:
+    def sample(key: Key, outputs: Array, t: Number) -> Array:
         return jax.random.categorical(key, _numbers(outputs, levels) / t) / (levels - 1)
 
     return _likelihood("categorical", levels, True, nll, mean, sample)
@@ -164,7 +165,7 @@ def discretized_logistic(levels: int, components: int = 1) -> Likelihood:
         nats = -mixture_log_mass(jnp.clip(level, 0, levels - 1), *split(outputs), levels)
         return jnp.where((level >= 0) & (level < levels), nats, jnp.nan)
 
-    def sample(key: Key, outputs: Array, t: Scalar) -> Array:
+    def sample(key: Key, outputs: Array, t: Number) -> Array:
         logits, mean, log_scale = split(outputs)
         return mixture_sample(key, logits / t, mean, log_scale + jnp.log(t), levels) / (levels - 1)
 

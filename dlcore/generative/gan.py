@@ -13,7 +13,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from dlcore.generative.check import Scalar, has_shape, in_range, is_zero, like_examples, same_shape
+from dlcore.generative.check import has_shape, in_range, is_zero, like_examples
+from dlcore.operands import equal_shapes
+from dlcore.setting import Number
 from dlcore.types import Aux, Batch, Key, Mean, Model, Objective, Params, State
 
 Critic = Callable[[Array], Array]
@@ -82,7 +84,7 @@ def loss_by_name(name: str) -> Loss:
 
 def interpolate(key: Key, real: Float[Array, "b ..."], fake: Float[Array, "b ..."]) -> Float[Array, "b ..."]:
     """x̂ = ε x + (1 − ε) x̃ with one ε ~ U(0, 1) per example. Raises `ValueError` unless both have one shape."""
-    same_shape("interpolate", real=real, fake=fake)
+    equal_shapes("interpolate", real=real, fake=fake)
     mix = jax.random.uniform(key, (real.shape[0], *[1] * (real.ndim - 1)), real.dtype)
     return mix * real + (1 - mix) * fake
 
@@ -197,7 +199,7 @@ def sample(
     num: int,
     *,
     label: Int[Array, " b"] | int | None = None,
-    temperature: Scalar = 1.0,
+    temperature: Number = 1.0,
 ) -> Float[Array, "b ..."]:
     """`num` samples G(T z), z ~ N(0, I); of a conditional GAN of the class `label`, one for all or one each.
 
@@ -220,8 +222,8 @@ def discriminator_objective(
     gan: GAN,
     loss: Loss,
     *,
-    gradient_penalty_weight: Scalar = 0.0,
-    r1_weight: Scalar = 0.0,
+    gradient_penalty_weight: Number = 0.0,
+    r1_weight: Number = 0.0,
     augment: Augment = _unchanged,
     target: str = "image",
     label: str = "label",
@@ -243,7 +245,7 @@ def discriminator_objective(
         z = jax.random.normal(keys[0], (real.shape[0], gan.latent))
         fake, _ = generate(gan, params, state, z, given, train=train, key=keys[1])
         real, fake = augment(keys[2], real), augment(keys[3], jax.lax.stop_gradient(fake))
-        same_shape("discriminator_objective", real=real, fake=fake)
+        equal_shapes("discriminator_objective", real=real, fake=fake)
         both = None if given is None else jnp.concatenate([given, given])
         logits, new = discriminate(gan, params, state, jnp.concatenate([real, fake]), both, train=train, key=keys[4])
         on_real, on_fake = jnp.split(logits, 2)

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, UInt8
 
-from dlcore.generative.check import same_shape
+from dlcore.operands import equal_shapes
 
 
 class Nats(NamedTuple):
@@ -30,7 +30,7 @@ class Nats(NamedTuple):
     @staticmethod
     def of(nats: Float[Array, " n"], where: Bool[Array, " n"]) -> "Nats":
         """The sums over the images that `where` marks, of `nats` per image. Raises `ValueError` for another shape."""
-        same_shape("Nats.of", nats=nats, where=where)
+        equal_shapes("Nats.of", nats=nats, where=where)
         where = where.astype(bool)
         kept = jnp.where(where, nats.astype(jnp.float32), 0.0)
         return Nats(kept.sum(), jnp.square(kept).sum(), where.sum(dtype=jnp.float32))
@@ -75,7 +75,7 @@ def histogram_bits(train: UInt8[np.ndarray, "n ..."], test: UInt8[np.ndarray, "m
 
     Raises `ValueError` for splits of different images, and for grey levels that there are not.
     """
-    same_shape("histogram_bits", train=train[:1], test=test[:1])
+    equal_shapes("histogram_bits", train=train[:1], test=test[:1])
     if max(train.max(), test.max()) >= levels:
         raise ValueError(f"histogram_bits: levels={levels}, but a grey level is {max(train.max(), test.max())}")
     columns, own = train.reshape(len(train), -1), test.reshape(len(test), -1)

@@ -11,10 +11,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from dlcore.generative.check import Scalar, has_shape, in_range, is_zero, like_examples, same_shape
+from dlcore.generative.check import has_shape, in_range, is_zero, like_examples
 from dlcore.generative.decoder import Likelihood
 from dlcore.nn.count import convolves
+from dlcore.operands import equal_shapes
 from dlcore.precision import highest
+from dlcore.setting import Number
 from dlcore.stats.divergence import kl_normal
 from dlcore.types import Aux, Batch, Key, Mean, Model, Objective, Params, State
 
@@ -46,11 +48,11 @@ def reparameterize(
 
     Raises `ValueError` unless μ and log σ have one shape.
     """
-    same_shape("reparameterize", mean=mean, log_std=log_std)
+    equal_shapes("reparameterize", mean=mean, log_std=log_std)
     return mean + jnp.exp(log_std) * noise(key, mean.shape)
 
 
-def gumbel_softmax(key: Key, logits: Float[Array, "*b c"], temperature: Scalar) -> Float[Array, "*b c"]:
+def gumbel_softmax(key: Key, logits: Float[Array, "*b c"], temperature: Number) -> Float[Array, "*b c"]:
     """softmax((a + g)/τ) with Gumbel noise g: a relaxed one-hot draw of softmax(a) (Jang et al. 2017, eq. 2).
 
     τ may be traced, to be annealed. Raises `ValueError` unless τ > 0, where it is known.
@@ -185,9 +187,9 @@ def log_likelihood(
 def negative_elbo(
     vae: VAE,
     *,
-    beta: Scalar = 1.0,
+    beta: Number = 1.0,
     warmup_steps: int = 0,
-    free_bits: Scalar = 0.0,
+    free_bits: Number = 0.0,
     samples: int = 1,
     analytic_kl: bool = True,
     target: str = "image",
@@ -251,7 +253,7 @@ def _counted(state: State, train: bool) -> State:
 
 
 def sample_outputs(
-    vae: VAE, params: Params, state: State, z: Float[Array, "b d"], *, key: Key | None = None, temperature: Scalar = 1.0
+    vae: VAE, params: Params, state: State, z: Float[Array, "b d"], *, key: Key | None = None, temperature: Number = 1.0
 ) -> Float[Array, "b ..."]:
     """Images of p(x|z): its mean, or a draw at a temperature if a key is given."""
     outputs, _ = decode(vae, params, state, z)
@@ -259,7 +261,7 @@ def sample_outputs(
 
 
 def sample(
-    key: Key, vae: VAE, params: Params, state: State, shape: Sequence[int], *, temperature: Scalar = 1.0
+    key: Key, vae: VAE, params: Params, state: State, shape: Sequence[int], *, temperature: Number = 1.0
 ) -> Float[Array, "b ..."]:
     """Means of p(x|Tz) for z ~ N(0, I) of the latent `shape` [b, d]; T < 1 stays nearer to the middle of the prior.
 
@@ -281,7 +283,7 @@ class Activity(NamedTuple):
 @highest
 def activity(mean: Float[Array, "b d"], log_std: Float[Array, "b d"], where: Array) -> Activity:
     """Sums over the images that `where` [b] marks; others may be NaN. Raises `ValueError` for other shapes."""
-    same_shape("activity", mean=mean, log_std=log_std)
+    equal_shapes("activity", mean=mean, log_std=log_std)
     like_examples("activity", "where", where, mean)
     mean, log_std = (jnp.where(where[:, None], x, 0.0) for x in (mean, log_std))
     weight = where.astype(jnp.float32)

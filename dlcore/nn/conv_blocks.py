@@ -7,12 +7,13 @@ from collections.abc import Sequence
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Real
 
-from dlcore.nn.dtypes import promoted, wide
+from dlcore.nn.dtypes import promoted
 from dlcore.nn.init import Initializer, lecun_normal, zeros
 from dlcore.nn.product import product
 from dlcore.nn.rows import add_bias
 from dlcore.nn.size import Size, whole
 from dlcore.nn.window import Padding, Sizes, copies, pad, pad_widths, per_axis
+from dlcore.operands import wide
 from dlcore.types import Input, Key, Model, Params, State
 
 

@@ -12,8 +12,9 @@ from jaxtyping import Array, Float, Real
 
 from dlcore.nn.conv_depthwise import depthwise_in_kernel, many_taps, sum_of_moved_taps
 from dlcore.nn.conv_xla import Widths
-from dlcore.nn.dtypes import promoted, wide, widely
+from dlcore.nn.dtypes import promoted, widely
 from dlcore.nn.window import output_space
+from dlcore.operands import wide
 
 MOST_TERMS = 64
 """Products per output up to which this is the faster way, of one channel or group by group, as measured."""

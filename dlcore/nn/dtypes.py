@@ -18,6 +18,8 @@ from collections.abc import Callable
 import jax.numpy as jnp
 from jaxtyping import Array
 
+from dlcore.operands import wide
+
 
 def promoted(layer: str, *arrays: Array | None) -> list[Array | None]:
     """The arrays in the floating dtype that they promote to; None stays.
@@ -35,11 +37,6 @@ def promoted(layer: str, *arrays: Array | None) -> list[Array | None]:
         raise ValueError(f"{layer}: {names} have no common real dtype to compute in; cast them, e.g. to float32")
     common = common if jnp.issubdtype(common, jnp.floating) else jnp.dtype(jnp.float32)
     return [None if array is None else array.astype(common) for array in given]
-
-
-def wide(array: Array) -> Array:
-    """The array in float32 at least, in which sums are taken."""
-    return array.astype(jnp.promote_types(array.dtype, jnp.float32))
 
 
 def widely(function: Callable[..., Array], *arrays: Array) -> Array:

@@ -10,10 +10,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, Real
 
-from dlcore.nn.dtypes import promoted, wide
+from dlcore.nn.dtypes import promoted
 from dlcore.nn.init import ones, zeros
 from dlcore.nn.rows import spread, spread_space, sum_rows, sum_space
 from dlcore.nn.size import Size, whole
+from dlcore.operands import wide
 from dlcore.types import Input, Key, Model, Params, State
 
 Axes = int | Sequence[int]

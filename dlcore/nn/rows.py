@@ -13,7 +13,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Real
 
-from dlcore.nn.dtypes import wide, widely
+from dlcore.nn.dtypes import widely
+from dlcore.operands import wide
 
 MOST_SLABS = 16
 """Slabs that are added in one pass: more would be more streams than a core follows."""

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from dlcore.nn.combine import Graph
+from dlcore.precision import matmul
 from dlcore.tree import by_layer, named_leaves, stack_axes
 from dlcore.types import Key, Model, Params, State
 
@@ -37,19 +38,19 @@ def spectral_norm(
         v = _converged(fixed, v)
     for _ in range(iterations or 0):
         v = _iterated(fixed, v)
-    return _dot(_unit(_dot(fixed, v)), _dot(matrix, v)), v
+    return matmul(_unit(matmul(fixed, v)), matmul(matrix, v)), v
 
 
 def _iterated(matrix: Float[Array, "n m"], v: Float[Array, " m"]) -> Float[Array, " m"]:
-    new = _unit(_dot(_unit(_dot(matrix, v)), matrix))
+    new = _unit(matmul(_unit(matmul(matrix, v)), matrix))
     return jnp.where((new == 0).all(), v, new)
 
 
 @jax.jit
 def _converged(matrix: Float[Array, "n m"], v: Float[Array, " m"]) -> Float[Array, " m"]:
     def size(v: Array) -> Array:
-        u = _dot(matrix, v)
-        return _dot(_unit(u), u)
+        u = matmul(matrix, v)
+        return matmul(_unit(u), u)
 
     def grows(carry: tuple[Array, Array, Array, Array]) -> Array:
         _, now, before, count = carry
@@ -61,11 +62,6 @@ def _converged(matrix: Float[Array, "n m"], v: Float[Array, " m"]) -> Float[Arra
         return v, size(v), before, count + 1
 
     return jax.lax.while_loop(grows, step, (v, size(v), -jnp.ones_like(size(v)), jnp.int32(0)))[0]
-
-
-def _dot(a: Array, b: Array) -> Array:
-    """The product in full float32 on every device."""
-    return jnp.matmul(a, b, precision="highest")
 
 
 def _unit(x: Float[Array, " n"]) -> Float[Array, " n"]:

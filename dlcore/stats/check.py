@@ -6,15 +6,11 @@ Values can only be looked at outside `jit`, `grad` and `vmap`: there a bad one r
 from collections.abc import Mapping
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import ArrayLike, Num
 
-
-def traced(*values: Any) -> bool:
-    """Whether some value is inside `jit`, `grad` or `vmap`, where it cannot be looked at."""
-    return any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(values))
+from dlcore.setting import traced
 
 
 def check_positive(name: str, **settings: Any) -> None:

@@ -10,12 +10,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
+from dlcore.operands import magnitude
 from dlcore.precision import matmul
 from dlcore.stats.beta import beta as beta
 from dlcore.stats.check import check_same_batch
 from dlcore.stats.distribution import Distribution, batch_shape, clamp_log_scale, independent
 from dlcore.stats.divergence import kl_normal
-from dlcore.stats.special import HALF_LOG_TWO_PI, expm2, magnitude, wide
+from dlcore.stats.special import HALF_LOG_TWO_PI, expm2, wide
 from dlcore.types import Key, Params
 
 FULL_LIMIT = 20.0

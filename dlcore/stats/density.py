@@ -6,7 +6,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Num
 
-from dlcore.stats.check import check_mass, check_possible, traced
+from dlcore.setting import traced
+from dlcore.stats.check import check_mass, check_possible
 from dlcore.stats.special import scaled, wide
 from dlcore.stats.table import axis_numbers
 

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from dlcore.stats.check import traced
+from dlcore.setting import traced
 from dlcore.stats.special import mean_and_variance, root, wide
 from dlcore.types import Key
 

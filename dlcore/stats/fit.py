@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Num, Shaped
 
 from dlcore.precision import matmul
-from dlcore.stats.check import traced
+from dlcore.setting import traced
 from dlcore.stats.special import mean_and_variance, root, wide
 from dlcore.types import Params
 

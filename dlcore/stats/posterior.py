@@ -10,7 +10,8 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, ArrayLike, Float, Num
 
-from dlcore.stats.check import check_positive, traced
+from dlcore.setting import traced
+from dlcore.stats.check import check_positive
 from dlcore.stats.continuous import laplace, normal
 from dlcore.stats.special import wide
 from dlcore.types import Params

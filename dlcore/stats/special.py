@@ -25,11 +25,6 @@ def wide(x: Shaped[ArrayLike, "*s"]) -> Float[Array, "*s"]:
     return x.astype(dtype if dtype.itemsize >= 4 else jnp.float32)
 
 
-def magnitude(x: Float[ArrayLike, "*s"]) -> Float[Array, "*s"]:
-    """|x| with derivative 0 at 0, where that of `jnp.abs` is 1."""
-    return x * jnp.sign(x)
-
-
 def root(x: Float[ArrayLike, "*s"]) -> Float[Array, "*s"]:
     """√x with derivative 0 at 0, where that of `jnp.sqrt` is infinite; 0 below 0, which rounding brings about."""
     positive = x > 0

@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, Num
 
-from dlcore.stats.check import check_mass, check_pmf, check_possible, traced
+from dlcore.setting import traced
+from dlcore.stats.check import check_mass, check_pmf, check_possible
 from dlcore.stats.special import scaled, wide
 
 

@@ -12,11 +12,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, UInt32
 
-from dlcore.generative.check import like_examples, same_shape
+from dlcore.generative.check import like_examples
 from dlcore.generative.diffusion.objective import Predict
 from dlcore.generative.diffusion.process import Gaussian, denoise, diffuse, posterior_weights, q_marginal, q_posterior
 from dlcore.generative.diffusion.schedule import Schedule, at, told
 from dlcore.losses.regression import gaussian_nll
+from dlcore.operands import equal_shapes
 from dlcore.stats.divergence import kl_normal
 from dlcore.types import Key
 
@@ -89,7 +90,7 @@ def discretized_gaussian_nll(
     Cells reach half a level to either side, the outer ones to ±∞, so that all levels together have probability 1.
     Raises `ValueError` unless μ and x have one shape, and σ as well, or axes of 1, or none.
     """
-    same_shape("discretized_gaussian_nll", mean=mean, x=x)
+    equal_shapes("discretized_gaussian_nll", mean=mean, x=x)
     if std.ndim and (std.ndim != x.ndim or any(s not in (1, n) for s, n in zip(std.shape, x.shape, strict=True))):
         raise ValueError(f"discretized_gaussian_nll: std has shape {std.shape} and x {x.shape}; give it axes of 1")
     half = 1 / (levels - 1)

@@ -8,10 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from dlcore.generative.check import Scalar, in_range, like_examples, same_shape
+from dlcore.generative.check import in_range, like_examples
 from dlcore.generative.diffusion.process import diffuse, target
 from dlcore.generative.diffusion.schedule import Schedule, told
 from dlcore.losses.regression import squared_error
+from dlcore.operands import equal_shapes
+from dlcore.setting import Number
 from dlcore.types import Aux, Batch, Key, Mean, Model, Objective, Params, State
 
 Predict: TypeAlias = Callable[..., Array]
@@ -27,7 +29,7 @@ def draw_times(key: Key, steps: int, num: int) -> Int[Array, " num"]:
     return jnp.clip(1 + (steps * share).astype(jnp.int32), 1, steps)
 
 
-def drop_labels(key: Key, labels: Int[Array, " n"], null: int, rate: Scalar) -> Int[Array, " n"]:
+def drop_labels(key: Key, labels: Int[Array, " n"], null: int, rate: Number) -> Int[Array, " n"]:
     """Each label exchanged for `null` with probability `rate`, so that one network learns both scores (Ho & Salimans
     2022, algorithm 1). The rate may be traced. Raises `ValueError` unless 0 ≤ rate ≤ 1, where it is known.
     """
@@ -35,13 +37,13 @@ def drop_labels(key: Key, labels: Int[Array, " n"], null: int, rate: Scalar) -> 
     return jnp.where(jax.random.bernoulli(key, rate, labels.shape), null, labels)
 
 
-def guided(conditional: Array, unconditional: Array, scale: Scalar) -> Array:
+def guided(conditional: Array, unconditional: Array, scale: Number) -> Array:
     """(1 − w) · unconditional + w · conditional: w = 0 and 1 are the two themselves, w > 1 sharpens; w may be traced.
 
     Source: Ho & Salimans 2022, eq. 6, whose w is one less. The predictions x_0, ε and v are affine in each other at
     given x_t, so this is the same for all of them. Raises `ValueError` for predictions of different shapes.
     """
-    same_shape("guided", conditional=conditional, unconditional=unconditional)
+    equal_shapes("guided", conditional=conditional, unconditional=unconditional)
     in_range("guided", "scale", scale, np.isfinite, "be finite")
     return unconditional + scale * (conditional - unconditional)
 
@@ -55,7 +57,7 @@ def error(
     eps: Float[Array, "n *shape"],
 ) -> Float[Array, " n"]:
     """‖target − prediction‖²/D per example, D being its number of elements. Raises `ValueError` for other shapes."""
-    same_shape("error", x0=x0, prediction=prediction)
+    equal_shapes("error", x0=x0, prediction=prediction)
     return squared_error(prediction, target(schedule, kind, x0, t, eps)).reshape(len(x0), -1).mean(-1)
 
 
@@ -67,7 +69,7 @@ def simple(
     data: str = "image",
     labels: str | None = None,
     null: int = 0,
-    drop: Scalar = 0.0,
+    drop: Number = 0.0,
 ) -> Objective:
     """L_simple = E_{t~U{1..T}, x_0, ε} ‖target − network(x_t, time)‖²/D (Ho et al. 2020, eq. 14), t = 1 included.
 

@@ -11,8 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from dlcore.generative.check import same_shape
 from dlcore.generative.diffusion.schedule import Schedule, at
+from dlcore.operands import equal_shapes
 from dlcore.types import Key
 
 KINDS = ("eps", "x0", "v")
@@ -58,7 +58,7 @@ def q_posterior(
 
     Its mean is [√ᾱ_{t−1} β_t x_0 + √(1 − β_t) (1 − ᾱ_{t−1}) x_t]/(1 − ᾱ_t). At t = 1 it is x_0, for certain.
     """
-    same_shape("q_posterior", x0=x0, x_t=x_t)
+    equal_shapes("q_posterior", x0=x0, x_t=x_t)
     of_data, of_noisy = posterior_weights(schedule)
     mean = at(of_data, t, x0, first=1) * x0 + at(of_noisy, t, x_t, first=1) * x_t
     return Gaussian(mean, at(schedule.posterior_variance, t, x_t, first=1))
@@ -76,7 +76,7 @@ def diffuse(
     schedule: Schedule, x0: Float[Array, "n *shape"], t: Int[Array, " n"], eps: Float[Array, "n *shape"]
 ) -> Float[Array, "n *shape"]:
     """x_t = √ᾱ_t x_0 + √(1 − ᾱ_t) ε, for t = 0 … T."""
-    same_shape("diffuse", x0=x0, eps=eps)
+    equal_shapes("diffuse", x0=x0, eps=eps)
     return at(schedule.signal, t, x0) * x0 + at(schedule.noise, t, x0) * eps
 
 
@@ -89,7 +89,7 @@ def target(
 ) -> Float[Array, "n *shape"]:
     """What a network of this kind should have predicted: ε, x_0, or v (Salimans & Ho 2022, appendix D)."""
     _check(kind)
-    same_shape("target", x0=x0, eps=eps)
+    equal_shapes("target", x0=x0, eps=eps)
     if kind == "v":
         return at(schedule.signal, t, x0) * eps - at(schedule.noise, t, x0) * x0
     return eps if kind == "eps" else x0
@@ -107,7 +107,7 @@ def denoise(
     x_0 from ε is divided by √ᾱ_t, ε from x_0 by √(1 − ᾱ_t): either is badly rounded where that is near 0; v never is.
     """
     _check(kind)
-    same_shape("denoise", x_t=x_t, prediction=prediction)
+    equal_shapes("denoise", x_t=x_t, prediction=prediction)
     signal, noise = at(schedule.signal, t, x_t, first=1), at(schedule.noise, t, x_t, first=1)
     if kind == "eps":
         return Denoised((x_t - noise * prediction) / signal, prediction)

@@ -12,11 +12,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from dlcore.generative.check import Scalar, in_range, traced
+from dlcore.generative.check import in_range
 from dlcore.generative.diffusion.bound import reverse_variance
 from dlcore.generative.diffusion.objective import Predict
 from dlcore.generative.diffusion.process import denoise, posterior_weights
 from dlcore.generative.diffusion.schedule import Schedule, told
+from dlcore.setting import Number, traced
 from dlcore.types import Key
 
 Table: TypeAlias = Float[np.ndarray | Array, " s"]
@@ -43,7 +44,7 @@ def ancestral(schedule: Schedule, variance: str = "posterior") -> Rule:
     return Rule(of_noisy, of_data, np.zeros_like(sigma), np.where(np.arange(len(sigma)) > 1, sigma, 0.0))
 
 
-def ddim(schedule: Schedule, eta: Scalar = 0.0) -> Rule:
+def ddim(schedule: Schedule, eta: Number = 0.0) -> Rule:
     """x_{t−1} = √ᾱ_{t−1} x̂_0 + √(1 − ᾱ_{t−1} − σ²) ε̂ + σ ε with σ² = η² β̃_t (Song et al. 2021, eq. 12, 16).
 
     η = 0 follows the probability-flow path without noise, η = 1 is the ancestral sampler. η may be traced. Raises
@@ -112,7 +113,7 @@ def make_sampler(
 
     one, whole = jax.jit(step), jax.jit(scanned)
 
-    def sample(key: Key, shape: tuple[int, ...], *args: object, temperature: Scalar = 1.0) -> Array:
+    def sample(key: Key, shape: tuple[int, ...], *args: object, temperature: Number = 1.0) -> Array:
         in_range("sample", "temperature", temperature, lambda t: t >= 0, "not be negative")
         scale = jnp.asarray(temperature, jnp.float32)
         x = scale * jax.random.normal(jax.random.fold_in(key, 0), shape)

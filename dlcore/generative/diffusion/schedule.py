@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from dlcore.generative.check import traced
+from dlcore.setting import traced
 
 LARGEST_BETA = 0.999
 """Where schedules are cut, so that no step destroys everything (Nichol & Dhariwal 2021, section 3.2)."""

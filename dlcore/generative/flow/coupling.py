@@ -6,8 +6,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from dlcore.generative.check import Scalar, in_range, same_shape
+from dlcore.generative.check import in_range
 from dlcore.generative.flow.chain import Moved, Tap, Watched
+from dlcore.operands import equal_shapes
+from dlcore.setting import Number
 from dlcore.types import Bijector, Key, Model, Params
 
 Step = Callable[[Array, Array, Array], Moved]
@@ -21,7 +23,7 @@ def affine_coupling(
 
     s and t must not depend on x; where both are 0, y is x to the bit. Raises `ValueError` unless all shapes are equal.
     """
-    same_shape("affine_coupling", x=x, log_scale=log_scale, shift=shift)
+    equal_shapes("affine_coupling", x=x, log_scale=log_scale, shift=shift)
     return x * jnp.exp(log_scale) + shift, log_scale.sum(tuple(range(1, x.ndim)))
 
 
@@ -32,11 +34,11 @@ def affine_coupling_inverse(
 
     Raises `ValueError` unless all shapes are equal.
     """
-    same_shape("affine_coupling_inverse", y=y, log_scale=log_scale, shift=shift)
+    equal_shapes("affine_coupling_inverse", y=y, log_scale=log_scale, shift=shift)
     return (y - shift) * jnp.exp(-log_scale), -log_scale.sum(tuple(range(1, y.ndim)))
 
 
-def bounded(raw: Float[Array, "*s"], bound: Scalar) -> Float[Array, "*s"]:
+def bounded(raw: Float[Array, "*s"], bound: Number) -> Float[Array, "*s"]:
     """s = β tanh(a/β) in (−β, β), with slope 1 at 0: no single step scales by more than e^β, so that inverses stay
     accurate. Raises `ValueError` unless β > 0, where it is known."""
     in_range("bounded", "bound", bound, lambda b: b > 0, "be positive")
@@ -62,7 +64,7 @@ def _check_mask(mask: str) -> None:
         raise ValueError(f"mask must be one of {', '.join(MASKS)}, got {mask!r}")
 
 
-def AffineCoupling(conditioner: Model, *, mask: str = "channel", flip: bool = False, bound: Scalar = 2.0) -> Bijector:
+def AffineCoupling(conditioner: Model, *, mask: str = "channel", flip: bool = False, bound: Number = 2.0) -> Bijector:
     """Coupling layer: x₁ passes, x₂ ↦ x₂·exp(s(x₁)) + t(x₁), log|det J| = Σ s (lecture 28.2).
 
     `mask="channel"` passes the first half of the last axis (the second if flipped), for points [b, d] and images;

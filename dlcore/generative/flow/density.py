@@ -7,10 +7,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from dlcore.generative.check import Scalar, in_range, like_examples
+from dlcore.generative.check import in_range, like_examples
 from dlcore.generative.flow.chain import log_scales
 from dlcore.generative.flow.pixels import dequantize, discrete_nats
 from dlcore.generative.likelihood import bits_per_dim
+from dlcore.setting import Number
 from dlcore.types import Aux, Batch, Bijector, Key, Mean, Objective, Params, State
 
 
@@ -30,7 +31,7 @@ def log_prob(bijector: Bijector, params: Params, x: Float[Array, "b ..."]) -> Fl
 
 
 def sample(
-    key: Key, bijector: Bijector, params: Params, shape: Sequence[int], *, temperature: Scalar = 1.0
+    key: Key, bijector: Bijector, params: Params, shape: Sequence[int], *, temperature: Number = 1.0
 ) -> Float[Array, "b ..."]:
     """x = f⁻¹(T z) with z ~ N(0, I) of the latent `shape` [b, ...]; T < 1 stays nearer to the mode (lecture 28.4).
 

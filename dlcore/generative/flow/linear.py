@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 
 from dlcore.generative.check import has_shape
 from dlcore.generative.flow.chain import Moved, no_change
-from dlcore.nn.dtypes import wide
+from dlcore.operands import wide
 from dlcore.precision import highest
 from dlcore.types import Bijector, Key, Params
 

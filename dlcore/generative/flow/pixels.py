@@ -10,8 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Integer
 
-from dlcore.generative.check import Scalar, in_range, same_shape, traced
+from dlcore.generative.check import in_range
 from dlcore.generative.flow.chain import Moved, no_change
+from dlcore.operands import equal_shapes
+from dlcore.setting import Number, traced
 from dlcore.types import Bijector, Key, Params
 
 
@@ -21,7 +23,7 @@ def dequantize(x: Integer[Array, "*s"], noise: Float[Array, "*s"], levels: int) 
     Raises `ValueError` unless there is noise for every sub-pixel, and for levels outside 0 … L − 1 where they are
     known; inside `jit` those give NaN.
     """
-    same_shape("dequantize", x=x, noise=noise)
+    equal_shapes("dequantize", x=x, noise=noise)
     _check_levels(x, levels)
     inside = (x >= 0) & (x <= levels - 1)
     return jnp.where(inside, jnp.minimum((x + noise) / levels, 1 - jnp.finfo(noise.dtype).epsneg), jnp.nan)
@@ -49,7 +51,7 @@ def discrete_nats(log_density: Float[Array, " b"], dims: int, levels: int) -> Fl
     return dims * math.log(levels) - log_density
 
 
-def Logit(alpha: Scalar = 0.05) -> Bijector:
+def Logit(alpha: Number = 0.05) -> Bijector:
     """z = logit(α + (1 − 2α) y) for y in [0, 1] (Dinh et al. 2017, section 4.1). Raises `ValueError` unless 0 < α < ½.
 
     log|dz/dy| = log(1 − 2α) − log p − log(1 − p) per pixel, with p = α + (1 − 2α) y.
@@ -73,7 +75,7 @@ def Logit(alpha: Scalar = 0.05) -> Bijector:
     return Bijector(init, forward, inverse)
 
 
-def Affine(scale: Scalar, shift: Scalar = 0.0) -> Bijector:
+def Affine(scale: Number, shift: Number = 0.0) -> Bijector:
     """z = a x + b with fixed numbers, e.g. pixels centred by a = 1, b = −½. Raises `ValueError` for a = 0."""
     in_range("Affine", "scale", scale, lambda a: a != 0, "differ from 0: that cannot be inverted")
     in_range("Affine", "shift", shift, np.isfinite, "be finite")

@@ -9,6 +9,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from dlcore.operands import equal_shapes
+
 Scalar = Float[Array, ""]
 
 
@@ -41,7 +43,7 @@ def sigmoid_cross_entropy_forward(
     logits: Float[Array, "*s"], targets: Float[Array, "*s"]
 ) -> tuple[Scalar, Float[Array, "*s"]]:
     """L = mean of softplus(a) − t·a in nats, targets t in [0, 1]."""
-    _same_shape("sigmoid_cross_entropy", logits, targets)
+    equal_shapes("sigmoid_cross_entropy", logits=logits, targets=targets)
     loss = jnp.maximum(logits, 0) - targets * logits + jnp.log1p(jnp.exp(-jnp.abs(logits)))
     return loss.mean(), 1 / (1 + jnp.exp(-logits)) - targets
 
@@ -53,7 +55,7 @@ def sigmoid_cross_entropy_backward(cache: Float[Array, "*s"], cotangent: Scalar 
 
 def mse_forward(prediction: Float[Array, "*s"], target: Float[Array, "*s"]) -> tuple[Scalar, Float[Array, "*s"]]:
     """L = mean of (ŷ − y)² over all n elements."""
-    _same_shape("mse", prediction, target)
+    equal_shapes("mse", prediction=prediction, target=target)
     error = prediction - target
     return jnp.square(error).mean(), error
 
@@ -61,8 +63,3 @@ def mse_forward(prediction: Float[Array, "*s"], target: Float[Array, "*s"]) -> t
 def mse_backward(cache: Float[Array, "*s"], cotangent: Scalar | float = 1.0) -> Float[Array, "*s"]:
     """∂L/∂ŷ = 2 (ŷ − y)/n."""
     return cotangent * 2 * cache / cache.size
-
-
-def _same_shape(name: str, prediction: Array, target: Array) -> None:
-    if prediction.shape != target.shape:
-        raise ValueError(f"{name}: prediction {prediction.shape} and target {target.shape} must have the same shape")

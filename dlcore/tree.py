@@ -3,12 +3,22 @@
 Params and state are nested dicts, a leaf's path its keys joined by "/". Copies of one layer that are computed together
 (`dlcore.nn.combine.scan`, `dlcore.train.ensemble.ensemble`) lie on a leading axis of every leaf, in the branch
 `stacked`. The shape alone does not tell: [3, 5, 4] is three dense kernels there, and one convolution's elsewhere.
+
+Sets of leaves are named by patterns of paths: `*` stands for anything inside a name, `**` for any names, a tuple for
+the union, and a leading `!` takes away from what stands before it (from everything, at the beginning).
 """
 
-from collections.abc import Callable
-from typing import Any
+import functools
+import re
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, TypeAlias
 
 import jax
+
+from dlcore.lookup import choices
+
+Pattern: TypeAlias = str | tuple[str, ...]
+"""`"encoder/**"`, `"**/bias"`, `("**", "!head/**")`."""
 
 STACKED = "stacked"
 """Name of the branch whose leaves hold one entry per copy on their first axis; no part may have it."""
@@ -55,3 +65,64 @@ def by_layer(function: Callable[..., Any], path: str) -> Callable[..., Any]:
     for _ in range(stack_axes(path)):
         function = jax.vmap(function)
     return function
+
+
+def matching(pattern: Pattern, paths: Collection[str], *, strict: bool = True) -> set[str]:
+    """The paths that the pattern names; if `strict`, a part that names none is a `ValueError` with the nearest path.
+
+    >>> sorted(matching(("**", "!**/bias"), ["dense_0/bias", "dense_0/kernel", "head/kernel"]))
+    ['dense_0/kernel', 'head/kernel']
+    """
+    parts = (pattern,) if isinstance(pattern, str) else tuple(pattern)
+    if not parts:
+        raise ValueError("a pattern of paths is empty; '**' names every leaf")
+    chosen = set(paths) if parts[0].startswith("!") else set()
+    for part in parts:
+        named = {path for path in paths if _expression(part.removeprefix("!")).fullmatch(path)}
+        if strict and not named:
+            raise ValueError(f"pattern {part!r} fits no path; {choices(part, sorted(paths))}")
+        chosen = chosen - named if part.startswith("!") else chosen | named
+    return chosen
+
+
+@functools.cache
+def _expression(pattern: str) -> re.Pattern[str]:
+    names = {"**": ".*", "*": "[^/]*", "?": "[^/]"}
+    tokens = re.split(r"(\*\*/|/\*\*$|\*\*|\*|\?)", pattern)
+    ends = {"**/": "(?:.*/)?", "/**": "(?:/.*)?"}
+    return re.compile("".join((ends | names).get(token, re.escape(token)) for token in tokens))
+
+
+def partition(
+    tree: Mapping[str, Any], pattern: Pattern, *, strict: bool = True
+) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+    """The leaves of a nested dict that the pattern names, and the others, each as a nested dict without empty branches.
+
+    `merge` puts them together again. Raises `ValueError` as `matching` does.
+    """
+    if pattern == "**":
+        return tree, {}
+    chosen = matching(pattern, [path for path, _ in named_leaves(tree)], strict=strict)
+    return _kept(tree, chosen.__contains__), _kept(tree, lambda path: path not in chosen)
+
+
+def _kept(tree: Mapping[str, Any], keep: Callable[[str], bool], above: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, node in tree.items():
+        branch = isinstance(node, Mapping)
+        kept = _kept(node, keep, f"{above}{name}/") if branch else node
+        if kept if branch else keep(f"{above}{name}"):
+            found[name] = kept
+    return found
+
+
+def merge(one: Mapping[str, Any], other: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The nested dict with the leaves of both. Raises `ValueError` for a leaf that both have."""
+    if not one or not other:
+        return one or other
+    both = {**one, **other}
+    for name in one.keys() & other.keys():
+        if not isinstance(one[name], Mapping) or not isinstance(other[name], Mapping):
+            raise ValueError(f"merge: both trees have a leaf at {name!r}")
+        both[name] = merge(one[name], other[name])
+    return both

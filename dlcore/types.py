@@ -1,7 +1,7 @@
 """The contracts every room of dlcore is written against.
 
 Everything is a small tuple of pure functions. A layer, a block and a network are all a `Model`;
-an `Objective` turns a batch into a scalar; an `Update` maps one training state to the next.
+an `Objective` turns a batch into a scalar; an `Update` changes params and state by a batch.
 State goes in and comes out, randomness is an argument, and nothing is mutated.
 """
 
@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Num
+from jaxtyping import Array, Bool, Float, Int, Num
 
 from dlcore.operands import Discrete, marks, safe, wide
 
@@ -101,28 +101,66 @@ class Aux(NamedTuple):
 
 @runtime_checkable
 class Objective(Protocol):
-    """`(params, state, batch, *, key, train) -> (loss, Aux)`; the scalar loss is what is differentiated."""
+    """`(params, state, batch, *, key, train, step) -> (loss, Aux)`; the scalar loss is what is differentiated.
+
+    `step` is the number of the training step, from 0, for weights that warm up; None, outside of training, is after
+    every warm-up.
+    """
 
     def __call__(
-        self, params: Params, state: State, batch: Batch, *, key: Key | None, train: bool
+        self,
+        params: Params,
+        state: State,
+        batch: Batch,
+        *,
+        key: Key | None,
+        train: bool,
+        step: Int[Array, ""] | None = None,
     ) -> tuple[Float[Array, ""], Aux]: ...
+
+
+class Carry(NamedTuple):
+    """What one update changes: the params, the model state, and a memory of its own."""
+
+    params: Params
+    state: State
+    memory: Any
+
+
+class View(NamedTuple):
+    """What an evaluation, a sample or a restore sees: params and state, averaged where an update averages, and numbers
+    that updates report (name → `Mean`)."""
+
+    params: Params
+    state: State
+    report: Mapping[str, Mean]
+
+
+def _unchanged(memory: Any, view: View) -> View:
+    return view
+
+
+class Update(NamedTuple):
+    """One part of a training step, which owns its memory: optimiser state, moving averages, running reports.
+
+    `init(params, state) -> memory`; `apply(carry, batch, *, key, step) -> (carry, metrics)`;
+    `view(memory, view) -> view` puts into a view what the memory knows better.
+    """
+
+    init: Callable[[Params, State], Any]
+    apply: Callable[..., tuple[Carry, Mapping[str, Mean]]]
+    view: Callable[[Any, View], View] = _unchanged
 
 
 class TrainState(NamedTuple):
     """Everything that training changes, as arrays only.
 
-    `key` holds raw key data and stays the same all along: each step folds `step` into it, so a
-    resumed run replays the same random stream. `opt` holds one optimiser state per name,
-    `ema` the averaged `params` and `state` (empty when no average is kept).
+    `key` holds raw key data and stays the same all along: each step folds `step` into it, so a resumed run replays the
+    same random stream. `memory` is that of the update.
     """
 
     step: Array
     key: Array
     params: Params
     state: State
-    opt: Mapping[str, Any]
-    ema: Mapping[str, Any]
-
-
-Update: TypeAlias = Callable[[TrainState, Batch, Key], tuple[TrainState, Mapping[str, Mean]]]
-"""One part of a training step: `(train_state, batch, key) -> (train_state, metrics)`."""
+    memory: Any

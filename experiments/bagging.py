@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dlcore.data.prepare import row_keys, scale, standardize
+from dlcore.data.preprocess import row_keys, scale, standardize
 from dlcore.data.source import Data, DataSpec
 from dlcore.losses.classification import softmax_cross_entropy
 from dlcore.networks.mlp import MLP
@@ -87,19 +87,19 @@ def make_models(config: Config, spec: DataSpec) -> dict[str, Model]:
     return {"single": network(), "bag": ensemble(network(), config.members), "dropout": network(config.dropout)}
 
 
-def make_prepare(spec: DataSpec) -> Any:
+def make_preprocess(spec: DataSpec) -> Any:
     """Standardised values as `x`."""
 
-    def prepare(batch: Batch, *, key: Key | None, train: bool) -> Batch:
+    def preprocess(batch: Batch, *, key: Key | None, train: bool) -> Batch:
         x = batch["point"] if len(spec.shape) == 1 else scale(batch["image"], spec.levels)
         return {**batch, "x": standardize(x, spec.mean, spec.std)}
 
-    return prepare
+    return preprocess
 
 
 def build(config: Config, spec: DataSpec) -> Experiment:
     """Compose networks, their losses, optimiser, what is compared, and figures."""
-    models, prepare = make_models(config, spec), make_prepare(spec)
+    models, preprocess = make_models(config, spec), make_preprocess(spec)
     model = compose(lambda call, x: tuple(call(name, x) for name in models), **models)
     total, size = config.train.total_steps(spec.sizes[0]), spec.sizes[0]
     tx = build_optimizer(config.optimizer, total)
@@ -107,7 +107,9 @@ def build(config: Config, spec: DataSpec) -> Experiment:
     if config.bootstrap:
         counts = np.asarray(bootstrap_counts(jax.random.key(0), size, config.members)).astype(np.uint8)
 
-    def objective(params: Params, state: State, batch: Batch, *, key: Key | None, train: bool) -> tuple[jax.Array, Aux]:
+    def objective(
+        params: Params, state: State, batch: Batch, *, key: Key | None, train: bool, step: jax.Array | None = None
+    ) -> tuple[jax.Array, Aux]:
         single, bag, dropped = model.apply(params, state, batch["x"], train=train, key=key)[0]
         labels = batch["label"]
         nats = softmax_cross_entropy(bag, jnp.broadcast_to(labels, bag.shape[:2]))
@@ -144,15 +146,14 @@ def build(config: Config, spec: DataSpec) -> Experiment:
 
     return Experiment(
         init=lambda key, batch: model.init(key, batch["x"]),
-        updates=(gradient_update(objective, tx),),
-        optimizers={"params": tx},
-        prepare=prepare,
+        update=gradient_update(objective, tx),
+        preprocess=preprocess,
         evaluate=evaluate,
         summarize=lambda sums: summary(sums, config.members),
         monitor=("nll_nats_bag", "min"),
         learning_rates={"learning_rate": learning_rate(config.optimizer, total)},
         describe=lambda: table(summarize(model, jax.ShapeDtypeStruct((1, *spec.shape), jnp.float32))),
-        figures=lambda params, state, data: draw(predict, prepare, params, data),
+        figures=lambda params, state, data: draw(predict, preprocess, params, data),
     )
 
 
@@ -177,9 +178,9 @@ def summary(sums: Mapping[str, Any], members: int) -> dict[str, float]:
     return found | {"accuracy_member": float(sums["member"].value()), "v": v, "c": c, "squared_error_bag": average}
 
 
-def draw(predict: Any, prepare: Any, params: Params, data: Data) -> dict[str, Any]:
+def draw(predict: Any, preprocess: Any, params: Params, data: Data) -> dict[str, Any]:
     """Methods side by side, and the error of the average of the first j members, on the test split."""
-    run = jax.jit(lambda batch: predict(params, prepare(batch, key=None, train=False)))
+    run = jax.jit(lambda batch: predict(params, preprocess(batch, key=None, train=False)))
     rows = np.arange(data.test.size, dtype=np.int32)
     chunks = [{**data.test.read(part), "row": part} for part in np.array_split(rows, -(-len(rows) // 1000))]
     parts = [run(chunk) for chunk in chunks]

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dlcore.data.prepare import row_keys, scale, standardize
+from dlcore.data.preprocess import row_keys, scale, standardize
 from dlcore.data.source import Data, DataSpec
 from dlcore.losses.classification import softmax_cross_entropy
 from dlcore.networks.mlp import MLP
@@ -91,23 +91,25 @@ def memberships(rows: jax.Array, replicas: int, share: float) -> jax.Array:
     return jax.vmap(lambda key: jax.random.bernoulli(key, share, (replicas,)))(row_keys(jax.random.key(0), rows))
 
 
-def make_prepare(spec: DataSpec) -> Any:
+def make_preprocess(spec: DataSpec) -> Any:
     """Standardised values as `x`."""
 
-    def prepare(batch: Batch, *, key: Key | None, train: bool) -> Batch:
+    def preprocess(batch: Batch, *, key: Key | None, train: bool) -> Batch:
         x = batch["point"] if len(spec.shape) == 1 else scale(batch["image"], spec.levels)
         return {**batch, "x": standardize(x, spec.mean, spec.std)}
 
-    return prepare
+    return preprocess
 
 
 def build(config: Config, spec: DataSpec) -> Experiment:
     """Compose networks, their losses on their own examples, optimiser, the decomposition and figures."""
-    model, prepare = make_model(config, spec), make_prepare(spec)
+    model, preprocess = make_model(config, spec), make_preprocess(spec)
     total = config.train.total_steps(spec.sizes[0])
     tx = build_optimizer(config.optimizer, total)
 
-    def objective(params: Params, state: State, batch: Batch, *, key: Key | None, train: bool) -> tuple[jax.Array, Aux]:
+    def objective(
+        params: Params, state: State, batch: Batch, *, key: Key | None, train: bool, step: jax.Array | None = None
+    ) -> tuple[jax.Array, Aux]:
         logits = model.apply(params, state, batch["x"])[0]
         own = memberships(batch["row"], config.replicas, config.share)[:, None]
         labels = jnp.broadcast_to(batch["label"][:, None, None], logits.shape[:3])
@@ -135,9 +137,8 @@ def build(config: Config, spec: DataSpec) -> Experiment:
 
     experiment = Experiment(
         init=lambda key, batch: model.init(key, batch["x"]),
-        updates=(gradient_update(objective, tx),),
-        optimizers={"params": tx},
-        prepare=prepare,
+        update=gradient_update(objective, tx),
+        preprocess=preprocess,
         evaluate=evaluate,
         summarize=summary,
         monitor=("brier", "min"),
@@ -249,7 +250,7 @@ def split_sums(experiment: Experiment, params: Params, state: State, data: Data)
 
     @jax.jit
     def sums(batch: Batch) -> Any:
-        batch = experiment.prepare({**batch, "where": jnp.ones(len(batch["label"]), bool)}, key=None, train=False)
+        batch = experiment.preprocess({**batch, "where": jnp.ones(len(batch["label"]), bool)}, key=None, train=False)
         return experiment.evaluate(params, state, batch, jax.random.key(0))
 
     chunks = np.array_split(np.arange(data.test.size), -(-data.test.size // 2000))

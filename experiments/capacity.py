@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dlcore.data.prepare import scale, standardize
+from dlcore.data.preprocess import scale, standardize
 from dlcore.data.source import Data, DataSpec, Split
 from dlcore.losses.classification import softmax_cross_entropy
 from dlcore.losses.supervised import supervised
@@ -80,19 +80,19 @@ def make_model(config: Config, spec: DataSpec) -> Model:
     return compose(lambda call, x: jnp.stack([call(name, x) for name in parts], axis=1), **parts)
 
 
-def make_prepare(spec: DataSpec) -> Any:
+def make_preprocess(spec: DataSpec) -> Any:
     """Standardised values as `x`."""
 
-    def prepare(batch: Batch, *, key: Key | None, train: bool) -> Batch:
+    def preprocess(batch: Batch, *, key: Key | None, train: bool) -> Batch:
         x = batch["point"] if len(spec.shape) == 1 else scale(batch["image"], spec.levels)
         return {**batch, "x": standardize(x, spec.mean, spec.std)}
 
-    return prepare
+    return preprocess
 
 
 def build(config: Config, spec: DataSpec) -> Experiment:
     """Compose networks, their summed loss, optimiser, errors by width and figures."""
-    model, prepare = make_model(config, spec), make_prepare(spec)
+    model, preprocess = make_model(config, spec), make_preprocess(spec)
     total = config.train.total_steps(spec.sizes[0])
     tx = build_optimizer(config.optimizer, total)
 
@@ -119,16 +119,15 @@ def build(config: Config, spec: DataSpec) -> Experiment:
 
     return Experiment(
         init=lambda key, batch: model.init(key, batch["x"]),
-        updates=(gradient_update(objective, tx),),
-        optimizers={"params": tx},
-        prepare=prepare,
+        update=gradient_update(objective, tx),
+        preprocess=preprocess,
         evaluate=evaluate,
         summarize=summary,
         monitor=("nll_nats", "min"),
         learning_rates={"learning_rate": learning_rate(config.optimizer, total)},
         describe=lambda: table(summarize(model, jax.ShapeDtypeStruct((1, *spec.shape), jnp.float32))),
         anchors=lambda data: study_metrics(config),
-        figures=lambda params, state, data: draw(config, model, prepare, params, state, data),
+        figures=lambda params, state, data: draw(config, model, preprocess, params, state, data),
     )
 
 
@@ -192,9 +191,9 @@ def study_metrics(config: Config) -> dict[str, float]:
     }
 
 
-def draw(config: Config, model: Model, prepare: Any, params: Params, state: State, data: Data) -> dict[str, Any]:
+def draw(config: Config, model: Model, preprocess: Any, params: Params, state: State, data: Data) -> dict[str, Any]:
     """Errors against capacity: of the trained networks, of polynomials, of approximations."""
-    train, test = (errors(model, prepare, params, state, split) for split in (data.train, data.test))
+    train, test = (errors(model, preprocess, params, state, split) for split in (data.train, data.test))
     found, approximated = polynomials(config), approximations(config)
     grid = np.linspace(-1, 1, 301)
     scores = found.choice.scores
@@ -236,12 +235,12 @@ def draw(config: Config, model: Model, prepare: Any, params: Params, state: Stat
     }
 
 
-def errors(model: Model, prepare: Any, params: Params, state: State, split: Split) -> np.ndarray:
+def errors(model: Model, preprocess: Any, params: Params, state: State, split: Split) -> np.ndarray:
     """Error rate [widths] over a split."""
 
     @jax.jit
     def wrong(batch: Batch) -> jax.Array:
-        batch = prepare(batch, key=None, train=False)
+        batch = preprocess(batch, key=None, train=False)
         return (model.apply(params, state, batch["x"])[0].argmax(-1) != batch["label"][:, None]).sum(0)
 
     chunks = np.array_split(np.arange(split.size), -(-split.size // 5000))

@@ -16,7 +16,7 @@ import numpy as np
 
 from dlcore.data.augment import cutout, random_flip, random_rotation, random_shift, views
 from dlcore.data.mix import cutmix, mixup
-from dlcore.data.prepare import scale, standardize
+from dlcore.data.preprocess import scale, standardize
 from dlcore.data.source import Data, DataSpec
 from dlcore.losses.classification import softmax_cross_entropy
 from dlcore.losses.supervised import supervised
@@ -32,7 +32,7 @@ from dlcore.train import metrics
 from dlcore.train.config import LoopConfig, budget
 from dlcore.train.ensemble import average_probabilities
 from dlcore.train.experiment import Experiment
-from dlcore.train.updates import ema_update, gradient_update
+from dlcore.train.updates import gradient_update, with_average
 from dlcore.types import Batch, Key, Mean, Model, Params, State
 
 PRESETS = ("smoke", "default", "full", "mlp", "mlp_full", "features")
@@ -164,7 +164,7 @@ def _check_halving(shape: tuple[int, ...], times: int) -> None:
         raise ValueError(f"model=cnn halves the sides {times} times, and images are {sides}; use fewer widths or mlp")
 
 
-def make_prepare(config: Config, spec: DataSpec) -> Any:
+def make_preprocess(config: Config, spec: DataSpec) -> Any:
     """Pixels to standardised floats, with the augmentations of `config` in training; mixtures have a `target`."""
     chosen = {
         0: (config.shift, lambda key, x: random_shift(key, x, config.shift)),
@@ -173,7 +173,7 @@ def make_prepare(config: Config, spec: DataSpec) -> Any:
         3: (config.cutout, lambda key, x: cutout(key, x, config.cutout)),
     }
 
-    def prepare(batch: Batch, *, key: Key | None, train: bool) -> Batch:
+    def preprocess(batch: Batch, *, key: Key | None, train: bool) -> Batch:
         images = standardize(scale(batch["image"], spec.levels), spec.mean, spec.std)
         if not train:
             return {**batch, "image": images}
@@ -186,7 +186,7 @@ def make_prepare(config: Config, spec: DataSpec) -> Any:
         images, target = cutmix(jax.random.fold_in(key, 5), images, target, config.cutmix)
         return {**batch, "image": images, "target": target}
 
-    return prepare
+    return preprocess
 
 
 def _black(spec: DataSpec) -> float:
@@ -215,7 +215,7 @@ def make_predict(model: Model, config: Config) -> Any:
 
 def build(config: Config, spec: DataSpec) -> Experiment:
     """Compose model, loss, optimiser, metrics and figures."""
-    model, prepare = make_model(config, spec), make_prepare(config, spec)
+    model, preprocess = make_model(config, spec), make_preprocess(config, spec)
     predict = make_predict(model, config)
     total = config.train.total_steps(spec.sizes[0])
     tx = build_optimizer(config.optimizer, total)
@@ -245,19 +245,14 @@ def build(config: Config, spec: DataSpec) -> Experiment:
 
     return Experiment(
         init=lambda key, batch: model.init(key, batch["image"]),
-        updates=(
-            gradient_update(objective, tx, microbatches=config.microbatches),
-            *((ema_update(config.ema),) if config.ema else ()),
-        ),
-        optimizers={"params": tx},
-        prepare=prepare,
+        update=with_average(gradient_update(objective, tx, microbatches=config.microbatches), config.ema),
+        preprocess=preprocess,
         evaluate=evaluate,
         summarize=summary,
         monitor=("nll_nats", "min"),
         learning_rates={"learning_rate": learning_rate(config.optimizer, total)},
         describe=lambda: table(summarize(model, image)),
-        figures=lambda params, state, data: draw(predict, prepare, params, state, data),
-        ema=config.ema > 0,
+        figures=lambda params, state, data: draw(predict, preprocess, params, state, data),
     )
 
 
@@ -266,11 +261,11 @@ def features(config: Config, spec: DataSpec) -> Any:
 
     The features are the input of the last layer; the preset "features" is the classifier that measures samples by them.
     """
-    model, prepare = make_model(config, spec), make_prepare(config, spec)
+    model, preprocess = make_model(config, spec), make_preprocess(config, spec)
 
     @jax.jit
     def extract(params: Params, state: State, images: Any) -> tuple[jax.Array, jax.Array]:
-        logits, found = activations(model, params, state, prepare({"image": images}, key=None, train=False)["image"])
+        logits, found = activations(model, params, state, preprocess({"image": images}, key=None, train=False)["image"])
         # A part that holds others has the output of its last one.
         layers = [path for path in found if not any(other.startswith(f"{path}/") for other in found)]
         return found[layers[-2]].reshape(len(images), -1), logits
@@ -278,11 +273,11 @@ def features(config: Config, spec: DataSpec) -> Any:
     return extract
 
 
-def draw(predict: Any, prepare: Any, params: Params, state: State, data: Data) -> dict[str, Any]:
+def draw(predict: Any, preprocess: Any, params: Params, state: State, data: Data) -> dict[str, Any]:
     """Figures on the test split: confusion matrix, the most confident mistakes, calibration."""
     probabilities_of = jax.jit(
         lambda params, state, batch: jax.nn.softmax(
-            predict(params, state, prepare(batch, key=None, train=False)["image"])
+            predict(params, state, preprocess(batch, key=None, train=False)["image"])
         )
     )
     rows = np.arange(data.test.size)

@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dlcore.data.prepare import row_keys, scale
+from dlcore.data.preprocess import row_keys, scale
 from dlcore.data.source import Data, DataSpec
 from dlcore.generative import decoder
 from dlcore.generative.diffusion import bound, objective, process, samplers, schedule
@@ -33,7 +33,7 @@ from dlcore.report import diffusion as figures
 from dlcore.report import images as pictures
 from dlcore.train.config import FEW, LoopConfig, budget
 from dlcore.train.experiment import Experiment
-from dlcore.train.updates import ema_update, gradient_update
+from dlcore.train.updates import gradient_update, with_average
 from dlcore.types import Batch, Key, Mean, Model, Params, State
 
 PRESETS = ("smoke", "default", "full")
@@ -191,7 +191,7 @@ def build(config: Config, spec: DataSpec) -> Experiment:
     reverse = bound.Reverse(full, config.prediction, config.variance, clip=1.0, levels=spec.levels)
     labels = {"labels": "label", "null": classes, "drop": config.label_dropout} if classes else {}
 
-    def prepare(batch: Batch, *, key: Key | None, train: bool) -> Batch:
+    def preprocess(batch: Batch, *, key: Key | None, train: bool) -> Batch:
         return {**batch, "image": 2 * scale(batch["image"], spec.levels) - 1}
 
     def inputs(batch: Batch) -> tuple[Any, ...]:
@@ -222,14 +222,11 @@ def build(config: Config, spec: DataSpec) -> Experiment:
         return means | summary(sums["bound"], dims)
 
     network_inputs = [jax.ShapeDtypeStruct((1, *spec.shape), jnp.float32), *[jax.ShapeDtypeStruct((1,), jnp.int32)] * 2]
+    loss = objective.simple(network, full, kind=config.prediction, **labels)
     return Experiment(
         init=lambda key, batch: network.init(key, *inputs(batch)),
-        updates=(
-            gradient_update(objective.simple(network, full, kind=config.prediction, **labels), tx),
-            *((ema_update(config.ema),) if config.ema else ()),
-        ),
-        optimizers={"params": tx},
-        prepare=prepare,
+        update=with_average(gradient_update(loss, tx), config.ema),
+        preprocess=preprocess,
         evaluate=evaluate,
         evaluate_test=functools.partial(evaluate, draws=config.test_draws),
         summarize=summarize_sums,
@@ -237,7 +234,6 @@ def build(config: Config, spec: DataSpec) -> Experiment:
         learning_rates={"learning_rate": learning_rate(config.optimizer, total)},
         describe=lambda: table(summarize(network, *network_inputs[: 3 if classes else 2])),
         figures=lambda params, state, data: draw(config, network, full, params, state, data),
-        ema=config.ema > 0,
         likelihood_kind="upper bound",
         anchors=lambda data: anchors(data.train.all()["image"], data.test.all()["image"], spec.levels),
         quality_samples=config.quality_samples,

@@ -22,7 +22,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dlcore.data.prepare import row_keys
+from dlcore.data.preprocess import row_keys
 from dlcore.data.source import Data, DataSpec
 from dlcore.generative.flow import density
 from dlcore.generative.flow.chain import chain
@@ -37,7 +37,7 @@ from dlcore.report import images as pictures
 from dlcore.report.density import density_and_samples
 from dlcore.train.config import FEW, LoopConfig, budget
 from dlcore.train.experiment import Experiment
-from dlcore.train.updates import ema_update, gradient_update
+from dlcore.train.updates import gradient_update, with_average
 from dlcore.types import Aux, Batch, Bijector, Key, Mean, Model, Objective, Params, State
 
 PRESETS = ("smoke", "default", "full", "real_nvp")
@@ -134,15 +134,15 @@ def make_flow(config: Config, spec: DataSpec) -> Bijector:
     return chain(logit=Logit(config.alpha), body=body) if image else body
 
 
-def make_prepare(config: Config, spec: DataSpec) -> Any:
+def make_preprocess(config: Config, spec: DataSpec) -> Any:
     """Points as they are, images with sides that can be halved; dequantisation belongs to the objective."""
 
-    def prepare(batch: Batch, *, key: Key | None, train: bool) -> Batch:
+    def preprocess(batch: Batch, *, key: Key | None, train: bool) -> Batch:
         if len(spec.shape) == 1:
             return batch
         return {**batch, "image": pad_sides(batch["image"], 2**config.scales)}
 
-    return prepare
+    return preprocess
 
 
 def make_objective(bijector: Bijector, spec: DataSpec) -> Objective:
@@ -150,7 +150,9 @@ def make_objective(bijector: Bijector, spec: DataSpec) -> Objective:
     target, dims = "image" if spec.levels else "point", math.prod(spec.shape)
     objective = density.negative_log_likelihood(bijector, target=target, levels=spec.levels)
 
-    def per_pixel(params: Params, state: State, batch: Batch, *, key: Key | None, train: bool) -> tuple[jax.Array, Aux]:
+    def per_pixel(
+        params: Params, state: State, batch: Batch, *, key: Key | None, train: bool, step: jax.Array | None = None
+    ) -> tuple[jax.Array, Aux]:
         loss, aux = objective(params, state, batch, key=key, train=train)
         nats = aux.metrics["loss"]
         bits = {"bits_per_dim": Mean(bits_per_dim(nats.total, dims), nats.count)} if spec.levels else {}
@@ -202,9 +204,8 @@ def build(config: Config, spec: DataSpec) -> Experiment:
 
     return Experiment(
         init=init,
-        updates=(gradient_update(objective, tx), *((ema_update(config.ema),) if config.ema else ())),
-        optimizers={"params": tx},
-        prepare=make_prepare(config, spec),
+        update=with_average(gradient_update(objective, tx), config.ema),
+        preprocess=make_preprocess(config, spec),
         evaluate=evaluate,
         evaluate_test=evaluate_test,
         summarize=summarize,
@@ -214,7 +215,6 @@ def build(config: Config, spec: DataSpec) -> Experiment:
         figures=lambda params, state, data: (
             draw(config, bijector, params, data, sample) if levels else draw_points(bijector, params, data, sample)
         ),
-        ema=config.ema > 0,
         likelihood_kind="upper bound" if levels else None,
         anchors=(lambda data: anchors(data.train.all()["image"], data.test.all()["image"], spec.levels))
         if levels

@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dlcore.data.augment import random_shift
-from dlcore.data.prepare import row_keys, scale
+from dlcore.data.preprocess import row_keys, scale
 from dlcore.data.source import Data, DataSpec
 from dlcore.generative import collapse, gan
 from dlcore.networks.dcgan import DCDiscriminator, DCGenerator, conditioned, critic
@@ -37,8 +37,8 @@ from dlcore.report import gan as figures
 from dlcore.report import images as pictures
 from dlcore.train.config import LoopConfig, budget
 from dlcore.train.experiment import Experiment
-from dlcore.train.updates import ema_update, gradient_update
-from dlcore.types import Batch, Key, Mean, Model, Params, State
+from dlcore.train.updates import chain, ema_update, gradient_update, repeated, reported
+from dlcore.types import Batch, Key, Mean, Model, Params, State, Update
 
 PRESETS = ("smoke", "default", "full")
 MODES = 2.8 * np.stack([np.cos(np.arange(8) * np.pi / 4), np.sin(np.arange(8) * np.pi / 4)], -1).astype(np.float32)
@@ -138,18 +138,18 @@ def hidden(widths: tuple[int, ...]) -> Model:
     return MLP(widths[:-1], widths[-1], activation="silu")
 
 
-def make_prepare(spec: DataSpec) -> Any:
+def make_preprocess(spec: DataSpec) -> Any:
     """Pixels to [−1, 1]; points stay."""
 
-    def prepare(batch: Batch, *, key: Key | None, train: bool) -> Batch:
+    def preprocess(batch: Batch, *, key: Key | None, train: bool) -> Batch:
         if target_of(spec) == "point":
             return batch
         return {**batch, "image": 2 * scale(batch["image"], spec.levels) - 1}
 
-    return prepare
+    return preprocess
 
 
-def make_updates(config: Config, spec: DataSpec, system: gan.GAN, txs: Mapping[str, Any]) -> tuple[Any, ...]:
+def make_update(config: Config, spec: DataSpec, system: gan.GAN, txs: Mapping[str, Any]) -> Update:
     """The discriminator's updates, the generator's, and the moving average."""
     loss, target = gan.loss_by_name(config.loss), target_of(spec)
     shift = {"augment": lambda key, x: random_shift(key, x, config.shift)} if config.shift else {}
@@ -157,10 +157,11 @@ def make_updates(config: Config, spec: DataSpec, system: gan.GAN, txs: Mapping[s
         system, loss, gradient_penalty_weight=config.gradient_penalty, r1_weight=config.r1, target=target, **shift
     )
     forge = gan.generator_objective(system, loss, target=target, **shift)
-    return (
-        *[gradient_update(judge, txs["discriminator"], name="discriminator")] * config.discriminator_steps,
-        gradient_update(forge, txs["generator"], name="generator"),
-        *((ema_update(config.ema, copied=("d_real",)),) if config.ema else ()),
+    discriminator = gradient_update(judge, txs["discriminator"], only="discriminator/**")
+    return chain(
+        discriminator=reported(repeated(discriminator, config.discriminator_steps), "d_real"),
+        generator=gradient_update(forge, txs["generator"], only="generator/**"),
+        **({"ema": ema_update(config.ema)} if config.ema else {}),
     )
 
 
@@ -183,7 +184,6 @@ def build(config: Config, spec: DataSpec) -> Experiment:
         kinds = {"d_heldout": x, "d_fake": fake}
         logits = {name: gan.discriminate(system, params, state, y, label)[0] for name, y in kinds.items()}
         found: dict[str, Any] = {name: Mean.of(loss.score(a), where) for name, a in logits.items()}
-        found["d_real"] = Mean(gan.remembered(state["d_real"]) * found["d_fake"].count, found["d_fake"].count)
         weight = where.astype(jnp.float32)
         found |= {f"sum_{name}": matmul(weight, collapse.fourier_features(y, waves())) for name, y in kinds.items()}
         hits = {"modes": matmul(weight, collapse.mode_hits(fake, jnp.asarray(MODES), 3 * MODE_STD))} if ring else {}
@@ -191,7 +191,7 @@ def build(config: Config, spec: DataSpec) -> Experiment:
 
     def summarize_sums(sums: Mapping[str, Any]) -> dict[str, float]:
         count = float(sums["d_fake"].count)
-        found = {name: float(sums[name].value()) for name in ("d_real", "d_fake", "d_heldout")}
+        found = {name: float(sums[name].value()) for name in ("d_fake", "d_heldout")}
         found["mmd"] = collapse.squared_mmd(
             *(np.asarray(sums[f"sum_{name}"]) for name in ("d_heldout", "d_fake")), count
         )
@@ -215,16 +215,14 @@ def build(config: Config, spec: DataSpec) -> Experiment:
     networks = [(system.generator, z), (system.discriminator, x)]
     return Experiment(
         init=init,
-        updates=make_updates(config, spec, system, txs),
-        optimizers=txs,
-        prepare=make_prepare(spec),
+        update=make_update(config, spec, system, txs),
+        preprocess=make_preprocess(spec),
         evaluate=evaluate,
         summarize=summarize_sums,
         monitor=("mmd", "min"),
         learning_rates={"learning_rate": learning_rate(config.optimizer, total)},
         describe=lambda: "\n".join(table(summarize(model, given_input, *given)) for model, given_input in networks),
         figures=lambda params, state, data: draw(config, system, sample, params, state, data),
-        ema=config.ema > 0,
         quality_samples=config.quality_samples,
         sample=sample,
         sample_options=("temperature", *(("label",) if system.conditional else ())),
@@ -241,10 +239,10 @@ def draw(
 ) -> dict:
     """Samples, their classes, the discriminator's scores; for images, neighbours and interpolations as well."""
     spec, target, loss = data.spec, target_of(data.spec), gan.loss_by_name(config.loss)
-    prepare = make_prepare(spec)
+    preprocess = make_preprocess(spec)
     kinds = {"training": data.train, "held out": data.test}
     rows = {name: split.read(np.arange(min(num, split.size))) for name, split in kinds.items()}
-    shown = {name: np.asarray(prepare(raw, key=None, train=False)[target]) for name, raw in rows.items()}
+    shown = {name: np.asarray(preprocess(raw, key=None, train=False)[target]) for name, raw in rows.items()}
     samples = np.asarray(sample(params, state, jax.random.key(0), num))
     label = {"samples": np.arange(num) % (spec.classes or 1)} | {name: raw["label"] for name, raw in rows.items()}
     shown["samples"] = samples if target == "point" else 2 * samples - 1
@@ -274,7 +272,7 @@ def classes(
 ) -> Any:
     """The histogram of classes by the nearest training example, titled with what the collapse report finds."""
     raw = data.train.read(np.arange(min(10_000, data.train.size)))
-    known = np.asarray(make_prepare(spec)(raw, key=None, train=False)[target_of(spec)])
+    known = np.asarray(make_preprocess(spec)(raw, key=None, train=False)[target_of(spec)])
     count = spec.classes or 1
     real = np.bincount(raw["label"], minlength=count) / len(known)
     report = collapse.Report(

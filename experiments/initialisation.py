@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from dlcore.data.prepare import scale, standardize
+from dlcore.data.preprocess import scale, standardize
 from dlcore.data.source import DataSpec
 from dlcore.losses.classification import softmax_cross_entropy
 from dlcore.losses.supervised import supervised
@@ -105,7 +105,7 @@ def build(config: Config, spec: DataSpec) -> Experiment:
 
     objective = supervised(model, lambda logits, labels: losses(logits, labels).sum(-1), inputs="x")
 
-    def prepare(batch: Batch, *, key: Key | None, train: bool) -> Batch:
+    def preprocess(batch: Batch, *, key: Key | None, train: bool) -> Batch:
         x = batch["point"] if len(spec.shape) == 1 else scale(batch["image"], spec.levels)
         return {**batch, "x": standardize(x, spec.mean, spec.std)}
 
@@ -126,9 +126,8 @@ def build(config: Config, spec: DataSpec) -> Experiment:
 
     return Experiment(
         init=lambda key, batch: model.init(key, batch["x"]),
-        updates=(gradient_update(objective, tx),),
-        optimizers={"params": tx},
-        prepare=prepare,
+        update=gradient_update(objective, tx),
+        preprocess=preprocess,
         evaluate=evaluate,
         summarize=summary,
         monitor=("nll_nats", "min"),

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from dlcore.data.prepare import scale, standardize
+from dlcore.data.preprocess import scale, standardize
 from dlcore.data.source import Data, DataSpec
 from dlcore.losses.classification import softmax_cross_entropy
 from dlcore.losses.supervised import supervised
@@ -99,20 +99,20 @@ def preset(name: str, spec: DataSpec) -> Config:
     return base
 
 
-def make_prepare(spec: DataSpec) -> Any:
+def make_preprocess(spec: DataSpec) -> Any:
     """Pixels to standardised floats."""
 
-    def prepare(batch: Batch, *, key: Key | None, train: bool) -> Batch:
+    def preprocess(batch: Batch, *, key: Key | None, train: bool) -> Batch:
         return {**batch, "image": standardize(scale(batch["image"], spec.levels), spec.mean, spec.std)}
 
-    return prepare
+    return preprocess
 
 
 def build(config: Config, spec: DataSpec) -> Experiment:
     """Compose network, loss, optimiser, metrics and figures."""
     if not spec.classes or len(spec.shape) != 3:
         raise ValueError(f"optimizers needs labelled images, and {spec.name} has none; use digits, for instance")
-    model, prepare = MLP(config.widths, spec.classes, activation=config.activation), make_prepare(spec)
+    model, preprocess = MLP(config.widths, spec.classes, activation=config.activation), make_preprocess(spec)
     total = config.train.total_steps(spec.sizes[0])
     tx = build_optimizer(config.optimizer, total)
 
@@ -125,21 +125,20 @@ def build(config: Config, spec: DataSpec) -> Experiment:
 
     return Experiment(
         init=lambda key, batch: model.init(key, batch["image"]),
-        updates=(gradient_update(supervised(model, softmax_cross_entropy, {"accuracy": metrics.correct}), tx),),
-        optimizers={"params": tx},
-        prepare=prepare,
+        update=gradient_update(supervised(model, softmax_cross_entropy, {"accuracy": metrics.correct}), tx),
+        preprocess=preprocess,
         evaluate=evaluate,
         summarize=lambda sums: {name: float(mean.value()) for name, mean in sums.items()},
         monitor=("nll_nats", "min"),
         learning_rates={"learning_rate": learning_rate(config.optimizer, total)},
         describe=lambda: table(summarize(model, jax.ShapeDtypeStruct((1, *spec.shape), jnp.float32))),
-        figures=lambda params, state, data: draw(config, model, prepare, params, data),
+        figures=lambda params, state, data: draw(config, model, preprocess, params, data),
     )
 
 
-def draw(config: Config, model: Model, prepare: Any, params: Params, data: Data) -> dict[str, Any]:
+def draw(config: Config, model: Model, preprocess: Any, params: Params, data: Data) -> dict[str, Any]:
     """All figures: of the surfaces, of many small trainings, of the trained network's curvature."""
-    rows = prepare(data.train.read(np.arange(min(config.study_examples, data.train.size))), key=None, train=False)
+    rows = preprocess(data.train.read(np.arange(min(config.study_examples, data.train.size))), key=None, train=False)
     x, y = jnp.asarray(rows["image"]), jnp.asarray(rows["label"])
 
     def losses(params: Params, x: jax.Array, y: jax.Array) -> jax.Array:

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dlcore.data.prepare import scale
+from dlcore.data.preprocess import scale
 from dlcore.data.source import Data, DataSpec
 from dlcore.generative import autoregressive, decoder
 from dlcore.generative.likelihood import Nats, anchors, summary
@@ -28,7 +28,7 @@ from dlcore.report import images as pictures
 from dlcore.report import receptive
 from dlcore.train.config import FEW, LoopConfig, budget
 from dlcore.train.experiment import Experiment
-from dlcore.train.updates import ema_update, gradient_update
+from dlcore.train.updates import gradient_update, with_average
 from dlcore.types import Batch, Key, Params, State
 
 PRESETS = ("smoke", "default", "full", "masked")
@@ -147,7 +147,7 @@ def build(config: Config, spec: DataSpec) -> Experiment:
     def labels(batch: Batch) -> tuple[Any, ...]:
         return (batch["label"],) if config.conditional else ()
 
-    def prepare(batch: Batch, *, key: Key | None, train: bool) -> Batch:
+    def preprocess(batch: Batch, *, key: Key | None, train: bool) -> Batch:
         return {**batch, "image": scale(batch["image"], spec.levels)}
 
     def evaluate(params: Params, state: State, batch: Batch, key: Key) -> Mapping[str, Any]:
@@ -159,16 +159,14 @@ def build(config: Config, spec: DataSpec) -> Experiment:
     label = (jax.ShapeDtypeStruct((1,), jnp.int32),) if config.conditional else ()
     return Experiment(
         init=lambda key, batch: network.model.init(key, batch["image"], *labels(batch)),
-        updates=(gradient_update(objective, tx), *((ema_update(config.ema),) if config.ema else ())),
-        optimizers={"params": tx},
-        prepare=prepare,
+        update=with_average(gradient_update(objective, tx), config.ema),
+        preprocess=preprocess,
         evaluate=evaluate,
         summarize=lambda sums: summary(sums["nll"], dims),
         monitor=("nll_nats", "min"),
         learning_rates={"learning_rate": learning_rate(config.optimizer, total)},
         describe=lambda: table(summarize(network.model, image, *label)),
         figures=lambda params, state, data: draw(network, likelihood, config, params, state, data, sample),
-        ema=config.ema > 0,
         likelihood_kind="exact",
         likelihood_of="x given label" if config.conditional else "x",
         anchors=lambda data: anchors(data.train.all()["image"], data.test.all()["image"], spec.levels),

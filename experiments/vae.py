@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dlcore.data.prepare import row_keys, scale
+from dlcore.data.preprocess import row_keys, scale
 from dlcore.data.source import Data, DataSpec
 from dlcore.generative import decoder, vae
 from dlcore.generative.likelihood import Nats, anchors, summary
@@ -33,7 +33,7 @@ from dlcore.optim.build import build as build_optimizer
 from dlcore.report import images as pictures
 from dlcore.train.config import FEW, LoopConfig, budget
 from dlcore.train.experiment import Experiment
-from dlcore.train.updates import ema_update, gradient_update
+from dlcore.train.updates import gradient_update, with_average
 from dlcore.types import Batch, Key, Mean, Params, State
 
 PRESETS = ("smoke", "default", "full", "manifold", "conv")
@@ -145,10 +145,10 @@ def make_vae(config: Config, spec: DataSpec) -> vae.VAE:
     return vae.VAE(encoder, MLPDecoder(config.widths[::-1], outputs, activation=config.activation), likelihood)
 
 
-def make_prepare(config: Config, spec: DataSpec) -> Any:
+def make_preprocess(config: Config, spec: DataSpec) -> Any:
     """Pixels in [0, 1]; for a Bernoulli likelihood drawn as 0 or 1, held-out ones by row and fixed seed."""
 
-    def prepare(batch: Batch, *, key: Key | None, train: bool) -> Batch:
+    def preprocess(batch: Batch, *, key: Key | None, train: bool) -> Batch:
         images = scale(batch["image"], spec.levels)
         if config.likelihood != "bernoulli":
             return {**batch, "image": images}
@@ -157,7 +157,7 @@ def make_prepare(config: Config, spec: DataSpec) -> Any:
         keys = row_keys(jax.random.key(BINARIZATION_SEED), batch["row"])
         return {**batch, "image": jax.vmap(jax.random.bernoulli)(keys, images).astype(jnp.float32)}
 
-    return prepare
+    return preprocess
 
 
 def make_objective(config: Config, system: vae.VAE, spec: DataSpec) -> Any:
@@ -177,7 +177,7 @@ def make_objective(config: Config, system: vae.VAE, spec: DataSpec) -> Any:
 
 def build(config: Config, spec: DataSpec) -> Experiment:
     """Compose networks, bound, optimiser, held-out bounds, samples and figures."""
-    system, prepare = make_vae(config, spec), make_prepare(config, spec)
+    system, preprocess = make_vae(config, spec), make_preprocess(config, spec)
     total = config.train.total_steps(spec.sizes[0])
     tx = build_optimizer(config.optimizer, total)
     dims, latent = math.prod(spec.shape), (config.latent,)
@@ -221,21 +221,16 @@ def build(config: Config, spec: DataSpec) -> Experiment:
     image = jax.ShapeDtypeStruct((1, *spec.shape), jnp.float32)
     return Experiment(
         init=lambda key, batch: vae.init(system, key, batch["image"]),
-        updates=(
-            gradient_update(make_objective(config, system, spec), tx),
-            *((ema_update(config.ema),) if config.ema else ()),
-        ),
-        optimizers={"params": tx},
-        prepare=prepare,
+        update=with_average(gradient_update(make_objective(config, system, spec), tx), config.ema),
+        preprocess=preprocess,
         evaluate=evaluate,
         evaluate_test=evaluate_test if config.iwae_samples else None,
         summarize=summarize_sums,
         monitor=("elbo_nats", "max"),
         learning_rates={"learning_rate": learning_rate(config.optimizer, total)},
         describe=lambda: "\n".join([table(summarize(system.encoder, image)), table(summarize(system.decoder, code))]),
-        figures=lambda params, state, data: draw(config, system, prepare, params, state, data),
-        ema=config.ema > 0,
-        anchors=(lambda data: code_lengths(config, prepare, data)) if system.likelihood.discrete else None,
+        figures=lambda params, state, data: draw(config, system, preprocess, params, state, data),
+        anchors=(lambda data: code_lengths(config, preprocess, data)) if system.likelihood.discrete else None,
         likelihood_kind="upper bound" if system.likelihood.discrete else None,
         quality_samples=config.quality_samples,
         sample=sample,
@@ -243,21 +238,21 @@ def build(config: Config, spec: DataSpec) -> Experiment:
     )
 
 
-def code_lengths(config: Config, prepare: Any, data: Data) -> dict[str, float]:
+def code_lengths(config: Config, preprocess: Any, data: Data) -> dict[str, float]:
     """Model-free codes of the images as the likelihood sees them: binary for the Bernoulli one."""
     splits = [data.train.all()["image"], data.test.all()["image"]]
     if config.likelihood != "bernoulli":
         return anchors(*splits, data.spec.levels)
     rows = [{"image": x, "row": np.arange(len(x), dtype=np.int32)} for x in splits]
-    binary = [np.asarray(prepare(batch, key=None, train=False)["image"]).astype(np.uint8) for batch in rows]
+    binary = [np.asarray(preprocess(batch, key=None, train=False)["image"]).astype(np.uint8) for batch in rows]
     return anchors(*binary, 2)
 
 
-def draw(config: Config, system: vae.VAE, prepare: Any, params: Params, state: State, data: Data) -> dict[str, Any]:
+def draw(config: Config, system: vae.VAE, preprocess: Any, params: Params, state: State, data: Data) -> dict[str, Any]:
     """Reconstructions, samples, an interpolation and traversals on test images; the manifold of a 2-D code."""
     chosen = np.arange(12) % data.test.size
     raw = {**data.test.read(chosen), "row": chosen.astype(np.int32)}
-    x = prepare(raw, key=None, train=False)["image"]
+    x = preprocess(raw, key=None, train=False)["image"]
     mean, log_std, _ = vae.encode(system, params, state, x)
     decoded = jax.jit(lambda z: vae.sample_outputs(system, params, state, z))
 

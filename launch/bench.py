@@ -56,7 +56,7 @@ def main() -> None:
 def bare_loop(run: request.Request) -> Callable[[int], float]:
     """`steps -> seconds per step` of the plainest loop: one jitted step, called on slices of arrays on the device."""
     experiment, config, arrays = run.build(), run.config.train, run.source.train.arrays
-    step = make_train_step(*experiment.updates, prepare=experiment.prepare)
+    step = make_train_step(experiment.update, experiment.preprocess)
     feed = choose(run.source.train, seed=run.seed, batch_size=config.batch_size)
     engine = make_engine(experiment, feed, config, **run.start(), mesh=make_mesh(1), rule=named_rule("replicate"))
     resident = jax.tree.map(jnp.asarray, dict(arrays))

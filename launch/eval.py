@@ -8,8 +8,9 @@ from absl import flags
 
 from dlcore.parallel import processes
 from dlcore.parallel.mesh import make_mesh, to_host
-from dlcore.train.evaluate import evaluated, make_evaluate
+from dlcore.train.evaluate import make_evaluate
 from dlcore.train.run_folder import write_json
+from dlcore.train.state import view_of
 from launch import quality, request, runtime
 from launch.progress import announced, say
 from launch.results import attempt, show
@@ -28,8 +29,8 @@ def main() -> None:
     key = jax.random.fold_in(jax.random.key(run.seed), 1)
     found = evaluate(state, announced(getattr(run.source, split), split), key) | experiment.ruler()
     if split == "test":
-        host = evaluated(to_host(mesh, state))
-        found |= attempt("quality", lambda: quality.measure(run, experiment, *host, train), {}) or {}
+        host = view_of(experiment.update, to_host(mesh, state))
+        found |= attempt("quality", lambda: quality.measure(run, experiment, host, train), {}) or {}
     metrics = {f"{split}/{name}": value for name, value in found.items()}
     if processes.is_main():
         write_json(run.workdir / f"eval_{split}.json", {"step": int(state.step), "metrics": metrics})

@@ -7,10 +7,11 @@ import jax
 import numpy as np
 
 from dlcore.parallel.mesh import make_mesh, to_host
-from dlcore.train.evaluate import evaluated
 from dlcore.train.experiment import Experiment
 from dlcore.train.run_folder import check_data, locked, read_json, write_json
 from dlcore.train.sample_quality import covered_classes, quality
+from dlcore.train.state import view_of
+from dlcore.types import View
 from launch import request
 from launch.progress import ticker
 
@@ -19,7 +20,7 @@ BATCH = 256
 
 
 def measure(
-    run: request.Request, experiment: Experiment, params: Any, state: Any, train: Callable[[request.Request], Any]
+    run: request.Request, experiment: Experiment, view: View, train: Callable[[request.Request], Any]
 ) -> dict[str, float]:
     """Distances of samples to real images, with the floor; also writes them with their recipe to `quality.json`.
 
@@ -37,7 +38,7 @@ def measure(
     test, real = (
         split.read(np.sort(rng.choice(split.size, count, replace=False))) for split in (data.test, data.train)
     )
-    images = draw(experiment, params, state, spec.levels, count)
+    images = draw(experiment, view, spec.levels, count)
     (samples, logits), (tests, _), (reals, _) = map(extract, (images, test["image"], real["image"]))
     found = quality(samples, tests, reals)._asdict()
     found["classes"] = float(covered_classes(logits.argmax(-1), test["label"], spec.classes))
@@ -77,23 +78,24 @@ def feature_run(run: request.Request, train: Callable[[request.Request], Any]) -
 def feature_extractor(classifier: request.Request) -> Any:
     """`images uint8 [n, h, w, c] -> (features, logits)` as NumPy arrays, in batches."""
     mesh, module = make_mesh(), request.experiment_module("classify")
-    state = to_host(mesh, request.restore(classifier, classifier.build(), mesh))
+    experiment = classifier.build()
+    view = view_of(experiment.update, to_host(mesh, request.restore(classifier, experiment, mesh)))
     extract = module.features(classifier.config, classifier.source.spec)
 
     def features(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         chunks = np.array_split(images, -(-len(images) // BATCH))
-        pairs = [extract(*evaluated(state), chunk) for chunk in chunks]
+        pairs = [extract(view.params, view.state, chunk) for chunk in chunks]
         return tuple(np.concatenate([np.asarray(x) for x in part]) for part in zip(*pairs, strict=True))
 
     return features
 
 
-def draw(experiment: Experiment, params: Any, state: Any, levels: int, count: int) -> np.ndarray:
+def draw(experiment: Experiment, view: View, levels: int, count: int) -> np.ndarray:
     """`count` samples as grey levels, uint8 [count, h, w, c]."""
     keys = [jax.random.fold_in(jax.random.key(0), i) for i in range(-(-count // BATCH))]
     tell, parts = ticker("samples to be compared", count), []
     for i, key in enumerate(keys):
         tell(i * BATCH)
-        parts.append(np.asarray(experiment.sample(params, state, key, BATCH)))
+        parts.append(np.asarray(experiment.sample(view.params, view.state, key, BATCH)))
     images = np.concatenate(parts)[:count]
     return np.round(np.clip(images, 0, 1) * (levels - 1)).astype(np.uint8)

@@ -1,6 +1,5 @@
 """Which run is meant: from the flags, or from the run folder alone."""
 
-import difflib
 import importlib
 import pkgutil
 import sys
@@ -16,6 +15,7 @@ import experiments
 from dlcore.data.fingerprint import with_splits
 from dlcore.data.pipeline import train_rows
 from dlcore.data.source import Data, load
+from dlcore.lookup import check_name
 from dlcore.parallel import processes
 from dlcore.parallel.sharding import named_rule
 from dlcore.train.checkpoint import Checkpoints
@@ -84,7 +84,7 @@ def experiment_names() -> list[str]:
 
 def experiment_module(name: str) -> ModuleType:
     """The module of an experiment; raises `ValueError`, naming the nearest, for an unknown one."""
-    _known("experiment", name, experiment_names())
+    check_name("experiment", name, experiment_names())
     return importlib.import_module(f"experiments.{name}")
 
 
@@ -125,7 +125,7 @@ def _from_flags() -> Request:
         raise ValueError(f"{folder} is not a run folder: it has no config.json; pass --experiment to start a run there")
     module = experiment_module(values.experiment)
     preset, data, seed = values.preset or "default", values.data or "digits", values.seed or 0
-    _known("preset", preset, module.PRESETS)
+    check_name("preset", preset, module.PRESETS)
     source = data_for(module, data, values.data_dir, values.image_size)
     config = module.preset(preset, source.spec)
     workdir = folder or Path("runs") / f"{values.experiment}-{file_name(data)}-{preset}"
@@ -153,7 +153,7 @@ def _continued(folder: Path) -> Request:
         return request
     names = {name: given.get(name, getattr(request, name)) for name in NAMES}
     module = experiment_module(names["experiment"])
-    _known("preset", names["preset"], module.PRESETS)
+    check_name("preset", names["preset"], module.PRESETS)
     same = all(names[name] == getattr(request, name) for name in ("data", "experiment", "image_size"))
     source = request.source if same else data_for(module, names["data"], values.data_dir, names["image_size"])
     # A full command line is compared as a whole; a partial one only where it speaks.
@@ -192,12 +192,6 @@ def _overridden(config: Any) -> Any:
             raise ValueError(f"--set={assignment} has no value; write --set=name=value")
         config = override(config, path, text)
     return config
-
-
-def _known(what: str, name: str, names: Any) -> None:
-    if name not in names:
-        near = difflib.get_close_matches(name, list(names), n=1, cutoff=0.0)[0]
-        raise ValueError(f"unknown {what} {name!r}; did you mean {near!r}? There are {', '.join(names)}")
 
 
 def restore(run: Request, experiment: Experiment, mesh: Mesh) -> TrainState:

@@ -13,12 +13,11 @@ import numpy as np
 from dlcore.parallel import processes
 from dlcore.report import figures
 from dlcore.report.html import write_report
-from dlcore.train.evaluate import evaluated
 from dlcore.train.experiment import Experiment
 from dlcore.train.loop import Fitted
 from dlcore.train.record import read_rows
 from dlcore.train.run_folder import read_json, write_json
-from dlcore.train.state import count_params, sha256
+from dlcore.train.state import count_params, sha256, view_of
 from dlcore.types import TrainState
 from launch import quality, request
 from launch.progress import say
@@ -49,9 +48,10 @@ def draw_grids(run: request.Request, experiment: Experiment, state: TrainState) 
     if experiment.sample is None or not processes.is_main():
         return
     state = jax.device_put(state)
-    sources = {"": (state.params, state.state)} | ({"-ema": evaluated(state)} if state.ema else {})
+    view = view_of(experiment.update, state)
+    sources = {"": state} | ({"-ema": view} if view.params is not state.params else {})
     for name, source in sources.items():
-        images = np.asarray(experiment.sample(*source, jax.random.key(0), GRID))
+        images = np.asarray(experiment.sample(source.params, source.state, jax.random.key(0), GRID))
         if images.ndim == 4:
             path = run.workdir / "samples" / f"step-{int(state.step):06d}{name}.png"
             figures.save_png(figures.image_grid(images), path)
@@ -97,7 +97,7 @@ def complete(run: request.Request, experiment: Experiment, state: Any, train: Tr
     if (run.workdir / "summary.json").exists():
         beside = {
             "anchors": lambda: experiment.anchors(run.source) if experiment.anchors else {},
-            "quality": lambda: quality.measure(run, experiment, *evaluated(state), train),
+            "quality": lambda: quality.measure(run, experiment, view_of(experiment.update, state), train),
         }
         for name in read_json(run.workdir / "summary.json").get("pending", []):
             found = attempt(name, beside[name], notes)
@@ -125,7 +125,8 @@ def draw(run: request.Request, experiment: Experiment, state: Any, notes: dict[s
         return {"curves": figures.curves(read_rows(run.workdir / "metrics.jsonl"))}
 
     drawn = attempt("the figure curves", curves, notes) or {}
-    drawn |= attempt("figures", lambda: experiment.figures(*evaluated(state), run.source), notes) or {}
+    view = view_of(experiment.update, state)
+    drawn |= attempt("figures", lambda: experiment.figures(view.params, view.state, run.source), notes) or {}
     for name, figure in drawn.items():
         path = run.workdir / "figures" / f"{name}.png"
         attempt(f"the figure {name}", lambda figure=figure, path=path: figures.save(figure, path), notes)

@@ -17,7 +17,7 @@ from dlcore.data.source import DataSpec
 from dlcore.parallel.mesh import make_mesh, to_host
 from dlcore.report import figures
 from dlcore.report.density import cloud
-from dlcore.train.evaluate import evaluated
+from dlcore.train.state import view_of
 from launch import paths, request, runtime
 from launch.progress import say
 
@@ -53,8 +53,8 @@ def main() -> None:
     chosen = options(run.experiment, experiment.sample_options, run.source.spec)
     out = output(run, f"seed{seed}" + "".join(f"-{FLAGS[name]}-{value}" for name, value in chosen.items()))
     mesh = make_mesh()
-    params, state = evaluated(to_host(mesh, request.restore(run, experiment, mesh)))
-    samples = np.asarray(experiment.sample(params, state, jax.random.key(seed), num, **chosen))
+    view = view_of(experiment.update, to_host(mesh, request.restore(run, experiment, mesh)))
+    samples = np.asarray(experiment.sample(view.params, view.state, jax.random.key(seed), num, **chosen))
     said = ", ".join(f"{FLAGS[name]} {value}" for name, value in chosen.items())
     # Points are kept as numbers, too, and of more than two dimensions as those alone.
     drawn = [out] * (samples.ndim == 4 or samples.shape[1] <= 2 or flags.FLAGS.out is not None)

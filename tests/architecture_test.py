@@ -9,12 +9,14 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-BASE = {"types", "operands", "precision", "tree", "setting"}
+BASE = {"types", "operands", "precision", "tree", "setting", "lookup", "keys"}
 ALLOWED = {
     "operands": set(),
     "types": {"operands"},
     "precision": set(),
-    "tree": set(),
+    "tree": {"lookup"},
+    "lookup": set(),
+    "keys": {"types"},
     "setting": set(),
     "stats": BASE,
     "optim": BASE,

@@ -42,7 +42,7 @@ def check_rank(name: str, images: Any, ranks: tuple[int, ...]) -> None:
 def check_real(name: str, images: Any) -> None:
     """Raise `ValueError` for integers: what is computed from them would be rounded or clipped."""
     if not jnp.issubdtype(images.dtype, jnp.floating):
-        raise ValueError(f"{name}: images are {images.dtype}; want real numbers: scale them first, see prepare.scale")
+        raise ValueError(f"{name}: images are {images.dtype}; want real numbers: preprocess.scale them first")
 
 
 def check_fill(name: str, fill: Any, images: Any) -> None:

@@ -4,7 +4,6 @@ Every name gives the same `Data`; a split is read by index, so that any order, a
 restart see the same rows. Problems with files are `DataError`s of one line that say what to do.
 """
 
-import difflib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -14,6 +13,7 @@ import numpy as np
 
 from dlcore.data.checks import DataError, check_range, count_classes
 from dlcore.data.fingerprint import Fingerprint
+from dlcore.lookup import choices
 
 Rows = dict[str, np.ndarray]
 
@@ -245,8 +245,7 @@ def load(
     if name in toy.SETS:
         return toy.load(name, validation=validation)
     known = ["digits", "fashion_mnist", "idx:DIR", "folder:DIR", "npz:FILE", "tfds:NAME", *toy.SETS]
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]
-    raise DataError(f"unknown data {name!r}; did you mean {near!r}? There are {', '.join(known)}")
+    raise DataError(f"unknown data {name!r}; {choices(name, known)}")
 
 
 def _check_size(name: str, image_size: int) -> None:

@@ -53,7 +53,7 @@ def negative_log_likelihood(
     """
 
     def objective(
-        params: Params, state: State, batch: Batch, *, key: Key | None, train: bool
+        params: Params, state: State, batch: Batch, *, key: Key | None, train: bool, step: Array | None = None
     ) -> tuple[Float[Array, ""], Aux]:
         x = batch[target]
         labels = () if label is None else (batch[label],)

@@ -5,7 +5,6 @@ branches `generator` and `discriminator`; each objective is meant for the update
 model state of that branch only. BCE losses are in nats.
 """
 
-import difflib
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -14,6 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from dlcore.generative.check import has_shape, in_range, is_zero, like_examples
+from dlcore.lookup import lookup
 from dlcore.operands import equal_shapes
 from dlcore.setting import Number
 from dlcore.types import Aux, Batch, Key, Mean, Model, Objective, Params, State
@@ -21,9 +21,6 @@ from dlcore.types import Aux, Batch, Key, Mean, Model, Objective, Params, State
 Critic = Callable[[Array], Array]
 """x [b, ...] to logits [b]."""
 Logits = Float[Array, " b"]
-
-MEMORY = 0.99
-"""Decay of the running mean of D over training examples."""
 
 
 class GAN(NamedTuple):
@@ -76,10 +73,7 @@ LOSSES = {loss.__name__: loss for loss in (saturating, non_saturating, hinge, wa
 
 def loss_by_name(name: str) -> Loss:
     """The loss of that name; raises `ValueError`, naming the nearest, for an unknown one."""
-    if name not in LOSSES:
-        near = difflib.get_close_matches(name, LOSSES, n=1, cutoff=0.0)[0]
-        raise ValueError(f"unknown loss {name!r}; did you mean {near!r}? There are {', '.join(LOSSES)}")
-    return LOSSES[name]()
+    return lookup("loss", name, LOSSES)()
 
 
 def interpolate(key: Key, real: Float[Array, "b ..."], fake: Float[Array, "b ..."]) -> Float[Array, "b ..."]:
@@ -117,31 +111,13 @@ def r1_penalty(critic: Critic, x: Float[Array, "b ..."]) -> Float[Array, " b"]:
 
 
 def init(gan: GAN, key: Key, x: Float[Array, "b ..."], label: Int[Array, " b"] | None = None) -> tuple[Params, State]:
-    """Params and state of both networks; `d_real` in the state is the memory of D over training examples."""
+    """Params and state of both networks, in branches "generator" and "discriminator"."""
     inputs = _given(gan, label, x)
     z = jax.ShapeDtypeStruct((x.shape[0], gan.latent), jnp.float32)
     generator, generator_state = gan.generator.init(jax.random.fold_in(key, 0), z, *inputs)
     discriminator, discriminator_state = gan.discriminator.init(jax.random.fold_in(key, 1), x, *inputs)
-    state = {"generator": generator_state, "discriminator": discriminator_state, "d_real": forgotten()}
+    state = {"generator": generator_state, "discriminator": discriminator_state}
     return {"generator": generator, "discriminator": discriminator}, state
-
-
-def forgotten() -> State:
-    """A running mean that has seen nothing: the sum and the weight of what it remembers, both 0."""
-    return {"sum": jnp.zeros(()), "weight": jnp.zeros(())}
-
-
-def remember(memory: State, value: Float[Array, ""]) -> State:
-    """The running mean moved towards `value`, older values weighing `MEMORY` times less at every step."""
-    return {
-        "sum": MEMORY * memory["sum"] + (1 - MEMORY) * value,
-        "weight": MEMORY * memory["weight"] + (1 - MEMORY),
-    }
-
-
-def remembered(memory: State) -> Float[Array, ""]:
-    """The running mean Σ_s 0.99^(t−s) v_s / Σ_s 0.99^(t−s): that of the first value after one step; NaN before."""
-    return memory["sum"] / memory["weight"]
 
 
 def _given(gan: GAN, label: Array | None, x: Any) -> tuple[Array, ...]:
@@ -238,7 +214,7 @@ def discriminator_objective(
         in_range("discriminator_objective", name, weight, lambda w: w >= 0, "not be negative")
 
     def objective(
-        params: Params, state: State, batch: Batch, *, key: Key | None, train: bool
+        params: Params, state: State, batch: Batch, *, key: Key | None, train: bool, step: Array | None = None
     ) -> tuple[Float[Array, ""], Aux]:
         keys = jax.random.split(key, 6)
         real, given = batch[target], batch.get(label) if gan.conditional else None
@@ -262,14 +238,9 @@ def discriminator_objective(
         found = {"discriminator_loss": losses, "loss": losses, "penalty": penalty[None]}
         scores = {"d_real": loss.score(on_real), "d_fake": loss.score(on_fake)}
         metrics = {name: Mean.of(value) for name, value in (found | scores).items()}
-        return losses.mean() + penalty, Aux(_remembering(state, new, scores["d_real"].mean(), train), metrics)
+        return losses.mean() + penalty, Aux(new, metrics)
 
     return objective
-
-
-def _remembering(state: State, new: State, d_real: Array, train: bool) -> State:
-    """`new` with the running mean moved towards the value of this batch."""
-    return {**new, "d_real": remember(state["d_real"], d_real)} if train else state
 
 
 def generator_objective(
@@ -281,7 +252,7 @@ def generator_objective(
     """
 
     def objective(
-        params: Params, state: State, batch: Batch, *, key: Key | None, train: bool
+        params: Params, state: State, batch: Batch, *, key: Key | None, train: bool, step: Array | None = None
     ) -> tuple[Float[Array, ""], Aux]:
         keys = jax.random.split(key, 4)
         given = batch.get(label) if gan.conditional else None

@@ -69,7 +69,7 @@ def init(vae: VAE, key: Key, x: Float[Array, "b ..."]) -> tuple[Params, State]:
         raise ValueError(f"the encoder gives {code.shape[-1]} numbers; it must give μ and log σ, an even number")
     z = jax.ShapeDtypeStruct((code.shape[0], code.shape[-1] // 2), jnp.float32)
     decoder, decoder_state = vae.decoder.init(jax.random.fold_in(key, 1), z)
-    state = {"encoder": encoder_state, "decoder": decoder_state, "step": jnp.zeros((), jnp.int32)}
+    state = {"encoder": encoder_state, "decoder": decoder_state}
     return {"encoder": encoder, "decoder": decoder}, state
 
 
@@ -209,7 +209,7 @@ def negative_elbo(
         raise ValueError("free_bits are defined per dimension of the analytic KL; set analytic_kl=True")
 
     def objective(
-        params: Params, state: State, batch: Batch, *, key: Key | None, train: bool
+        params: Params, state: State, batch: Batch, *, key: Key | None, train: bool, step: Array | None = None
     ) -> tuple[Float[Array, ""], Aux]:
         x, keys = batch[target], jax.random.split(key, 3)
         mean, log_std, new = encode(vae, params, state, x, train=train, key=keys[0])
@@ -219,10 +219,11 @@ def negative_elbo(
         per_dim = kl_normal(mean, log_std)
         kl = per_dim.sum(-1) if analytic_kl else -_log_prior_over_posterior(z, noise, log_std).mean(0)
         counted = jnp.maximum(per_dim.mean(0), free_bits).sum() if free else kl.mean()
-        weight = beta * jnp.minimum(1.0, (state["step"] + 1) / warmup_steps) if warmup_steps else beta
+        warming = warmup_steps and step is not None
+        weight = beta * jnp.minimum(1.0, (step + 1) / warmup_steps) if warming else beta
         loss = nll.mean() + weight * counted
         found = {"loss": loss[None], "elbo_nats": -(nll.mean(0) + kl), "reconstruction_nats": nll, "kl_nats": kl}
-        return loss, Aux(_counted(new, train), {name: Mean.of(value) for name, value in found.items()})
+        return loss, Aux(new, {name: Mean.of(value) for name, value in found.items()})
 
     return objective
 
@@ -234,7 +235,7 @@ def negative_iwae(vae: VAE, *, samples: int, target: str = "image") -> Objective
     """
 
     def objective(
-        params: Params, state: State, batch: Batch, *, key: Key | None, train: bool
+        params: Params, state: State, batch: Batch, *, key: Key | None, train: bool, step: Array | None = None
     ) -> tuple[Float[Array, ""], Aux]:
         x, keys = batch[target], jax.random.split(key, 3)
         mean, log_std, new = encode(vae, params, state, x, train=train, key=keys[0])
@@ -243,13 +244,9 @@ def negative_iwae(vae: VAE, *, samples: int, target: str = "image") -> Objective
         nll, new = reconstruction_nll(vae, params, new, x, z, train=train, key=keys[2])
         log_w = _log_prior_over_posterior(z, noise, log_std) - nll
         bound = -iwae_bound(log_w)
-        return bound.mean(), Aux(_counted(new, train), {"loss": Mean.of(bound), "elbo_nats": Mean.of(log_w)})
+        return bound.mean(), Aux(new, {"loss": Mean.of(bound), "elbo_nats": Mean.of(log_w)})
 
     return objective
-
-
-def _counted(state: State, train: bool) -> State:
-    return {**state, "step": state["step"] + 1} if train else state
 
 
 def sample_outputs(

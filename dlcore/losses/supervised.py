@@ -43,7 +43,7 @@ def supervised(
     """
 
     def objective(
-        params: Params, state: State, batch: Batch, *, key: Key | None, train: bool
+        params: Params, state: State, batch: Batch, *, key: Key | None, train: bool, step: Array | None = None
     ) -> tuple[Float[Array, ""], Aux]:
         labels, where = batch[targets], batch.get("where")
         x = batch[inputs] if where is None else jax.tree.map(lambda leaf: _finite(leaf, where), batch[inputs])

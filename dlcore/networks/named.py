@@ -1,8 +1,8 @@
 """Architectures by their published names (lecture 16)."""
 
-import difflib
 from collections.abc import Callable, Sequence
 
+from dlcore.lookup import check_name
 from dlcore.networks.alexnet import AlexNet, AlexNetConfig
 from dlcore.networks.convnext import ConvNeXt, ConvNeXtConfig
 from dlcore.networks.densenet import DenseNet, densenet_config
@@ -58,9 +58,7 @@ def network(name: str, classes: int, pixels: int, *, others: Sequence[str] = ())
     and for images that are too small for the network.
     """
     if name not in NETWORKS:
-        known = [*others, *sorted(NETWORKS)]
-        near = difflib.get_close_matches(name, known, 1, 0.0)[0]
-        raise ValueError(f"model must be one of {', '.join(known)}, got {name!r}; did you mean {near!r}?")
+        check_name("model", name, [*others, *sorted(NETWORKS)])
     smallest = next((least for start, least in SMALLEST.items() if name.startswith(start)), 1)
     if pixels < smallest:
         raise ValueError(f"{name} needs images of at least {smallest} pixels, got {pixels}; use cifar_resnet20")

@@ -3,13 +3,13 @@
 At a kink the slope is one of the two beside it: 0 for relu at 0, 1 for leaky_relu and elu at 0 and hard_tanh at ±1.
 """
 
-import difflib
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from dlcore.lookup import lookup
 from dlcore.types import Input, Key, Model, Params, State
 
 
@@ -85,10 +85,7 @@ def by_name(name: str) -> Callable[[Array], Array]:
     """
     known = (linear, sigmoid, tanh, relu, hard_tanh, softplus, leaky_relu, elu, gelu, silu, softmax, log_softmax)
     functions = {function.__name__: function for function in known}
-    if name not in functions:
-        near = difflib.get_close_matches(name, functions, n=1, cutoff=0.0)[0]
-        raise ValueError(f"unknown activation {name!r}; did you mean {near!r}? There are {', '.join(functions)}")
-    return functions[name]
+    return lookup("activation", name, functions)
 
 
 def Activation(function: str | Callable[[Array], Array] | None) -> Model:

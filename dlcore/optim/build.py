@@ -1,15 +1,14 @@
 """The optimiser of a run from its frozen config (lecture 6–7, 10.1)."""
 
-import difflib
-import fnmatch
 from dataclasses import dataclass
 from typing import Any
 
 import jax
 import optax
 
+from dlcore.lookup import lookup
 from dlcore.optim.schedules import Schedule, constant, cosine, inverse_square_root, linear, step_decay, warmup
-from dlcore.tree import is_weight, path_of
+from dlcore.tree import is_weight, matching, named_leaves, path_of
 
 
 @dataclass(frozen=True)
@@ -40,7 +39,7 @@ class OptimizerConfig:
     clip_norm: float = 0.0
     """Largest global norm of the gradient, after `clip_value`; 0 does not clip."""
     freeze: tuple[str, ...] = ()
-    """Patterns of paths that stay as they are, e.g. "stage_1/*"."""
+    """A pattern of the paths that stay as they are, e.g. "stage_1/**", see `dlcore.tree`."""
 
 
 def learning_rate(config: OptimizerConfig, total_steps: int) -> Schedule:
@@ -53,7 +52,7 @@ def learning_rate(config: OptimizerConfig, total_steps: int) -> Schedule:
         "step": lambda: step_decay(rate, period, config.decay_factor),
         "inverse_sqrt": lambda: inverse_square_root(rate, period),
     }
-    schedule = _known("schedule", config.schedule, schedules)()
+    schedule = lookup("schedule", config.schedule, schedules)()
     return warmup(schedule, config.warmup_steps) if config.warmup_steps else schedule
 
 
@@ -92,7 +91,7 @@ def build(config: OptimizerConfig, total_steps: int) -> optax.GradientTransforma
     chain += [optax.clip_by_global_norm(config.clip_norm)] if config.clip_norm else []
     if config.weight_decay and config.name != "adamw":
         chain.append(optax.add_decayed_weights(config.weight_decay, decay_mask))
-    tx = optax.chain(*chain, _known("optimizer", config.name, optimizers)())
+    tx = optax.chain(*chain, lookup("optimizer", config.name, optimizers)())
     return _frozen(tx, config.freeze) if config.freeze else tx
 
 
@@ -101,30 +100,9 @@ def decay_mask(params: Any) -> Any:
     return jax.tree_util.tree_map_with_path(lambda path, _: is_weight(path_of(path)), params)
 
 
-def _frozen(tx: optax.GradientTransformation, patterns: tuple[str, ...]) -> optax.GradientTransformation:
+def _frozen(tx: optax.GradientTransformation, pattern: tuple[str, ...]) -> optax.GradientTransformation:
     def labels(params: Any) -> Any:
-        def label(path: Any, _: Any) -> str:
-            return "frozen" if any(fnmatch.fnmatchcase(path_of(path), p) for p in patterns) else "trained"
+        frozen = matching(pattern, [path for path, _ in named_leaves(params)])
+        return jax.tree_util.tree_map_with_path(lambda p, _: "frozen" if path_of(p) in frozen else "trained", params)
 
-        return jax.tree_util.tree_map_with_path(label, params)
-
-    inner = optax.transforms.partition({"trained": tx, "frozen": optax.set_to_zero()}, labels)
-
-    def init(params: Any) -> Any:
-        paths = [path_of(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)]
-        for pattern in patterns:
-            if not fnmatch.filter(paths, pattern):
-                near = difflib.get_close_matches(pattern, paths, n=3, cutoff=0.0)
-                raise ValueError(
-                    f"optimizer.freeze pattern {pattern!r} matches no path; near ones are {', '.join(near)}"
-                )
-        return inner.init(params)
-
-    return optax.GradientTransformationExtraArgs(init, inner.update)
-
-
-def _known(what: str, name: str, choices: Any) -> Any:
-    if name not in choices:
-        near = difflib.get_close_matches(name, choices, n=1, cutoff=0.0)[0]
-        raise ValueError(f"unknown {what} {name!r}; did you mean {near!r}? There are {', '.join(choices)}")
-    return choices[name]
+    return optax.transforms.partition({"trained": tx, "frozen": optax.set_to_zero()}, labels)

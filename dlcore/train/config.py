@@ -1,13 +1,14 @@
 """Frozen dataclass configs: typed overrides, JSON and back, and the loop's own settings."""
 
 import dataclasses
-import difflib
 import json
 import math
 import types
 import typing
 from dataclasses import dataclass
 from typing import Any, TypeVar
+
+from dlcore.lookup import check_name
 
 C = TypeVar("C")
 
@@ -92,9 +93,7 @@ def override(config: C, path: str, text: str) -> C:
     """
     name, _, rest = path.partition(".")
     hints = typing.get_type_hints(type(config))
-    if name not in hints:
-        near = difflib.get_close_matches(name, hints, n=1, cutoff=0.0)[0]
-        raise ValueError(f"unknown setting {name!r}; did you mean {near!r}? There are {', '.join(hints)}")
+    check_name("setting", name, hints)
     current = getattr(config, name)
     if dataclasses.is_dataclass(current):
         if not rest:

@@ -12,12 +12,8 @@ from dlcore.data.pipeline import evaluation_batches
 from dlcore.data.source import Split
 from dlcore.parallel.mesh import batch_sharding, global_batch
 from dlcore.train.experiment import Experiment
+from dlcore.train.state import view_of
 from dlcore.types import TrainState
-
-
-def evaluated(state: TrainState) -> tuple[Any, Any]:
-    """The params and model state that count: the moving average where one is kept."""
-    return (state.ema["params"], state.ema["state"]) if state.ema else (state.params, state.state)
 
 
 def make_evaluate(
@@ -33,8 +29,8 @@ def make_evaluate(
     sums_of = (experiment.evaluate_test if full else None) or experiment.evaluate
 
     def one(state: TrainState, batch: Mapping[str, Any], key: jax.Array) -> Mapping[str, Any]:
-        params, model_state = evaluated(state)
-        return sums_of(params, model_state, experiment.prepare(batch, key=None, train=False), key)
+        view = view_of(experiment.update, state)
+        return sums_of(view.params, view.state, experiment.preprocess(batch, key=None, train=False), key)
 
     step = jax.jit(one, in_shardings=(None, batch_sharding(mesh), None))
 
@@ -45,7 +41,9 @@ def make_evaluate(
             # The sums of one batch are read while the next one is under way.
             new = step(state, global_batch(mesh, batch), key)
             sums, last = _added(sums, last), new
-        return experiment.summarize(_added(sums, last))
+        report = jax.device_get(view_of(experiment.update, state).report)
+        reported = {name: float(mean.value()) for name, mean in report.items()}
+        return experiment.summarize(_added(sums, last)) | reported
 
     return evaluate
 

@@ -3,9 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-import optax
-
-from dlcore.train.step import Prepare
+from dlcore.train.step import Preprocess
 from dlcore.types import Batch, Key, Params, State, Update
 
 
@@ -13,11 +11,10 @@ class Experiment(NamedTuple):
     """Everything the loop needs, and nothing about devices, files or flags."""
 
     init: Callable[[Key, Batch], tuple[Params, State]]
-    """`(key, batch)`, the first training batch as `prepare` gives it: its values serve data-dependent starts."""
-    updates: tuple[Update, ...]
-    optimizers: Mapping[str, optax.GradientTransformation]
-    """By the name of the branch of params that each serves; `"params"` is the whole."""
-    prepare: Prepare
+    """`(key, batch)`, the first training batch as `preprocess` gives it: its values serve data-dependent starts."""
+    update: Update
+    """What a training step does; evaluation sees params and state through its view."""
+    preprocess: Preprocess
     """Raw rows to model input: `(batch, *, key, train) -> batch`, inside the compiled step."""
     evaluate: Callable[[Params, State, Batch, Key], Mapping[str, Any]]
     """Sums over a batch (`Mean`s or arrays that add up), over the rows that `where` marks.
@@ -34,8 +31,6 @@ class Experiment(NamedTuple):
     """The model summary that opens a run."""
     figures: Callable[[Params, State, Any], Mapping[str, Any]]
     """`(params, state, data) -> {name: matplotlib figure}`, on the host after training."""
-    ema: bool = False
-    """Whether a moving average is kept; evaluation then uses it."""
     evaluate_test: Callable[[Params, State, Batch, Key], Mapping[str, Any]] | None = None
     """The full protocol for the final test, where `evaluate` is a quicker one for validation."""
     quality_samples: int = 0

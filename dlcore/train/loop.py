@@ -126,8 +126,8 @@ def state_like(
     """
 
     def make(rows: Batch) -> TrainState:
-        batch = experiment.prepare(rows, key=None, train=False)
-        return create(key, lambda key: experiment.init(key, batch), experiment.optimizers, ema=experiment.ema)
+        batch = experiment.preprocess(rows, key=None, train=False)
+        return create(key, lambda key: experiment.init(key, batch), experiment.update)
 
     shapes = jax.eval_shape(make, rows)
     where = shardings(shapes, mesh, rule)
@@ -153,7 +153,7 @@ def make_engine(
     """
     check_batch(config.batch_size, mesh, "train.batch_size")
     like, make = state_like(experiment, rows, key=key, mesh=mesh, rule=rule)
-    step = make_train_step(*experiment.updates, prepare=experiment.prepare)
+    step = make_train_step(experiment.update, experiment.preprocess)
     traced = jax.make_jaxpr(lambda s, r, f: step(s, pipeline.fetch(r, f))[1], return_shape=True)
     jaxpr, metrics = traced(like, dict(pipeline.resident), pipeline.example())
     most = paying_dispatch(jaxpr, mesh.devices.flat[0].platform)

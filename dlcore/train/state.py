@@ -1,54 +1,27 @@
 """The training state: making it, naming its leaves, and telling two states apart."""
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
 from dlcore.tree import named_leaves
-from dlcore.types import Key, Params, State, TrainState
-
-WHOLE = "params"
-"""Name of the optimiser that serves all params; another name is the branch of `params` that it serves."""
+from dlcore.types import Key, Params, State, TrainState, Update, View
 
 
-def create(
-    key: Key,
-    init: Callable[[Key], tuple[Params, State]],
-    optimizers: Mapping[str, optax.GradientTransformation],
-    *,
-    ema: bool = False,
-) -> TrainState:
-    """A state at step 0: params from `init`, one optimiser state per name, and averages if `ema`.
-
-    An optimiser called `"params"` serves the whole tree, any other name the branch `params[name]`.
-    Raises `ValueError` for a name that is neither.
-    """
+def create(key: Key, init: Callable[[Key], tuple[Params, State]], update: Update) -> TrainState:
+    """A state at step 0: params from `init`, and the memory of the update."""
     init_key, train_key = jax.random.split(key)
     params, state = init(init_key)
-    opt = {name: tx.init(select(params, name)) for name, tx in optimizers.items()}
-    average = {"params": params, "state": state} if ema else {}
-    return TrainState(jnp.int32(0), jax.random.key_data(train_key), params, state, opt, jax.tree.map(jnp.copy, average))
+    return TrainState(jnp.int32(0), jax.random.key_data(train_key), params, state, update.init(params, state))
 
 
-def select(params: Params, name: str) -> Params:
-    """The params that the optimiser `name` serves."""
-    if name == WHOLE:
-        return params
-    if name not in params:
-        raise ValueError(
-            f"optimizer {name!r} names no branch of params; use {WHOLE!r} for all, or one of {sorted(params)}"
-        )
-    return params[name]
-
-
-def replace(params: Params, name: str, branch: Params) -> Params:
-    """`params` with the part that the optimiser `name` serves exchanged for `branch`."""
-    return branch if name == WHOLE else {**params, name: branch}
+def view_of(update: Update, state: TrainState) -> View:
+    """What counts: the params and model state that evaluation and samples use, and what the update reports."""
+    return update.view(state.memory, View(state.params, state.state, {}))
 
 
 def count_params(params: Params) -> int:

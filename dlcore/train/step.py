@@ -7,34 +7,31 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
+from dlcore.keys import fold_name
 from dlcore.parallel.mesh import batch_sharding, replicated
 from dlcore.parallel.sharding import Rule, shardings
-from dlcore.types import Batch, Key, Mean, TrainState, Update
+from dlcore.types import Batch, Carry, Key, Mean, TrainState, Update
 
 Metrics: TypeAlias = Mapping[str, Mean]
 Step: TypeAlias = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
-Prepare: TypeAlias = Callable[..., Batch]
+Preprocess: TypeAlias = Callable[..., Batch]
 """`(batch, *, key, train) -> batch`: raw rows to what the objective takes (scaling, augmentation)."""
 
 
-def make_train_step(*updates: Update, prepare: Prepare | None = None) -> Step:
-    """One step: the updates in turn on one batch, then step + 1.
+def make_train_step(update: Update, preprocess: Preprocess | None = None) -> Step:
+    """One step: `update` on one batch, then step + 1. Compose several updates with `dlcore.train.updates.chain`.
 
     The key of a step is the state's key with the step number folded in, so that the stream of
     randomness depends on nothing but the seed and the step.
     """
-    if not updates:
-        raise ValueError("a training step needs at least one update")
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         key = step_key(state)
-        if prepare is not None:
-            batch = prepare(batch, key=jax.random.fold_in(key, len(updates)), train=True)
-        metrics: dict[str, Mean] = {}
-        for i, update in enumerate(updates):
-            state, new = update(state, batch, jax.random.fold_in(key, i))
-            metrics |= new
-        return state._replace(step=state.step + 1), metrics
+        if preprocess is not None:
+            batch = preprocess(batch, key=fold_name(key, "preprocess"), train=True)
+        carry = Carry(state.params, state.state, state.memory)
+        carry, metrics = update.apply(carry, batch, key=fold_name(key, "update"), step=state.step)
+        return TrainState(state.step + 1, state.key, *carry), metrics
 
     return step
 

@@ -20,6 +20,7 @@ from dlcore.train.config import from_json, to_json
 from dlcore.train.evaluate import make_evaluate
 from dlcore.train.experiment import Experiment
 from dlcore.train.loop import Engine, make_engine
+from dlcore.train.state import view_of
 from dlcore.types import TrainState
 
 VARIANTS = [(name, variant) for name, variants in EXPERIMENTS.items() for variant in variants]
@@ -109,7 +110,8 @@ def test_every_param_learns_and_the_average_follows(alone):
     start, state = alone.engine.make(), alone.state
     still = [path for path, (a, b) in _pairs(start.params, state.params) if (a == b).all()]
     assert not still, f"params that did not move: {still}"
-    for path, (average, value) in _pairs(state.ema.get("params", {}), state.params) if state.ema else ():
+    view = view_of(alone.experiment.update, state)
+    for path, (average, value) in _pairs(view.params, state.params) if view.params is not state.params else ():
         assert (average != value).any(), path
 
 

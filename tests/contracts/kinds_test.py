@@ -43,13 +43,13 @@ def check_shapes(name, preset, spec):
     numbers = jax.ShapeDtypeStruct((batch,), jnp.int32)
     rows = {"image": image, "label": numbers, "row": numbers}
     like, _ = state_like(experiment, rows, key=jax.random.key(0), mesh=make_mesh(1), rule=replicate)
-    step = make_train_step(*experiment.updates, prepare=experiment.prepare)
+    step = make_train_step(experiment.update, experiment.preprocess)
     after, _ = jax.eval_shape(step, like, rows)
     same = jax.tree.map(lambda a, b: (a.shape, a.dtype) == (b.shape, b.dtype), like, after)
     assert all(jax.tree.leaves(same)), "a step keeps the shapes of the state"
 
     def test(params, state, rows, where):
-        shown = experiment.prepare({**rows, "where": where}, key=None, train=False)
+        shown = experiment.preprocess({**rows, "where": where}, key=None, train=False)
         return (experiment.evaluate_test or experiment.evaluate)(params, state, shown, jax.random.key(0))
 
     where = jax.ShapeDtypeStruct((batch,), jnp.bool_)

@@ -7,7 +7,7 @@ import pytest
 
 from dlcore.data.augment import chain, cutout, random_flip, random_shift, views
 from dlcore.data.pipeline import choose, epoch_order, evaluation_batches, train_rows
-from dlcore.data.prepare import scale, standardize
+from dlcore.data.preprocess import scale, standardize
 from dlcore.data.source import in_memory
 
 SPLIT = in_memory(

@@ -45,7 +45,7 @@ def test_noise_of_dequantisation_is_drawn_for_every_sub_pixel_by_row(monkeypatch
     spec = spec_of((6, 4, 3))
     _, experiment = small_flow(spec)
     rows = rows_of(spec)
-    params, _ = jax.jit(experiment.init)(jax.random.key(0), experiment.prepare(rows, key=None, train=False))
+    params, _ = jax.jit(experiment.init)(jax.random.key(0), experiment.preprocess(rows, key=None, train=False))
     noise = recorded_noise(monkeypatch, rows, experiment, params)
     assert noise.shape == rows["image"].shape
     assert len(np.unique(noise)) > 0.99 * noise.size, "every sub-pixel has noise of its own"
@@ -59,7 +59,7 @@ def test_a_flow_pays_for_the_border_that_it_adds_and_does_not_count_it(shape, mo
     spec = spec_of(shape)
     config, experiment = small_flow(spec)
     rows = rows_of(spec)
-    batch = experiment.prepare(rows, key=None, train=False)
+    batch = experiment.preprocess(rows, key=None, train=False)
     params, _ = jax.jit(experiment.init)(jax.random.key(0), batch)
     noise = recorded_noise(monkeypatch, batch, experiment, params)
     sums = jax.jit(experiment.evaluate)(params, {}, batch, jax.random.key(3))
@@ -87,7 +87,7 @@ def test_a_conditional_diffusion_bounds_the_image_alone():
         settings = {"widths": (4,), "heads": 0, "steps": 10, "sample_steps": 2}
         config = dataclasses.replace(diffusion.preset("smoke", spec), conditional=conditional, **settings)
         experiment = diffusion.build(config, spec)
-        batch = experiment.prepare(rows, key=None, train=False)
+        batch = experiment.preprocess(rows, key=None, train=False)
         params, state = jax.jit(experiment.init)(jax.random.key(0), batch)
         sums = jax.jit(experiment.evaluate)(params, state, batch, jax.random.key(1))
         assert experiment.ruler() == {"bits_per_dim_kind": "upper bound", "bits_per_dim_of": "x"}
@@ -139,11 +139,9 @@ def test_both_networks_of_a_gan_train_on_shifted_images(monkeypatch):
     monkeypatch.setattr(gan, "random_shift", lambda key, x, pixels: shifted.append((x.shape, pixels)) or x)
     config = dataclasses.replace(gan.preset("smoke", spec), generator=(4, 4), discriminator=(4,), shift=2)
     experiment = gan.build(config, spec)
-    batch = experiment.prepare(rows_of(spec), key=None, train=True)
+    batch = experiment.preprocess(rows_of(spec), key=None, train=True)
     state = jax.eval_shape(
-        lambda: create(
-            jax.random.key(0), lambda key: experiment.init(key, batch), experiment.optimizers, ema=experiment.ema
-        )
+        lambda: create(jax.random.key(0), lambda key: experiment.init(key, batch), experiment.update)
     )
     for update, least in zip(experiment.updates, (2, 1), strict=False):
         shifted.clear()

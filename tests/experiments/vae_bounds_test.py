@@ -22,7 +22,7 @@ def measured(scale, **settings):
     config = dataclasses.replace(vae.preset("smoke", SPEC), **(SETTINGS | settings))
     experiment = vae.build(config, SPEC)
     rows = {"image": IMAGES, "row": jnp.arange(8), "where": jnp.ones(8, bool)}
-    batch = experiment.prepare(rows, key=None, train=False)
+    batch = experiment.preprocess(rows, key=None, train=False)
     params, state = experiment.init(jax.random.key(0), batch)
     params = jax.tree.map(lambda leaf: scale * leaf, params)
     sums = (experiment.evaluate_test or experiment.evaluate)(params, state, batch, jax.random.key(1))
@@ -58,7 +58,7 @@ def test_without_importance_weights_the_ruler_is_the_bound_itself():
 def test_training_reports_the_bound_with_the_sign_that_the_test_has(objective):
     config = dataclasses.replace(vae.preset("smoke", SPEC), **SETTINGS, objective=objective, samples=2)
     experiment = vae.build(config, SPEC)
-    batch = experiment.prepare({"image": IMAGES}, key=None, train=False)
+    batch = experiment.preprocess({"image": IMAGES}, key=None, train=False)
     params, state = experiment.init(jax.random.key(0), batch)
     objective = vae.make_objective(config, vae.make_vae(config, SPEC), SPEC)
     zero = jax.tree.map(jnp.zeros_like, params)

@@ -18,10 +18,10 @@ from dlcore.nn.combine import serial
 from dlcore.nn.dense import Dense
 from dlcore.nn.norm import BatchNorm
 from dlcore.nn.spectral import SpectralNorm
-from dlcore.train.state import create
+from dlcore.train.state import create, view_of
 from dlcore.train.step import make_train_step
-from dlcore.train.updates import gradient_update
-from dlcore.types import Model
+from dlcore.train.updates import gradient_update, reported
+from dlcore.types import Carry, Model
 from experiments import gan as gan_experiment
 from experiments.gan import MODE_STD, MODES
 
@@ -91,9 +91,10 @@ def test_a_trained_discriminator_comes_near_the_optimum():
     shifted = Model(lambda key, z: ({"shift": jnp.full(1, -0.7)}, {}), lambda p, s, z, **_: (z + p["shift"], s))
     system = gan.GAN(shifted, Dense(1), latent=1)
     tx = optax.adam(0.02)
-    update = gradient_update(gan.discriminator_objective(system, gan.saturating()), tx, name="discriminator")
+    judge = gradient_update(gan.discriminator_objective(system, gan.saturating()), tx, only="discriminator/**")
+    update = reported(judge, "d_real")
     step = jax.jit(make_train_step(update))
-    state = create(jax.random.key(0), lambda k: gan.init(system, k, jnp.zeros((2, 1))), {"discriminator": tx})
+    state = create(jax.random.key(0), lambda k: gan.init(system, k, jnp.zeros((2, 1))), update)
     found, losses = [], []
     for i in range(600):
         real = 0.5 + jax.random.normal(jax.random.key(i + 1), (4096, 1))
@@ -103,9 +104,9 @@ def test_a_trained_discriminator_comes_near_the_optimum():
             losses.append(metrics["discriminator_loss"].value())
     np.testing.assert_allclose(np.mean(found, 0), [1.2, best(0)], atol=0.03)
     assert np.mean(losses) == pytest.approx(np.log(4) - 2 * jensen_shannon(), abs=3e-3)
-    # At the optimum E_p[D] + E_q[D] = 1; `d_real` in the state is the running mean.
+    # At the optimum E_p[D] + E_q[D] = 1; `d_real` as reported is the running mean.
     assert float(metrics["d_real"].value() + metrics["d_fake"].value()) == pytest.approx(1, abs=0.03)
-    assert float(gan.remembered(state.state["d_real"])) == pytest.approx(
+    assert float(view_of(update, state).report["d_real"].value()) == pytest.approx(
         integral(lambda x: P.pdf(x) / (1 + np.exp(-best(x)))), abs=0.01
     )
 
@@ -169,15 +170,17 @@ def test_each_update_moves_its_own_branch_of_params_and_state():
         "generator": gan.generator_objective(system, loss),
     }
     batch = {"image": jax.random.normal(jax.random.key(1), (16, 2))}
-    start = create(jax.random.key(0), lambda k: gan.init(system, k, batch["image"]), dict.fromkeys(names, tx))
+    params, model_state = gan.init(system, jax.random.key(0), batch["image"])
     for name, other in (names, names[::-1]):
-        state, metrics = gradient_update(objectives[name], tx, name=name)(start, batch, jax.random.key(2))
-        assert all((a != b).any() for a, b in pairs(start.params[name], state.params[name]))
-        assert all((a == b).all() for a, b in pairs(start.params[other], state.params[other]))
-        assert all((a == b).all() for a, b in pairs(start.state[other], state.state[other]))
+        update = gradient_update(objectives[name], tx, only=f"{name}/**")
+        carry = Carry(params, model_state, update.init(params, model_state))
+        after, metrics = update.apply(carry, batch, key=jax.random.key(2), step=jnp.int32(0))
+        assert all((a != b).any() for a, b in pairs(params[name], after.params[name]))
+        assert all((a == b).all() for a, b in pairs(params[other], after.params[other]))
+        assert all((a == b).all() for a, b in pairs(model_state[other], after.state[other]))
         assert f"{name}_loss" in metrics
-        moved = any((a != b).any() for a, b in pairs(start.state["discriminator"], state.state["discriminator"]))
-        assert moved == (name == "discriminator") == bool(state.state["d_real"]["weight"] > 0)
+        moved = any((a != b).any() for a, b in pairs(model_state["discriminator"], after.state["discriminator"]))
+        assert moved == (name == "discriminator")
 
 
 def pairs(a, b):
@@ -217,29 +220,22 @@ def test_modes_are_those_of_the_data():
     assert (inside.sum(1) <= 1).all() and (inside.argmax(1) == raw["label"])[inside.any(1)].all()
 
 
-def test_the_memory_of_scores_is_their_decayed_mean_from_the_first_step_on():
-    memory, values = gan.forgotten(), np.random.default_rng(0).uniform(size=400).astype(np.float32)
-    for t, value in enumerate(values, 1):
-        memory = gan.remember(memory, jnp.asarray(value))
-        if t in (1, 2, 30, 400):
-            weights = 0.99 ** np.arange(t)[::-1]
-            assert float(gan.remembered(memory)) == pytest.approx((weights @ values[:t]) / weights.sum(), rel=1e-5)
-
-
-def test_the_moving_average_copies_the_memory_of_scores_and_averages_the_rest():
+def test_the_experiment_averages_both_networks_and_reports_the_scores_of_training():
     system, txs = small(), dict.fromkeys(("discriminator", "generator"), optax.sgd(0.1))
     config = replace(gan_experiment.Config(), ema=0.9)
-    updates = gan_experiment.make_updates(config, load("eight_gaussians").spec, system, txs)
+    update = gan_experiment.make_update(config, load("eight_gaussians").spec, system, txs)
     batch = {"point": jax.random.normal(jax.random.key(1), (16, 2))}
-    state = create(jax.random.key(0), lambda k: gan.init(system, k, batch["point"]), txs, ema=True)
-    step = jax.jit(make_train_step(*updates))
+    state = create(jax.random.key(0), lambda k: gan.init(system, k, batch["point"]), update)
+    step, seen = jax.jit(make_train_step(update)), []
     for _ in range(3):
-        state, _ = step(state, batch)
-        kept = state.ema["state"]["d_real"]
-        np.testing.assert_array_equal(gan.remembered(kept), gan.remembered(state.state["d_real"]))
-        assert 0.01 < float(gan.remembered(kept)) < 0.99
+        state, metrics = step(state, batch)
+        seen.append(float(metrics["d_real"].value()))
+    weights = 0.99 ** np.arange(3)[::-1]
+    view = view_of(update, state)
+    assert float(view.report["d_real"].value()) == pytest.approx(weights @ seen / weights.sum(), rel=1e-5)
+    assert any((a != b).any() for a, b in pairs(view.params["generator"], state.params["generator"]))
     vectors = [tree["discriminator"]["model"] if "model" in tree["discriminator"] else tree["discriminator"]
-               for tree in (state.ema["params"], state.params)]  # fmt: skip
+               for tree in (view.params, state.params)]  # fmt: skip
     assert any((a != b).any() for a, b in pairs(*vectors))
 
 
@@ -308,7 +304,7 @@ def formed(generator, discriminator, conditional=False):
         Model(lambda key, *x: ({}, {}), lambda p, s, *x, f=f, **_: (f(*x), s)) for f in (generator, discriminator)
     ]
     system = gan.GAN(*models, latent=2, conditional=conditional)
-    state = {"generator": {}, "discriminator": {}, "d_real": gan.forgotten()}
+    state = {"generator": {}, "discriminator": {}}
     return system, {"generator": {}, "discriminator": {}}, state
 
 

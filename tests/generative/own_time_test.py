@@ -41,12 +41,10 @@ def test_training(make):
     batch = {"image": images(64), "label": jnp.arange(64, dtype=jnp.int32) % 10, "row": jnp.arange(64)}
     module, config, network = make(batch)
     experiment = module.build(config, SPEC)
-    ready = experiment.prepare(batch, key=jax.random.key(1), train=True)
-    state = create(
-        jax.random.key(0), lambda key: experiment.init(key, ready), experiment.optimizers, ema=experiment.ema
-    )
+    ready = experiment.preprocess(batch, key=jax.random.key(1), train=True)
+    state = create(jax.random.key(0), lambda key: experiment.init(key, ready), experiment.update)
     own = jax.jit(jax.value_and_grad(lambda params, state: (network(params, state) ** 2).sum()))
-    step = jax.jit(make_train_step(*experiment.updates, prepare=experiment.prepare))
+    step = jax.jit(make_train_step(experiment.update, experiment.preprocess))
     whole, alone = seconds(lambda: step(state, batch), lambda: own(state.params, state.state), turns=12)
     print(f"step {whole * 1e3:.0f} ms, the network's gradient {alone * 1e3:.0f} ms: {whole / alone:.3f} times")
     assert whole < LIMIT * alone

@@ -379,7 +379,7 @@ def elbo(**options):
         vae.VAE(network, Dense(2, kernel_init=jax.nn.initializers.ones), decoder.bernoulli()), **options
     )(
         {"encoder": {}, "decoder": {"kernel": jnp.ones((2, 2)), "bias": jnp.zeros(2)}},
-        {"encoder": {}, "decoder": {}, "step": jnp.int32(0)},
+        {"encoder": {}, "decoder": {}},
         {"image": jnp.ones((3, 2))},
         key=KEY,
         train=True,
@@ -389,7 +389,7 @@ def elbo(**options):
 def adversarial(**options):
     square = Model(lambda key, x: ({}, {}), lambda p, s, x, **_: ((x**2).sum(-1), s))
     system = gan.GAN(Model(square.init, lambda p, s, z, **_: (z, s)), square, 2)
-    state = {"generator": {}, "discriminator": {}, "d_real": gan.forgotten()}
+    state = {"generator": {}, "discriminator": {}}
     params = {"generator": {}, "discriminator": {}}
     batch = {"image": jnp.ones((3, 2))}
     return gan.discriminator_objective(system, gan.hinge(), **options)(params, state, batch, key=KEY, train=True)[0]

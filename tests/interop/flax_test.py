@@ -49,8 +49,9 @@ def batch():
 def test_trains_through_the_engine(kind, batch):
     model, tx = MODELS[kind](), optax.adam(1e-2)
     objective = supervised(model, softmax_cross_entropy)
-    state = create(jax.random.key(1), lambda key: model.init(key, batch["image"]), {"params": tx})
-    step = jax.jit(make_train_step(gradient_update(objective, tx)))
+    update = gradient_update(objective, tx)
+    state = create(jax.random.key(1), lambda key: model.init(key, batch["image"]), update)
+    step = jax.jit(make_train_step(update))
     start, losses = state, []
     for _ in range(60):
         state, metrics = step(state, batch)

@@ -39,7 +39,7 @@ def our_step(model, images, labels):
     update = gradient_update(supervised(model, softmax_cross_entropy, inputs="image"), tx)
     step = jax.jit(make_train_step(update), donate_argnums=0)
     batch = {"image": jax.numpy.asarray(images), "label": jax.numpy.asarray(labels)}
-    holder = [create(jax.random.key(0), lambda key: model.init(key, batch["image"]), {"params": tx})]
+    holder = [create(jax.random.key(0), lambda key: model.init(key, batch["image"]), update)]
 
     def once():
         holder[0], _ = step(holder[0], batch)

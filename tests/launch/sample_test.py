@@ -47,8 +47,8 @@ class System:
 
         @jax.jit
         def make(rows):
-            batch = self.experiment.prepare(rows, key=None, train=False)
-            return create(start["key"], lambda k: self.experiment.init(k, batch), {})
+            batch = self.experiment.preprocess(rows, key=None, train=False)
+            return create(start["key"], lambda k: self.experiment.init(k, batch), self.experiment.update)
 
         made = make(start["rows"])
         noise = lambda x: x + 0.3 * jax.random.normal(jax.random.key(x.size), x.shape, x.dtype)  # noqa: E731

@@ -14,9 +14,9 @@ from dlcore.nn.init import constant, zeros
 from dlcore.nn.norm import BatchNorm
 from dlcore.nn.reshape import Flatten
 from dlcore.nn.spectral import SpectralNorm, spectral_norm
-from dlcore.train.state import create
+from dlcore.train.state import create, view_of
 from dlcore.train.step import make_train_step
-from dlcore.train.updates import ema_update, gradient_update
+from dlcore.train.updates import chain, ema_update, gradient_update
 from dlcore.types import Aux, Model
 
 
@@ -142,30 +142,34 @@ def test_the_average_of_a_discriminator_is_lipschitz():
     x = jax.random.normal(jax.random.key(0), (16, 5))
     tx = optax.adam(0.2)
 
-    def objective(params, state, batch, *, key, train):
+    def objective(params, state, batch, *, key, train, step):
         fake = params["fake"]["x"]
         real, state_d = wrapped.apply(params["judge"], state, batch["x"], train=train)
         scores, state_d = wrapped.apply(params["judge"], state_d, fake, train=train)
         return scores.mean() - real.mean(), Aux(state_d, {})
 
-    def forge(params, state, batch, *, key, train):
-        return -objective(params, state, batch, key=key, train=train)[0], Aux(state, {})
+    def forge(params, state, batch, *, key, train, step):
+        return -objective(params, state, batch, key=key, train=train, step=step)[0], Aux(state, {})
 
     def init(key):
         params, state = wrapped.init(key, x)
         return {"judge": params, "fake": {"x": jnp.ones((16, 5))}}, state
 
-    txs = {"judge": tx, "fake": tx}
-    updates = [gradient_update(f, tx, name=name) for f, name in ((objective, "judge"), (forge, "fake"))]
-    step = jax.jit(make_train_step(*updates, ema_update(0.9)))
-    state = create(jax.random.key(1), init, txs, ema=True)
+    update = chain(
+        judge=gradient_update(objective, tx, only="judge/**"),
+        fake=gradient_update(forge, tx, only="fake/**"),
+        ema=ema_update(0.9),
+    )
+    step = jax.jit(make_train_step(update))
+    state = create(jax.random.key(1), init, update)
     for i in range(30):
         state, _ = step(state, {"x": jax.random.normal(jax.random.key(i), (16, 5)) * jnp.arange(1.0, 6)})
-    average = state.ema["params"]["judge"]
-    short = [float(jnp.linalg.norm(v)) for v in state.ema["state"]["vector"].values()]
+    seen = view_of(update, state)
+    average = seen.params["judge"]
+    short = [float(jnp.linalg.norm(v)) for v in seen.state["vector"].values()]
     assert min(short) < 0.95, "the loop is too tame to show anything"
     gain = jnp.eye(5)
-    whole = wrapped.apply(average, state.ema["state"], gain)[0]
+    whole = wrapped.apply(average, seen.state, gain)[0]
     layers = [jnp.asarray(part["kernel"] / largest(part["kernel"])) for part in average.values()]
     np.testing.assert_allclose(whole, layers[0] @ layers[1] @ layers[2], rtol=2e-3, atol=1e-4)
 

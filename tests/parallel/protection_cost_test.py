@@ -60,11 +60,11 @@ def experiment_step(name):
     raw = {k: jnp.asarray(v) for k, v in {**data.train.read(chosen), "row": chosen}.items()}
 
     def start():
-        batch = experiment.prepare(raw, key=jax.random.key(1), train=True)
+        batch = experiment.preprocess(raw, key=jax.random.key(1), train=True)
         init = lambda key: experiment.init(key, batch)  # noqa: E731
-        return create(jax.random.key(0), init, experiment.optimizers, ema=experiment.ema)
+        return create(jax.random.key(0), init, experiment.update)
 
-    return make_train_step(*experiment.updates, prepare=experiment.prepare), start, raw
+    return make_train_step(experiment.update, experiment.preprocess), start, raw
 
 
 def network_step(name):
@@ -87,8 +87,12 @@ def network_step(name):
     rng, tx = np.random.default_rng(0), optax.adam(1e-3)
     images = jnp.asarray(rng.standard_normal(shape, np.float32))
     batch = {"image": images, "label": jnp.asarray(rng.integers(0, classes, shape[0]).astype(np.int32))}
-    step = make_train_step(gradient_update(supervised(model, softmax_cross_entropy), tx))
-    return step, lambda: create(jax.random.key(0), lambda key: model.init(key, images), {"params": tx}), batch
+    update = gradient_update(supervised(model, softmax_cross_entropy), tx)
+    return (
+        make_train_step(update),
+        lambda: create(jax.random.key(0), lambda key: model.init(key, images), update),
+        batch,
+    )
 
 
 def serve(name):

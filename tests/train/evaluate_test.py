@@ -8,16 +8,17 @@ from dlcore.parallel.mesh import make_mesh
 from dlcore.train.evaluate import make_evaluate
 from dlcore.train.experiment import Experiment
 from dlcore.train.state import create
-from dlcore.types import Mean
+from dlcore.types import Mean, Update
+
+NOTHING = Update(lambda params, state: {}, lambda carry, batch, *, key, step: (carry, {}))
 
 
 def test_sums_over_thousands_of_batches_keep_their_digits():
     values = np.full(6001, 0.1, np.float32)
     experiment = Experiment(
         init=lambda key, batch: ({}, {}),
-        updates=(),
-        optimizers={},
-        prepare=lambda batch, *, key, train: dict(batch),
+        update=NOTHING,
+        preprocess=lambda batch, *, key, train: dict(batch),
         evaluate=lambda params, state, batch, key: {
             "mean": Mean.of(batch["x"], batch["where"]),
             "big": Mean(batch["where"].sum() * 2.0**22 + 1, batch["where"].sum() * 2**24 + 1),
@@ -28,7 +29,7 @@ def test_sums_over_thousands_of_batches_keep_their_digits():
         describe=lambda: "",
         figures=lambda *_: {},
     )
-    state = create(jax.random.key(0), lambda key: ({}, {}), {})
+    state = create(jax.random.key(0), lambda key: ({}, {}), NOTHING)
     found = make_evaluate(experiment, make_mesh(1), 2)(state, in_memory({"x": values}), jax.random.key(0))
     np.testing.assert_allclose(found["value"], float(np.float32(0.1)), rtol=1e-7)
     assert int(found["mean"].count) == 6001

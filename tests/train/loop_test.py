@@ -26,7 +26,7 @@ from dlcore.train.experiment import Experiment
 from dlcore.train.loop import Progress, cadence, fit, make_engine
 from dlcore.train.record import Recorder, read_rows
 from dlcore.train.state import sha256
-from dlcore.train.updates import ema_update, gradient_update
+from dlcore.train.updates import gradient_update, with_average
 from dlcore.types import Mean
 
 SPLIT = in_memory(
@@ -48,16 +48,14 @@ def experiment(rate=1e-2):
 
     return Experiment(
         init=lambda key, batch: model.init(key, batch["image"]),
-        updates=(gradient_update(objective, tx), ema_update(0.9)),
-        optimizers={"params": tx},
-        prepare=lambda batch, *, key, train: dict(batch),
+        update=with_average(gradient_update(objective, tx), 0.9),
+        preprocess=lambda batch, *, key, train: dict(batch),
         evaluate=evaluate,
         summarize=lambda sums: {"mse": float(sums["mse"].value())},
         monitor=("mse", "min"),
         learning_rates={"learning_rate": lambda step: rate},
         describe=lambda: "a small net",
         figures=lambda *_: {},
-        ema=True,
     )
 
 

@@ -15,9 +15,8 @@ from dlcore.nn.combine import serial
 from dlcore.nn.dense import Dense
 from dlcore.nn.observe import observe
 from dlcore.parallel.mesh import batch_sharding, make_mesh
-from dlcore.train.state import create
 from dlcore.train.updates import gradient_update
-from dlcore.types import Aux, Mean
+from dlcore.types import Aux, Carry, Mean
 
 MODEL = serial(Dense(5), Activation("tanh"), Dense(3))
 X, Y = jax.random.normal(jax.random.key(0), (8, 4)), jax.random.normal(jax.random.key(1), (8, 3))
@@ -33,9 +32,18 @@ MASKS = {
 
 
 def gradient(objective, batch, parts, model=MODEL):
-    state = create(jax.random.key(2), lambda key: model.init(key, X), {"params": TX})
-    after, metrics = jax.jit(gradient_update(objective, TX, microbatches=parts))(state, batch, jax.random.key(3))
-    return jax.tree.map(jnp.subtract, state.params, after.params), metrics
+    params, state = model.init(jax.random.key(2), X)
+    after, metrics = once(objective, parts, params, state, batch)
+    return jax.tree.map(jnp.subtract, params, after), metrics
+
+
+def once(objective, parts, params, state, batch):
+    """Params after one update, and its metrics."""
+    update = gradient_update(objective, TX, microbatches=parts)
+    carry = Carry(params, state, update.init(params, state))
+    apply = jax.jit(lambda carry, batch: update.apply(carry, batch, key=jax.random.key(3), step=jnp.int32(0)))
+    after, metrics = apply(carry, batch)
+    return after.params, metrics
 
 
 def same_in_parts(objective, batch, model=MODEL, counts=(2, 4, 8)):
@@ -60,7 +68,7 @@ def test_parts_weigh_what_they_count(mask):
         data = jnp.square(MODEL.apply(params, {}, X[rows])[0] - Y[rows]).mean() if len(rows) else 0.0
         return data + 0.3 * l2(params)
 
-    expected = jax.grad(by_hand)(MODEL.init(jax.random.split(jax.random.key(2))[0], X)[0])
+    expected = jax.grad(by_hand)(MODEL.init(jax.random.key(2), X)[0])
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), whole, expected)
 
 
@@ -91,7 +99,7 @@ def test_parts_of_a_batch_split_over_devices():
 
 
 def test_a_masked_batch_needs_an_objective_that_says_what_it_counts():
-    def objective(params, state, batch, *, key, train, weight=None):
+    def objective(params, state, batch, *, key, train, step, weight=None):
         each = jnp.square(MODEL.apply(params, state, batch["image"])[0]).sum(-1)
         counted = batch.get("where", jnp.ones(len(each), bool)).sum()
         loss = jnp.where(batch.get("where", True), each, 0.0).sum() / counted
@@ -105,10 +113,9 @@ def test_a_masked_batch_needs_an_objective_that_says_what_it_counts():
 
 
 def test_gradients_of_half_precision_add_up_wide():
-    def objective(params, state, batch, *, key, train):
+    def objective(params, state, batch, *, key, train, step):
         return (params["w"] * batch["x"]).mean().astype(jnp.float32), Aux(state, {})
 
     x = jnp.concatenate([jnp.full(1, 512.0), jnp.ones(31)]).astype(jnp.bfloat16)
-    state = create(jax.random.key(0), lambda key: ({"w": jnp.zeros((), jnp.bfloat16)}, {}), {"params": TX})
-    after, _ = gradient_update(objective, TX, microbatches=32)(state, {"x": x}, jax.random.key(0))
-    np.testing.assert_allclose(-float(after.params["w"]), 543 / 32, rtol=2**-8)
+    after, _ = once(objective, 32, {"w": jnp.zeros((), jnp.bfloat16)}, {}, {"x": x})
+    np.testing.assert_allclose(-float(after["w"]), 543 / 32, rtol=2**-8)

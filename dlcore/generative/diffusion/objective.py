@@ -79,7 +79,7 @@ def simple(
     """
 
     def objective(
-        params: Params, state: State, batch: Batch, *, key: Key | None, train: bool
+        params: Params, state: State, batch: Batch, *, key: Key | None, train: bool, step: Array | None = None
     ) -> tuple[Float[Array, ""], Aux]:
         x0, keys = batch[data], jax.random.split(key, 4)
         t = draw_times(keys[0], schedule.steps, len(x0))

@@ -7,13 +7,13 @@ A schedule that is a part of a longer one counts its own steps, t = 1 … S: tho
 told is the time of the whole diffusion, always, by `told`.
 """
 
-import difflib
 from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from dlcore.lookup import lookup
 from dlcore.setting import traced
 
 LARGEST_BETA = 0.999
@@ -86,10 +86,7 @@ def sigmoid(steps: int, sharpness: float = 6.0) -> Schedule:
 def by_name(name: str, steps: int) -> Schedule:
     """The schedule "linear", "cosine" or "sigmoid"; raises `ValueError`, naming the nearest, for another name."""
     known = {function.__name__: function for function in (linear, cosine, sigmoid)}
-    if name not in known:
-        near = difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]
-        raise ValueError(f"unknown schedule {name!r}; did you mean {near!r}? There are {', '.join(known)}")
-    return known[name](steps)
+    return lookup("schedule", name, known)(steps)
 
 
 def respace(schedule: Schedule, steps: int, power: float = 1.0) -> Schedule:

@@ -56,7 +56,7 @@ def negative_log_likelihood(bijector: Bijector, *, target: str = "image", levels
     """
 
     def objective(
-        params: Params, state: State, batch: Batch, *, key: Key | None, train: bool
+        params: Params, state: State, batch: Batch, *, key: Key | None, train: bool, step: Array | None = None
     ) -> tuple[Float[Array, ""], Aux]:
         x = batch[target]
         dims = math.prod(x.shape[1:])

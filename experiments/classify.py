@@ -27,11 +27,11 @@ from dlcore.nn.combine import activations, compute_in
 from dlcore.nn.summary import summarize, table
 from dlcore.optim.build import OptimizerConfig, learning_rate
 from dlcore.optim.build import build as build_optimizer
-from dlcore.report import figures
+from dlcore.report.panel import panel
 from dlcore.train import metrics
 from dlcore.train.config import LoopConfig, budget
 from dlcore.train.ensemble import average_probabilities
-from dlcore.train.experiment import Experiment
+from dlcore.train.system import Findings, Fit, Results, Study, System
 from dlcore.train.updates import gradient_update, with_average
 from dlcore.types import Batch, Key, Mean, Model, Params, State
 
@@ -213,8 +213,8 @@ def make_predict(model: Model, config: Config) -> Any:
     return predict
 
 
-def build(config: Config, spec: DataSpec) -> Experiment:
-    """Compose model, loss, optimiser, metrics and figures."""
+def build(config: Config, spec: DataSpec) -> System:
+    """A classifier, and a look at its errors."""
     model, preprocess = make_model(config, spec), make_preprocess(config, spec)
     predict = make_predict(model, config)
     total = config.train.total_steps(spec.sizes[0])
@@ -243,7 +243,8 @@ def build(config: Config, spec: DataSpec) -> Experiment:
         ece = float(metrics.expected_calibration_error(sums["calibration"]))
         return {"accuracy": accuracy, "error": 1 - accuracy, "nll_nats": float(sums["nll_nats"].value()), "ece": ece}
 
-    return Experiment(
+    fit = Fit(
+        loop=config.train,
         init=lambda key, batch: model.init(key, batch["image"]),
         update=with_average(gradient_update(objective, tx, microbatches=config.microbatches), config.ema),
         preprocess=preprocess,
@@ -252,7 +253,15 @@ def build(config: Config, spec: DataSpec) -> Experiment:
         monitor=("nll_nats", "min"),
         learning_rates={"learning_rate": learning_rate(config.optimizer, total)},
         describe=lambda: table(summarize(model, image)),
-        figures=lambda params, state, data: draw(predict, preprocess, params, state, data),
+    )
+
+    def look(key: Key, data: Data, results: Results) -> Findings:
+        trained = results["classifier"]
+        return Findings(panels=draw(predict, preprocess, trained.params, trained.state, data))
+
+    return System(
+        {"classifier": fit, "errors": Study(look, uses=("classifier",), beside=True)},
+        functions={"predict": predict, "features": features(config, spec)},
     )
 
 
@@ -293,7 +302,7 @@ def draw(predict: Any, preprocess: Any, params: Params, state: State, data: Data
     counted = jax.jit(lambda p, k, y: (metrics.calibration(p, y), metrics.confusion_matrix(k, y, data.spec.classes)))
     names, (bins, confusion) = data.spec.class_names, counted(probabilities, predicted, labels)
     return {
-        "confusion": figures.confusion(np.asarray(confusion), names),
-        "mistakes": figures.mistakes(images, labels[worst], predicted[worst], confidence[worst], names),
-        "calibration": figures.calibration(*map(np.asarray, bins)),
+        "confusion": panel("figures.confusion", np.asarray(confusion), names),
+        "mistakes": panel("figures.mistakes", images, labels[worst], predicted[worst], confidence[worst], names),
+        "calibration": panel("figures.calibration", *map(np.asarray, bins)),
     }

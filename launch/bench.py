@@ -20,9 +20,12 @@ from dlcore.data.pipeline import choose, train_rows
 from dlcore.parallel.mesh import make_mesh
 from dlcore.parallel.sharding import named_rule
 from dlcore.train.checkpoint import Checkpoints
+from dlcore.train.fitting import first_rows
 from dlcore.train.loop import cadence, fit, make_engine
 from dlcore.train.record import Recorder
+from dlcore.train.run import Run
 from dlcore.train.step import make_train_step
+from dlcore.train.system import main_fit
 from launch import request, runtime
 
 flags.DEFINE_integer("steps", 0, "Steps per turn; 0 for as many as take the bare loop about five seconds.")
@@ -35,8 +38,8 @@ def main() -> None:
     if jax.process_count() > 1:
         raise ValueError("bench measures one process; drop --processes, --coordinator and what belongs to it")
     run = request.from_flags()
-    if flags.FLAGS.workdir is not None and not (run.workdir / "config.json").exists():
-        raise ValueError(f"--workdir={run.workdir} is not a run folder, and bench writes none; drop the flag")
+    if flags.FLAGS.workdir is not None and not (run.folder / "config.json").exists():
+        raise ValueError(f"--workdir={run.folder} is not a run folder, and bench writes none; drop the flag")
     if flags.FLAGS.turns < 1 or flags.FLAGS.steps < 0:
         raise ValueError("--turns must be at least 1 and --steps not negative")
     bare = bare_loop(run)
@@ -46,22 +49,23 @@ def main() -> None:
         ours, theirs = engine_seconds(run, steps), bare(steps)
         ratios.append(theirs * steps / ours)
         rates.append((steps / ours, 1 / theirs))
-    batch = run.config.train.batch_size
+    batch = main_fit(run.system)[1].loop.batch_size
     for name, values in zip(("engine", "bare loop"), zip(*rates, strict=True), strict=True):
         rate = statistics.median(values)
         print(f"{name:<10} {rate:10,.1f} steps/s {rate * batch:12,.0f} images/s")
     print(f"engine / bare loop: {statistics.median(ratios):.3f} (median of {len(ratios)} turns of {steps} steps)")
 
 
-def bare_loop(run: request.Request) -> Callable[[int], float]:
+def bare_loop(run: Run) -> Callable[[int], float]:
     """`steps -> seconds per step` of the plainest loop: one jitted step, called on slices of arrays on the device."""
-    experiment, config, arrays = run.build(), run.config.train, run.source.train.arrays
-    step = make_train_step(experiment.update, experiment.preprocess)
-    feed = choose(run.source.train, seed=run.seed, batch_size=config.batch_size)
-    engine = make_engine(experiment, feed, config, **run.start(), mesh=make_mesh(1), rule=named_rule("replicate"))
-    resident = jax.tree.map(jnp.asarray, dict(arrays))
+    (name, stage), train = main_fit(run.system), run.whole().train
+    config, step = stage.loop, make_train_step(stage.update, stage.preprocess)
+    feed = choose(train, seed=run.seed, batch_size=config.batch_size)
+    start = {"rows": first_rows(run, stage, run.whole()), "key": run.key(name)}
+    engine = make_engine(stage, feed, config, **start, mesh=make_mesh(1), rule=named_rule("replicate"))
+    resident = jax.tree.map(jnp.asarray, dict(train.arrays))
     jitted = jax.jit(lambda state, rows: step(state, {k: v[rows] for k, v in resident.items()}), donate_argnums=0)
-    size = run.source.train.size
+    size = train.size
     rows = [
         jnp.asarray(train_rows(i, seed=run.seed, size=size, batch_size=config.batch_size))
         for i in range(size // config.batch_size)
@@ -79,20 +83,21 @@ def bare_loop(run: request.Request) -> Callable[[int], float]:
     return seconds
 
 
-def engine_seconds(run: request.Request, steps: int) -> float:
+def engine_seconds(run: Run, steps: int) -> float:
     """Training seconds of a run of `steps` through the engine, logging to a folder; compilation is told apart."""
-    experiment, mesh = run.build(), make_mesh(1)
-    config = replace(run.config.train, steps=steps)
-    feed = choose(run.source.train, seed=run.seed, batch_size=config.batch_size)
-    engine = make_engine(experiment, feed, config, **run.start(), mesh=mesh, rule=named_rule(config.sharding))
+    (name, stage), train, mesh = main_fit(run.system), run.whole().train, make_mesh(1)
+    config = replace(stage.loop, steps=steps)
+    start = {"rows": first_rows(run, stage, run.whole()), "key": run.key(name)}
+    feed = choose(train, seed=run.seed, batch_size=config.batch_size)
+    engine = make_engine(stage, feed, config, **start, mesh=mesh, rule=named_rule(config.sharding))
     with tempfile.TemporaryDirectory() as folder:
         checkpoints = Checkpoints(Path(folder) / "checkpoints")
         fitted = fit(
-            experiment,
+            stage,
             feed,
             config,
             engine,
-            cadence(config, run.source.train.size, engine.dispatch),
+            cadence(config, train.size, engine.dispatch),
             mesh=mesh,
             checkpoints=checkpoints,
             open_recorder=lambda step: Recorder(Path(folder), total=steps, step=step, quiet=True),

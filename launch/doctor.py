@@ -14,7 +14,8 @@ from absl import flags
 
 from dlcore.data.source import DataError, load
 from dlcore.parallel import backend
-from launch import environment, runtime
+from dlcore.train import environment
+from launch import runtime
 
 flags.DEFINE_string("data_dir", None, "Folder that holds data sets.")
 

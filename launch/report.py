@@ -1,34 +1,30 @@
-"""Draw the figures of a run again and write its report, from its folder alone.
+"""Draw the figures of a run again and write its report, from its folder alone: neither data nor model is needed.
 
 python -m launch.report --workdir=runs/classify-digits-default
 """
 
-from pathlib import Path
-
 from absl import flags
 
 from dlcore.data.checks import DataError
-from dlcore.parallel.mesh import make_mesh, to_host
-from dlcore.report.html import write_report
+from dlcore.train import outcome, session
+from dlcore.train.run_folder import locked
 from launch import request, runtime
-from launch.results import complete
-from launch.train import train
 
 
 def main() -> None:
-    """Also works for a run that is not finished: its newest checkpoint counts.
+    """Also works for a run that is not finished: what its stages have left counts.
 
-    Numbers that the summary of a finished run still lacks, because it was stopped or they failed, are added. Where the
-    data is gone or has changed, the figures of the folder stay as they are.
+    What the summary of a finished run still lacks, because it was stopped or failed, is computed. Where the data is
+    gone or has changed, figures are drawn again from what was kept.
     """
     runtime.start()
     try:
         run = request.from_folder(flags.FLAGS.workdir)
-        experiment, mesh = run.build(), make_mesh()
-        complete(run, experiment, to_host(mesh, request.restore(run, experiment, mesh)), train)
+        with locked(run.folder):
+            session.complete(run)
     except DataError as error:
-        print(f"figures are not drawn again: {error}", flush=True)
-        print(f"wrote {write_report(Path(flags.FLAGS.workdir))}", flush=True)
+        print(f"what is missing is not computed: {error}", flush=True)
+        outcome.draw(request.from_folder(flags.FLAGS.workdir, with_data=False), {})
 
 
 if __name__ == "__main__":

@@ -9,17 +9,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 from absl import flags
 
 from dlcore.data.source import DataSpec
-from dlcore.parallel.mesh import make_mesh, to_host
 from dlcore.report import figures
 from dlcore.report.density import cloud
-from dlcore.train.state import view_of
+from dlcore.train.progress import say
+from dlcore.train.session import OpenRun
 from launch import paths, request, runtime
-from launch.progress import say
 
 flags.DEFINE_integer("num", 64, "How many samples.")
 flags.DEFINE_string(
@@ -44,17 +42,15 @@ FLAGS = {
 def main() -> None:
     """The same seed gives the same samples. A flag that has no meaning for the system is refused."""
     runtime.start()
-    run = request.from_folder(flags.FLAGS.workdir)
-    experiment, seed, num = run.build(), flags.FLAGS.seed or 0, flags.FLAGS.num
-    if experiment.sample is None:
-        raise ValueError(f"{run.experiment} is not a generative model: there is nothing to sample")
+    run = OpenRun(request.from_folder(flags.FLAGS.workdir, with_data=False))
+    name, seed, num = run.run.names["experiment"], flags.FLAGS.seed or 0, flags.FLAGS.num
+    if run.fit.sample is None:
+        raise ValueError(f"{name} is not a generative model: there is nothing to sample")
     if num < 1:
         raise ValueError(f"--num must be at least 1, got {num}")
-    chosen = options(run.experiment, experiment.sample_options, run.source.spec)
-    out = output(run, f"seed{seed}" + "".join(f"-{FLAGS[name]}-{value}" for name, value in chosen.items()))
-    mesh = make_mesh()
-    view = view_of(experiment.update, to_host(mesh, request.restore(run, experiment, mesh)))
-    samples = np.asarray(experiment.sample(view.params, view.state, jax.random.key(seed), num, **chosen))
+    chosen = options(name, run.fit.sample_options, run.run.spec)
+    out = output(run.folder, f"seed{seed}" + "".join(f"-{FLAGS[name]}-{value}" for name, value in chosen.items()))
+    samples = np.asarray(run.sample(num, key=seed, **chosen))
     said = ", ".join(f"{FLAGS[name]} {value}" for name, value in chosen.items())
     # Points are kept as numbers, too, and of more than two dimensions as those alone.
     drawn = [out] * (samples.ndim == 4 or samples.shape[1] <= 2 or flags.FLAGS.out is not None)
@@ -89,10 +85,10 @@ def class_number(text: str, spec: DataSpec) -> int:
     )
 
 
-def output(run: request.Request, name: str) -> Path:
+def output(folder: Path, name: str) -> Path:
     """Where samples go: `--out`, or a picture of that name in the run folder."""
     if flags.FLAGS.out is None:
-        return run.workdir / "samples" / f"{name}.png"
+        return folder / "samples" / f"{name}.png"
     out = paths.local("out", flags.FLAGS.out)
     if out.suffix not in (".png", ".npz"):
         raise ValueError(f"--out must end in .png or .npz, got {out}")

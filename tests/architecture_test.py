@@ -30,7 +30,7 @@ ALLOWED = {
     "generative": BASE | {"stats", "losses", "nn"},
     "retrieval": BASE | {"stats", "losses", "nn"},
     "visualize": BASE | {"stats", "losses", "nn"},
-    "train": BASE | {"optim", "parallel", "data", "nn"},
+    "train": BASE | {"optim", "parallel", "data", "nn", "report"},
 }
 ONLY_IN = {
     "orbax": {"dlcore/train/checkpoint.py"},

@@ -3,7 +3,7 @@
 import base64
 import html
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +20,8 @@ figcaption { opacity: .7; font-size: .9rem; } details { margin: .6rem 0; } summa
 """
 
 
-def write_report(workdir: Path, notes: Mapping[str, str] | None = None) -> Path:
-    """Gather config, environment, summary, figures and samples of a run folder; parts that are missing are left out.
+def write_report(workdir: Path, notes: Mapping[str, str] | None = None, stages: Sequence[str] = ()) -> Path:
+    """Gather config, environment, summary, and figures and samples of the stages; parts that are missing are left out.
 
     `notes` says what failed, and why.
     """
@@ -35,7 +35,7 @@ def write_report(workdir: Path, notes: Mapping[str, str] | None = None) -> Path:
         f'<p class="muted">{html.escape(details)}</p>',
         _table(metrics, "big"),
         _failures(notes or {}),
-        _images("Figures", sorted((workdir / "figures").glob("*.png"))),
+        *(_stage(workdir / name, len(stages) > 1) for name in stages),
         _images("Samples", sorted((workdir / "samples").glob("*.png"))),
         _section("Summary", summary),
         _section("Configuration", _flat(config)),
@@ -49,6 +49,13 @@ def write_report(workdir: Path, notes: Mapping[str, str] | None = None) -> Path:
     # Names of files may hold what is no text.
     write_bytes(workdir / "report.html", page.encode("utf-8", "backslashreplace"))
     return workdir / "report.html"
+
+
+def _stage(folder: Path, several: bool) -> str:
+    """Figures and samples of one stage, under its name where there are others."""
+    title = f"{folder.name.replace('_', ' ')}: " if several else ""
+    kinds = ("figures", "samples")
+    return "".join(_images(f"{title}{kind}".capitalize(), sorted((folder / kind).glob("*.png"))) for kind in kinds)
 
 
 def _json(path: Path) -> dict[str, Any]:

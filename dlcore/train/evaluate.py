@@ -11,13 +11,13 @@ from jax.sharding import Mesh
 from dlcore.data.pipeline import evaluation_batches
 from dlcore.data.source import Split
 from dlcore.parallel.mesh import batch_sharding, global_batch
-from dlcore.train.experiment import Experiment
 from dlcore.train.state import view_of
+from dlcore.train.system import Fit
 from dlcore.types import TrainState
 
 
 def make_evaluate(
-    experiment: Experiment, mesh: Mesh, batch_size: int, *, full: bool = False
+    stage: Fit, mesh: Mesh, batch_size: int, *, full: bool = False
 ) -> Callable[[TrainState, Split, jax.Array], dict[str, float]]:
     """A function `(state, split, key) -> metrics` for this mesh; `full` is the experiment's protocol for the test.
 
@@ -26,11 +26,11 @@ def make_evaluate(
     """
     count = mesh.devices.size
     size = -(-batch_size // count) * count
-    sums_of = (experiment.evaluate_test if full else None) or experiment.evaluate
+    sums_of = (stage.evaluate_test if full else None) or stage.evaluate
 
     def one(state: TrainState, batch: Mapping[str, Any], key: jax.Array) -> Mapping[str, Any]:
-        view = view_of(experiment.update, state)
-        return sums_of(view.params, view.state, experiment.preprocess(batch, key=None, train=False), key)
+        view = view_of(stage.update, state)
+        return sums_of(view.params, view.state, stage.preprocess(batch, key=None, train=False), key)
 
     step = jax.jit(one, in_shardings=(None, batch_sharding(mesh), None))
 
@@ -41,9 +41,9 @@ def make_evaluate(
             # The sums of one batch are read while the next one is under way.
             new = step(state, global_batch(mesh, batch), key)
             sums, last = _added(sums, last), new
-        report = jax.device_get(view_of(experiment.update, state).report)
+        report = jax.device_get(view_of(stage.update, state).report)
         reported = {name: float(mean.value()) for name, mean in report.items()}
-        return experiment.summarize(_added(sums, last)) | reported
+        return stage.summarize(_added(sums, last)) | reported
 
     return evaluate
 

@@ -18,10 +18,10 @@ from dlcore.parallel.processes import any_process
 from dlcore.parallel.sharding import Rule, shardings
 from dlcore.train.checkpoint import Checkpoints
 from dlcore.train.config import LoopConfig
-from dlcore.train.experiment import Experiment
 from dlcore.train.record import Recorder
 from dlcore.train.state import create
 from dlcore.train.step import compile_step, make_train_step, repeat
+from dlcore.train.system import Fit
 from dlcore.types import Batch, Key, Mean, TrainState
 
 STEPS_PER_DISPATCH = 10
@@ -104,7 +104,7 @@ class Fitted(NamedTuple):
 
 
 class Engine(NamedTuple):
-    """A compiled experiment on its data: what one dispatch needs."""
+    """A compiled fit on its data: what one dispatch needs."""
 
     like: TrainState
     """Shapes and shardings of the state."""
@@ -118,7 +118,7 @@ class Engine(NamedTuple):
 
 
 def state_like(
-    experiment: Experiment, rows: Batch, *, key: Key, mesh: Mesh, rule: Rule
+    stage: Fit, rows: Batch, *, key: Key, mesh: Mesh, rule: Rule
 ) -> tuple[TrainState, Callable[[], TrainState]]:
     """Shapes and shardings of the training state, and the function that makes it in place on its devices.
 
@@ -126,8 +126,8 @@ def state_like(
     """
 
     def make(rows: Batch) -> TrainState:
-        batch = experiment.preprocess(rows, key=None, train=False)
-        return create(key, lambda key: experiment.init(key, batch), experiment.update)
+        batch = stage.preprocess(rows, key=None, train=False)
+        return create(key, lambda key: stage.init(key, batch), stage.update)
 
     shapes = jax.eval_shape(make, rows)
     where = shardings(shapes, mesh, rule)
@@ -138,7 +138,7 @@ def state_like(
 
 
 def make_engine(
-    experiment: Experiment,
+    stage: Fit,
     pipeline: Pipeline,
     config: LoopConfig,
     *,
@@ -147,13 +147,13 @@ def make_engine(
     mesh: Mesh,
     rule: Rule,
 ) -> Engine:
-    """Compose the training step of `experiment`, lay out its state on the mesh and place resident data.
+    """Compose the training step of a stage, lay out its state on the mesh and place resident data.
 
     `rows` is a raw batch for starts that depend on data.
     """
     check_batch(config.batch_size, mesh, "train.batch_size")
-    like, make = state_like(experiment, rows, key=key, mesh=mesh, rule=rule)
-    step = make_train_step(experiment.update, experiment.preprocess)
+    like, make = state_like(stage, rows, key=key, mesh=mesh, rule=rule)
+    step = make_train_step(stage.update, stage.preprocess)
     traced = jax.make_jaxpr(lambda s, r, f: step(s, pipeline.fetch(r, f))[1], return_shape=True)
     jaxpr, metrics = traced(like, dict(pipeline.resident), pipeline.example())
     most = paying_dispatch(jaxpr, mesh.devices.flat[0].platform)
@@ -175,7 +175,7 @@ def paying_dispatch(jaxpr: Any, platform: str) -> int:
 
 
 def fit(
-    experiment: Experiment,
+    stage: Fit,
     pipeline: Pipeline,
     config: LoopConfig,
     engine: Engine,
@@ -192,9 +192,9 @@ def fit(
     Everything that the result depends on is in the checkpoint, and dispatches begin at the same
     steps however often the run is interrupted: the final state is the same to the bit.
     `open_recorder(step)` opens the log. With `patience`, the best parameters by the
-    experiment's monitor are restored at the end. Raises `FloatingPointError` when a metric is not finite.
+    stage's monitor are restored at the end. Raises `FloatingPointError` when a metric is not finite.
     """
-    loop = _Loop(experiment, pipeline, config, mesh, checkpoints, engine, when)
+    loop = _Loop(stage, pipeline, config, mesh, checkpoints, engine, when)
     loop.start(open_recorder)
     try:
         while loop.step < when.total and not loop.progress.stopped_early:
@@ -221,7 +221,7 @@ class _Loop:
 
     def __init__(
         self,
-        experiment: Experiment,
+        stage: Fit,
         pipeline: Pipeline,
         config: LoopConfig,
         mesh: Mesh,
@@ -229,7 +229,7 @@ class _Loop:
         engine: Engine,
         when: Cadence,
     ):
-        self.experiment, self.pipeline, self.config, self.mesh = experiment, pipeline, config, mesh
+        self.stage, self.pipeline, self.config, self.mesh = stage, pipeline, config, mesh
         self.checkpoints, self.engine, self.when = checkpoints, engine, when
         self.programs: dict[int, Any] = {}
         self.in_flight: deque[Any] = deque()
@@ -302,7 +302,7 @@ class _Loop:
             return
         (step, totals), self.unwritten = self.unwritten, None
         metrics = {name: float(mean.value()) for name, mean in jax.device_get(totals).items()}
-        metrics |= {name: float(rate(step - 1)) for name, rate in self.experiment.learning_rates.items()}
+        metrics |= {name: float(rate(step - 1)) for name, rate in self.stage.learning_rates.items()}
         last_step, last_seconds = self.logged
         self.logged = (step, self.clock.seconds())
         images = (step - last_step) * self.config.batch_size
@@ -317,7 +317,7 @@ class _Loop:
         metrics = evaluate(self.state)
         self.log.write(self.step, "validation", metrics)
         self.log.say(f"step {self.step}  " + "  ".join(f"validation/{n} {v:.4f}" for n, v in metrics.items()))
-        name, mode = self.experiment.monitor
+        name, mode = self.stage.monitor
         self.progress.judge(metrics[name], self.step, mode, self.config.patience)
         return self.progress.best_step == self.step
 

@@ -52,9 +52,26 @@ def locked(folder: Path, *, wait: bool = False) -> Iterator[None]:
         yield
 
 
+LAYOUT = 2
+"""Number of the layout of run folders. 1 kept one fit at the top of the folder; 2 has a folder for every stage."""
+
+
+def check_layout(folder: Path) -> None:
+    """Raise `ValueError` for a run folder of another layout than this version writes."""
+    path = folder / "config.json"
+    layout = read_json(path).get("layout", 1) if path.exists() else LAYOUT
+    if layout != LAYOUT:
+        age = "an earlier" if layout < LAYOUT else "a later"
+        raise ValueError(
+            f"{folder} holds a run of layout {layout}, of {age} version of dlcore; this one reads and writes layout "
+            f"{LAYOUT}: choose another folder, or open it with that version"
+        )
+
+
 def check_identity(folder: Path, identity: Mapping[str, Any]) -> None:
     """Raise `ValueError`, with the differences, when the folder belongs to another run than `identity`."""
     path = folder / "config.json"
+    check_layout(folder)
     if path.exists():
         held, names = read_json(path), [name for name in identity if name != "fingerprint"]
         if lines := differences({name: held.get(name) for name in names}, {name: identity[name] for name in names}):
@@ -65,12 +82,8 @@ def check_identity(folder: Path, identity: Mapping[str, Any]) -> None:
 
 
 def check_data(folder: Path, fingerprint: Fingerprint) -> None:
-    """Raise `DataError`, with what changed, when the data is not what the run in the folder began with.
-
-    A run from before there were fingerprints passes: what its data was cannot be told.
-    """
-    held = read_json(folder / "config.json").get("fingerprint")
-    if held is not None and (lines := changes(held, fingerprint)):
+    """Raise `DataError`, with what changed, when the data is not what the run in the folder began with."""
+    if lines := changes(read_json(folder / "config.json").get("fingerprint", {}), fingerprint):
         raise DataError(
             f"{folder} began with other data ({'; '.join(lines)}); restore the data, or start anew in another --workdir"
         )

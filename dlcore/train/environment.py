@@ -42,7 +42,7 @@ def versions() -> dict[str, str]:
 
 
 def _git() -> dict[str, Any]:
-    root = Path(__file__).parents[1]
+    root = Path(__file__).parents[2]
 
     def git(*command: str) -> str:
         return subprocess.run(

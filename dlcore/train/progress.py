@@ -1,7 +1,11 @@
 """What takes long says how far it is."""
 
+import os
+import sys
 import time
+import traceback
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -47,3 +51,18 @@ def announced(split: Split, what: str) -> Split:
         return split.read(rows)
 
     return split._replace(read=read)
+
+
+def attempt(what: str, action: Callable[[], Any], notes: dict[str, str]) -> Any:
+    """What `action` returns; or None, when it fails: then one line on stderr and in `notes` says so.
+
+    For what stands beside a result and must not cost it.
+    """
+    try:
+        return action()
+    except Exception as error:
+        if os.environ.get("DLCORE_TRACEBACK"):
+            traceback.print_exc()
+        notes[what] = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        print(f"note: {what} failed, the run goes on without ({notes[what]})", file=sys.stderr, flush=True)
+        return None

@@ -1,0 +1,111 @@
+"""A figure as data: the name of a function of this room and its arguments, kept in files, drawn without anything else.
+
+The arguments are arrays, numbers, texts, None, and dicts, lists and tuples of them, also the named tuples of this room.
+A folder of panels holds `panels.json`, in which every array stands as its number, and the arrays in `panels.npz`.
+"""
+
+import importlib
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+ROOM = __name__.rpartition(".")[0]
+
+
+class Panel(NamedTuple):
+    """A figure to be drawn: `function` is "module.function" of `dlcore.report`."""
+
+    function: str
+    arguments: tuple[Any, ...]
+    options: Mapping[str, Any]
+
+
+def panel(function: str, *arguments: Any, **options: Any) -> Panel:
+    """The figure `function(*arguments, **options)`, not drawn yet: `panel("figures.confusion", counts, names)`."""
+    return Panel(function, arguments, options)
+
+
+def draw(one: Panel) -> Any:
+    """The figure, of matplotlib."""
+    return _named(one.function)(*one.arguments, **one.options)
+
+
+def save(panels: Mapping[str, Panel], folder: Path) -> None:
+    """Write panels into a folder; raises `TypeError` for an argument that cannot be kept."""
+    arrays: list[np.ndarray] = []
+    kept = {
+        name: {
+            "function": one.function,
+            "arguments": [_encode(value, arrays) for value in one.arguments],
+            "options": {key: _encode(value, arrays) for key, value in one.options.items()},
+        }
+        for name, one in panels.items()
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    # A file that was there belongs to other arrays.
+    (folder / "panels.json").unlink(missing_ok=True)
+    np.savez_compressed(folder / "panels.npz", **{str(i): array for i, array in enumerate(arrays)})
+    # Last: where there is this file, the arrays are whole.
+    temporary = folder / ".panels.json"
+    temporary.write_bytes(json.dumps(kept).encode("utf-8", "surrogatepass"))
+    temporary.replace(folder / "panels.json")
+
+
+def load(folder: Path) -> dict[str, Panel]:
+    """The panels of a folder; none if it holds none."""
+    if not (folder / "panels.json").exists():
+        return {}
+    kept = json.loads((folder / "panels.json").read_bytes().decode("utf-8", "surrogatepass"))
+    with np.load(folder / "panels.npz", allow_pickle=False) as arrays:
+        return {
+            name: Panel(
+                one["function"],
+                tuple(_decode(value, arrays) for value in one["arguments"]),
+                {key: _decode(value, arrays) for key, value in one["options"].items()},
+            )
+            for name, one in kept.items()
+        }
+
+
+def _name(thing: Any) -> str:
+    return f"{thing.__module__}.{thing.__qualname__}".removeprefix(f"{ROOM}.")
+
+
+def _named(name: str) -> Any:
+    if not re.fullmatch(r"[a-z]\w*\.[A-Za-z]\w*", name):
+        raise ValueError(f"{name!r} names no figure; write module.function of {ROOM}")
+    module, _, function = name.partition(".")
+    return getattr(importlib.import_module(f"{ROOM}.{module}"), function)
+
+
+def _encode(value: Any, arrays: list[np.ndarray]) -> Any:
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, np.generic):
+        return value.item()
+    if hasattr(value, "__array__"):
+        arrays.append(np.asarray(value))
+        return {"array": str(len(arrays) - 1)}
+    if isinstance(value, Mapping):
+        return {"items": [[_encode(k, arrays), _encode(v, arrays)] for k, v in value.items()]}
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return {"named": _name(type(value)), "fields": [_encode(item, arrays) for item in value]}
+    if isinstance(value, list | tuple | range):
+        return [_encode(item, arrays) for item in value]
+    raise TypeError(f"a panel keeps arrays, numbers, texts and collections of them, got {type(value).__name__}")
+
+
+def _decode(value: Any, arrays: Mapping[str, np.ndarray]) -> Any:
+    if isinstance(value, list):
+        return [_decode(item, arrays) for item in value]
+    if not isinstance(value, dict):
+        return value
+    if "array" in value:
+        return arrays[value["array"]]
+    if "items" in value:
+        return {_decode(k, arrays): _decode(v, arrays) for k, v in value["items"]}
+    return _named(value["named"])(*(_decode(item, arrays) for item in value["fields"]))

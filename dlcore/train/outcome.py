@@ -1,0 +1,89 @@
+"""What a finished run leaves at the top of its folder: the summary first, then figures and report."""
+
+import hashlib
+import resource
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+
+from dlcore.report import figures, panel
+from dlcore.report.html import write_report
+from dlcore.train.progress import attempt, say
+from dlcore.train.record import read_rows
+from dlcore.train.run import Run
+from dlcore.train.run_folder import read_json, write_json
+
+
+def summarize(run: Run) -> None:
+    """Write `summary.json` from the results of the stages that are done."""
+    required = {name: stage for name, stage in run.system.stages.items() if not getattr(stage, "beside", False)}
+    results = {name: read_json(run.folder / name / "result.json") for name in required}
+    fits = [found for found in results.values() if found["kind"] == "fit"]
+    last = fits[-1] if fits else {}
+    digests = [found["sha256"] for found in results.values()]
+    whole = hashlib.sha256("".join(digests).encode()).hexdigest()
+    summary = {
+        "experiment": run.names.get("experiment"),
+        "preset": run.names.get("preset"),
+        "data": run.names.get("data", run.spec.name),
+        "seed": run.seed,
+        "steps": sum(found["steps"] for found in fits),
+        "parameters": last.get("parameters", 0),
+        "train_seconds": sum(found["train_seconds"] for found in fits),
+        "compile_seconds": sum(found["compile_seconds"] for found in fits),
+        "images_per_second": last.get("images_per_second", 0.0),
+        "peak_memory_bytes": peak_memory(),
+        "state_sha256": digests[0] if len(digests) == 1 else whole,
+        "metrics": together({name: found["metrics"] for name, found in results.items()}),
+    }
+    write_json(run.folder / "summary.json", summary)
+    seconds = f"{summary['train_seconds']:.1f} s, compiling {summary['compile_seconds']:.1f} s"
+    say(f"finished {summary['steps']} steps in {seconds}" if fits else "finished")
+
+
+def together(metrics: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Metrics of stages as `test/NAME`; one that two stages have is `STAGE/test/NAME`."""
+    names = [name for found in metrics.values() for name in found]
+    return {
+        f"test/{name}" if names.count(name) == 1 else f"{stage}/test/{name}": value
+        for stage, found in metrics.items()
+        for name, value in found.items()
+    }
+
+
+def add(run: Run, stage: str) -> None:
+    """Put the metrics of a stage that stands beside into the summary."""
+    summary = read_json(run.folder / "summary.json")
+    found = read_json(run.folder / stage / "result.json")["metrics"]
+    held = summary.pop("metrics")
+    new = {name if name not in held else f"{stage}/{name}": v for name, v in together({stage: found}).items()}
+    write_json(run.folder / "summary.json", {**summary, "metrics": held | new})
+
+
+def draw(run: Run, notes: dict[str, str]) -> None:
+    """Draw the curves and panels of every stage into its folder, and write the report; what fails is noted."""
+    for name in run.system.stages:
+        folder = run.folder / name
+        panels = attempt(f"the panels of {name}", lambda folder=folder: panel.load(folder), notes) or {}
+        if (folder / "metrics.jsonl").exists():
+            panels = {"curves": panel.panel("figures.curves", read_rows(folder / "metrics.jsonl")), **panels}
+        for title, one in panels.items():
+            path = folder / "figures" / f"{title}.png"
+            attempt(f"the figure {title}", lambda one=one, path=path: figures.save(panel.draw(one), path), notes)
+    report = attempt("report.html", lambda: write_report(run.folder, notes, tuple(run.system.stages)), notes)
+    if report is not None:
+        say(f"wrote {report}")
+
+
+def peak_memory() -> int:
+    """Most bytes held at once: on the first accelerator, or by this process on CPU."""
+    stats = jax.local_devices()[0].memory_stats() or {}
+    unit = 1 if sys.platform == "darwin" else 1024
+    return stats.get("peak_bytes_in_use") or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def show(metrics: Mapping[str, Any]) -> str:
+    """Metrics on one line."""
+    return "  ".join(f"{k} {v}" if isinstance(v, str) else f"{k} {v:.4f}" for k, v in metrics.items())

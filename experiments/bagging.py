@@ -18,20 +18,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dlcore.data.preprocess import row_keys, scale, standardize
+from dlcore.data.preprocess import row_keys
 from dlcore.data.source import Data, DataSpec
 from dlcore.losses.classification import softmax_cross_entropy
 from dlcore.networks.mlp import MLP
 from dlcore.nn.combine import compose
 from dlcore.nn.summary import summarize, table
-from dlcore.optim.build import OptimizerConfig, learning_rate
-from dlcore.optim.build import build as build_optimizer
-from dlcore.report import ensembles
+from dlcore.optim.build import OptimizerConfig
+from dlcore.report.panel import panel
 from dlcore.train import metrics
+from dlcore.train.builders import fit_by_gradient, map_split, standardized
 from dlcore.train.config import LoopConfig, budget
 from dlcore.train.ensemble import average_probabilities, bootstrap_counts, ensemble
-from dlcore.train.experiment import Experiment
-from dlcore.train.updates import gradient_update
+from dlcore.train.system import Findings, Results, Study, System
 from dlcore.types import Aux, Batch, Key, Mean, Model, Params, State
 
 PRESETS = ("smoke", "default", "full")
@@ -87,25 +86,13 @@ def make_models(config: Config, spec: DataSpec) -> dict[str, Model]:
     return {"single": network(), "bag": ensemble(network(), config.members), "dropout": network(config.dropout)}
 
 
-def make_preprocess(spec: DataSpec) -> Any:
-    """Standardised values as `x`."""
-
-    def preprocess(batch: Batch, *, key: Key | None, train: bool) -> Batch:
-        x = batch["point"] if len(spec.shape) == 1 else scale(batch["image"], spec.levels)
-        return {**batch, "x": standardize(x, spec.mean, spec.std)}
-
-    return preprocess
-
-
-def build(config: Config, spec: DataSpec) -> Experiment:
+def build(config: Config, spec: DataSpec) -> System:
     """Compose networks, their losses, optimiser, what is compared, and figures."""
-    models, preprocess = make_models(config, spec), make_preprocess(spec)
+    models, preprocess = make_models(config, spec), standardized(spec)
     model = compose(lambda call, x: tuple(call(name, x) for name in models), **models)
-    total, size = config.train.total_steps(spec.sizes[0]), spec.sizes[0]
-    tx = build_optimizer(config.optimizer, total)
     counts = None
     if config.bootstrap:
-        counts = np.asarray(bootstrap_counts(jax.random.key(0), size, config.members)).astype(np.uint8)
+        counts = np.asarray(bootstrap_counts(jax.random.key(0), spec.sizes[0], config.members)).astype(np.uint8)
 
     def objective(
         params: Params, state: State, batch: Batch, *, key: Key | None, train: bool, step: jax.Array | None = None
@@ -144,17 +131,23 @@ def build(config: Config, spec: DataSpec) -> Experiment:
             "average": Mean.of(jnp.square(errors.mean(0)).sum(-1), where),
         }
 
-    return Experiment(
+    fit = fit_by_gradient(
+        objective,
+        config.train,
+        config.optimizer,
+        spec.sizes[0],
         init=lambda key, batch: model.init(key, batch["x"]),
-        update=gradient_update(objective, tx),
         preprocess=preprocess,
         evaluate=evaluate,
         summarize=lambda sums: summary(sums, config.members),
         monitor=("nll_nats_bag", "min"),
-        learning_rates={"learning_rate": learning_rate(config.optimizer, total)},
         describe=lambda: table(summarize(model, jax.ShapeDtypeStruct((1, *spec.shape), jnp.float32))),
-        figures=lambda params, state, data: draw(predict, preprocess, params, data),
     )
+
+    def look(key: Key, data: Data, results: Results) -> Findings:
+        return Findings(panels=draw(predict, preprocess, results["networks"].params, data))
+
+    return System({"networks": fit, "methods": Study(look, uses=("networks",), beside=True)})
 
 
 def scores(log_p: jax.Array, labels: jax.Array, where: jax.Array) -> dict[str, Any]:
@@ -180,12 +173,13 @@ def summary(sums: Mapping[str, Any], members: int) -> dict[str, float]:
 
 def draw(predict: Any, preprocess: Any, params: Params, data: Data) -> dict[str, Any]:
     """Methods side by side, and the error of the average of the first j members, on the test split."""
-    run = jax.jit(lambda batch: predict(params, preprocess(batch, key=None, train=False)))
-    rows = np.arange(data.test.size, dtype=np.int32)
-    chunks = [{**data.test.read(part), "row": part} for part in np.array_split(rows, -(-len(rows) // 1000))]
-    parts = [run(chunk) for chunk in chunks]
-    log_p = {name: np.concatenate([np.asarray(part[name]) for part in parts], axis=-2) for name in parts[0]}
-    labels = np.concatenate([chunk["label"] for chunk in chunks])
+
+    def log_probabilities(batch: Batch) -> tuple[dict[str, jax.Array], jax.Array]:
+        found = predict(params, preprocess(batch, key=None, train=False))
+        return {name: jnp.moveaxis(values, -2, 0) for name, values in found.items()}, batch["label"]
+
+    log_p, labels = map_split(log_probabilities, data.test)
+    log_p = {name: np.moveaxis(values, 0, -2) for name, values in log_p.items()}
     found = {
         name: {
             "error": float((log_p[name].argmax(-1) != labels).mean()),
@@ -194,4 +188,4 @@ def draw(predict: Any, preprocess: Any, params: Params, data: Data) -> dict[str,
         for name in METHODS
     }
     errors = np.exp(log_p["members"]) - np.eye(data.spec.classes)[labels]
-    return {"methods": ensembles.methods(found, len(labels)), "average": ensembles.average(errors)}
+    return {"methods": panel("ensembles.methods", found, len(labels)), "average": panel("ensembles.average", errors)}

@@ -11,28 +11,27 @@ whose truth is known, and the consistency of estimators.
 import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dlcore.data.preprocess import row_keys, scale, standardize
+from dlcore.data.preprocess import row_keys
 from dlcore.data.source import Data, DataSpec
 from dlcore.losses.classification import softmax_cross_entropy
 from dlcore.networks.mlp import MLP
 from dlcore.nn.combine import compose
 from dlcore.nn.summary import summarize, table
-from dlcore.optim.build import OptimizerConfig, learning_rate
-from dlcore.optim.build import build as build_optimizer
-from dlcore.report import studies
+from dlcore.optim.build import OptimizerConfig
+from dlcore.report.panel import panel
 from dlcore.stats.estimation import EstimatorStudy, consistency
 from dlcore.stats.estimation import summarize as bias_and_variance
 from dlcore.train import polynomial
+from dlcore.train.builders import fit_by_gradient, standardized
 from dlcore.train.config import LoopConfig, budget
 from dlcore.train.ensemble import ensemble
-from dlcore.train.experiment import Experiment
-from dlcore.train.updates import gradient_update
+from dlcore.train.system import Findings, Results, Study, System
 from dlcore.types import Aux, Batch, Key, Mean, Model, Params, State
 
 PRESETS = ("smoke", "default", "full")
@@ -91,21 +90,9 @@ def memberships(rows: jax.Array, replicas: int, share: float) -> jax.Array:
     return jax.vmap(lambda key: jax.random.bernoulli(key, share, (replicas,)))(row_keys(jax.random.key(0), rows))
 
 
-def make_preprocess(spec: DataSpec) -> Any:
-    """Standardised values as `x`."""
-
-    def preprocess(batch: Batch, *, key: Key | None, train: bool) -> Batch:
-        x = batch["point"] if len(spec.shape) == 1 else scale(batch["image"], spec.levels)
-        return {**batch, "x": standardize(x, spec.mean, spec.std)}
-
-    return preprocess
-
-
-def build(config: Config, spec: DataSpec) -> Experiment:
+def build(config: Config, spec: DataSpec) -> System:
     """Compose networks, their losses on their own examples, optimiser, the decomposition and figures."""
-    model, preprocess = make_model(config, spec), make_preprocess(spec)
-    total = config.train.total_steps(spec.sizes[0])
-    tx = build_optimizer(config.optimizer, total)
+    model, preprocess = make_model(config, spec), standardized(spec)
 
     def objective(
         params: Params, state: State, batch: Batch, *, key: Key | None, train: bool, step: jax.Array | None = None
@@ -135,23 +122,37 @@ def build(config: Config, spec: DataSpec) -> Experiment:
         found = {f"{k}_{name}": float(v.value()) for name, parts in sums.items() for k, v in parts.items()}
         return {"brier": float(np.mean([found[f"error_{name}"] for name in names])), **found}
 
-    experiment = Experiment(
+    fit = fit_by_gradient(
+        objective,
+        config.train,
+        config.optimizer,
+        spec.sizes[0],
         init=lambda key, batch: model.init(key, batch["x"]),
-        update=gradient_update(objective, tx),
         preprocess=preprocess,
         evaluate=evaluate,
         summarize=summary,
         monitor=("brier", "min"),
-        learning_rates={"learning_rate": learning_rate(config.optimizer, total)},
         describe=lambda: table(summarize(model, jax.ShapeDtypeStruct((1, *spec.shape), jnp.float32))),
-        anchors=lambda data: study_metrics(config),
-        figures=lambda params, state, data: {},
     )
 
-    def figures(params: Params, state: State, data: Data) -> dict[str, Any]:
-        return {"networks": draw_networks(config, experiment, params, state, data), **draw_study(config)}
+    def look(key: Key, data: Data, results: Results) -> Findings:
+        return Findings(panels={"networks": draw_networks(config, spec, results["networks"].metrics)})
 
-    return experiment._replace(figures=figures)
+    return System(
+        {
+            "networks": fit,
+            "regression": Study(
+                lambda key, data, results: Findings(regression(config)),
+                regression_metrics,
+                lambda arrays: draw_regression(config, arrays),
+                beside=True,
+            ),
+            "estimators": Study(
+                lambda key, data, results: Findings({"beyond": estimators(key)}), panels=draw_estimators, beside=True
+            ),
+            "decomposition": Study(look, uses=("networks",), beside=True),
+        }
+    )
 
 
 def decompose(predictions: jax.Array, target: jax.Array) -> dict[str, jax.Array]:
@@ -160,21 +161,11 @@ def decompose(predictions: jax.Array, target: jax.Array) -> dict[str, jax.Array]
     return dict(zip(PARTS, (jnp.square(found.bias), found.variance, found.mse), strict=True))
 
 
-class Regression(NamedTuple):
-    """Predictions [sets, fits, points] over repeated training sets; what they decompose to, means over the points."""
+def regression(config: Config) -> dict[str, Any]:
+    """Polynomials of every degree, and ridge regression at the highest, on the same training sets, in float64.
 
-    grid: np.ndarray
-    truth: np.ndarray
-    penalties: np.ndarray
-    polynomials: np.ndarray
-    ridge: np.ndarray
-    by_degree: Mapping[str, np.ndarray]
-    by_penalty: Mapping[str, np.ndarray]
-
-
-@functools.lru_cache(maxsize=2)
-def regression(config: Config) -> Regression:
-    """Polynomials of every degree, and ridge regression at the highest, on the same training sets, in float64."""
+    Predictions over the sets for some of them, and what all decompose to: means over the points.
+    """
     penalties = np.logspace(-3, 2, 11)
     with jax.enable_x64(True):
         grid = jnp.linspace(-1.0, 1.0, 101)
@@ -187,14 +178,19 @@ def regression(config: Config) -> Regression:
             return polynomial.predict(plain, grid), polynomial.predict(ridge, grid)
 
         keys = jax.random.split(jax.random.key(0), config.sets)
-        plain, ridge = jax.jit(jax.vmap(one))(keys)
-        parts = []
-        for fits in (plain, ridge):
-            found = decompose(fits, jnp.broadcast_to(truth, fits.shape[1:]))
-            parts.append({name: np.asarray(values.mean(-1)) for name, values in found.items()})
-        arrays = [np.asarray(a) for a in (grid, truth, penalties, plain, ridge)]
-    return Regression(*arrays, *parts)
+        kinds = dict(zip(("by_degree", "by_penalty"), jax.jit(jax.vmap(one))(keys), strict=True))
+        found: dict[str, Any] = {"grid": np.asarray(grid), "truth": np.asarray(truth), "penalties": penalties}
+        for kind, fits in kinds.items():
+            parts = decompose(fits, jnp.broadcast_to(truth, fits.shape[1:]))
+            means = {name: np.asarray(values.mean(-1)) for name, values in parts.items()}
+            last = fits.shape[1] - 1
+            shown = [*dict.fromkeys((1 if kind == "by_degree" else 0, int(means["error"].argmin()), last))]
+            found[kind] = {**means, "shown": np.array(shown), "fits": np.asarray(fits[:KEPT, jnp.array(shown)])}
+    return found
 
+
+KEPT = 500
+"""Fits of one kind that are kept to be drawn."""
 
 SIZES = (4, 8, 16, 32, 64, 128, 256, 512)
 EPSILON = 0.25
@@ -217,80 +213,79 @@ def standard_normal(key: Key, m: int) -> jax.Array:
     return jax.random.normal(key, (m,))
 
 
-def study_metrics(config: Config) -> dict[str, float]:
-    """What the study beside the trained networks found; `identity_error` is the largest |MSE − bias² − variance|."""
-    found = regression(config)
-    both = (found.by_degree, found.by_penalty)
-    gap = max(float(np.abs(d["error"] - d["bias_squared"] - d["variance"]).max()) for d in both)
+def estimators(key: Key) -> np.ndarray:
+    """How often each estimate is further than ε from the truth, by the size of the sample."""
+    return np.asarray(consistency(key, standard_normal, variances, jnp.ones(3), SIZES, EPSILON, 4000))
+
+
+def regression_metrics(found: Mapping[str, Any]) -> dict[str, float]:
+    """The least errors, and where they are; `identity_error` is the largest |MSE − bias² − variance|."""
+    degree, penalty = found["by_degree"], found["by_penalty"]
+    gap = max(float(np.abs(d["error"] - d["bias_squared"] - d["variance"]).max()) for d in (degree, penalty))
     return {
-        "polynomial_best_degree": float(found.by_degree["error"].argmin()),
-        "polynomial_best_error": float(found.by_degree["error"].min()),
-        "ridge_best_penalty": float(found.penalties[found.by_penalty["error"].argmin()]),
-        "ridge_best_error": float(found.by_penalty["error"].min()),
+        "polynomial_best_degree": float(degree["error"].argmin()),
+        "polynomial_best_error": float(degree["error"].min()),
+        "ridge_best_penalty": float(found["penalties"][penalty["error"].argmin()]),
+        "ridge_best_error": float(penalty["error"].min()),
         "identity_error": gap,
     }
 
 
-def draw_networks(config: Config, experiment: Experiment, params: Params, state: State, data: Data) -> Any:
-    """Bias² and variance of the trained networks on the test split."""
-    found = experiment.summarize(split_sums(experiment, params, state, data))
+def draw_networks(config: Config, spec: DataSpec, found: Mapping[str, Any]) -> Any:
+    """Bias² and variance of the trained networks on the test split, from their metrics."""
     curves = {part: np.array([found[f"{part}_width_{width}"] for width in config.widths]) for part in PARTS}
-    return studies.bias_variance(
+    return panel(
+        "studies.bias_variance",
         config.widths,
         **curves,
         xlabel="hidden units",
         ylabel="squared error of the probabilities",
         base=2,
-        title=f"{config.replicas} networks per width, each on {config.share:.0%} of {data.spec.name}",
+        title=f"{config.replicas} networks per width, each on {config.share:.0%} of {spec.name}",
     )
 
 
-def split_sums(experiment: Experiment, params: Params, state: State, data: Data) -> Any:
-    """The sums of `evaluate` over the test split."""
-
-    @jax.jit
-    def sums(batch: Batch) -> Any:
-        batch = experiment.preprocess({**batch, "where": jnp.ones(len(batch["label"]), bool)}, key=None, train=False)
-        return experiment.evaluate(params, state, batch, jax.random.key(0))
-
-    chunks = np.array_split(np.arange(data.test.size), -(-data.test.size // 2000))
-    found = [sums(data.test.read(chunk)) for chunk in chunks]
-    return functools.reduce(lambda a, b: jax.tree.map(jnp.add, a, b), found)
-
-
-def draw_study(config: Config) -> dict[str, Any]:
-    """Polynomials and ridge regression over repeated training sets, and estimators of a variance."""
-    found = regression(config)
-    best, strong = int(found.by_degree["error"].argmin()), int(found.by_penalty["error"].argmin())
-    beyond = consistency(jax.random.key(0), standard_normal, variances, jnp.ones(3), SIZES, EPSILON, 4000)
+def draw_regression(config: Config, found: Mapping[str, Any]) -> dict[str, Any]:
+    """Polynomials and ridge regression over repeated training sets."""
     repeated = f"{config.sets} training sets of {config.examples} points"
-    fits = {f"degree {d}": found.polynomials[:, d] for d in dict.fromkeys((1, best, config.degree))}
-    ridge = {
-        f"degree {config.degree}, α = {found.penalties[i]:.3g}": found.ridge[:, i]
-        for i in dict.fromkeys((0, strong, len(found.penalties) - 1))
+    degree, penalty = found["by_degree"], found["by_penalty"]
+    names = {
+        "polynomial_fits": [f"degree {d}" for d in degree["shown"]],
+        "ridge_fits": [f"degree {config.degree}, α = {found['penalties'][i]:.3g}" for i in penalty["shown"]],
+    }
+    fits = {
+        name: panel(
+            "studies.spread",
+            found["grid"],
+            found["truth"],
+            {title: kind["fits"][:, i] for i, title in enumerate(names[name])},
+        )
+        for name, kind in (("polynomial_fits", degree), ("ridge_fits", penalty))
     }
     return {
-        "polynomials": studies.bias_variance(
+        "polynomials": panel(
+            "studies.bias_variance",
             range(config.degree + 1),
-            **found.by_degree,
+            **{part: degree[part] for part in PARTS},
             xlabel="degree of the polynomial",
             noise=config.noise**2,
             title=f"least squares, {repeated}",
         ),
-        "ridge": studies.bias_variance(
-            found.penalties,
-            **found.by_penalty,
+        "ridge": panel(
+            "studies.bias_variance",
+            found["penalties"],
+            **{part: penalty[part] for part in PARTS},
             xlabel="ridge penalty α (less capacity to the right)",
             noise=config.noise**2,
             base=10,
             title=f"ridge regression of degree {config.degree}, {repeated}",
         ),
-        "polynomial_fits": studies.spread(found.grid, found.truth, fits),
-        "ridge_fits": studies.spread(found.grid, found.truth, ridge),
-        "consistency": studies.consistency(
-            SIZES,
-            dict(zip(ESTIMATORS, np.asarray(beyond).T, strict=True)),
-            EPSILON,
-            title="estimators of the variance of a normal distribution, θ = 1",
-        ),
+        **fits,
     }
+
+
+def draw_estimators(found: Mapping[str, Any]) -> dict[str, Any]:
+    """Three estimators of a variance, against the size of the sample."""
+    curves = dict(zip(ESTIMATORS, found["beyond"].T, strict=True))
+    title = "estimators of the variance of a normal distribution, θ = 1"
+    return {"consistency": panel("studies.consistency", SIZES, curves, EPSILON, title=title)}

@@ -7,30 +7,27 @@ degree on a regression problem whose truth is known, the degree that k-fold cros
 growing width on a continuous function.
 """
 
-import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dlcore.data.preprocess import scale, standardize
 from dlcore.data.source import Data, DataSpec, Split
 from dlcore.losses.classification import softmax_cross_entropy
 from dlcore.losses.supervised import supervised
 from dlcore.networks.mlp import MLP
 from dlcore.nn.combine import compose
 from dlcore.nn.summary import summarize, table
-from dlcore.optim.build import OptimizerConfig, learning_rate
-from dlcore.optim.build import build as build_optimizer
-from dlcore.report import studies
+from dlcore.optim.build import OptimizerConfig
+from dlcore.report.panel import panel
 from dlcore.train import approximation, metrics, polynomial
+from dlcore.train.builders import fit_by_gradient, map_split, standardized
 from dlcore.train.config import LoopConfig, budget
-from dlcore.train.cross_validation import Choice, choose
-from dlcore.train.experiment import Experiment
-from dlcore.train.updates import gradient_update
+from dlcore.train.cross_validation import choose
+from dlcore.train.system import Findings, Result, Results, Study, System
 from dlcore.types import Batch, Key, Mean, Model, Params, State
 
 PRESETS = ("smoke", "default", "full")
@@ -80,21 +77,9 @@ def make_model(config: Config, spec: DataSpec) -> Model:
     return compose(lambda call, x: jnp.stack([call(name, x) for name in parts], axis=1), **parts)
 
 
-def make_preprocess(spec: DataSpec) -> Any:
-    """Standardised values as `x`."""
-
-    def preprocess(batch: Batch, *, key: Key | None, train: bool) -> Batch:
-        x = batch["point"] if len(spec.shape) == 1 else scale(batch["image"], spec.levels)
-        return {**batch, "x": standardize(x, spec.mean, spec.std)}
-
-    return preprocess
-
-
-def build(config: Config, spec: DataSpec) -> Experiment:
+def build(config: Config, spec: DataSpec) -> System:
     """Compose networks, their summed loss, optimiser, errors by width and figures."""
-    model, preprocess = make_model(config, spec), make_preprocess(spec)
-    total = config.train.total_steps(spec.sizes[0])
-    tx = build_optimizer(config.optimizer, total)
+    model, preprocess = make_model(config, spec), standardized(spec)
 
     def losses(logits: Any, labels: Any) -> Any:
         return softmax_cross_entropy(logits, jnp.broadcast_to(labels[:, None], logits.shape[:2]))
@@ -117,36 +102,49 @@ def build(config: Config, spec: DataSpec) -> Experiment:
             found |= {f"error_{name}": 1 - right, f"nll_nats_{name}": nats}
         return found
 
-    return Experiment(
+    fit = fit_by_gradient(
+        objective,
+        config.train,
+        config.optimizer,
+        spec.sizes[0],
         init=lambda key, batch: model.init(key, batch["x"]),
-        update=gradient_update(objective, tx),
         preprocess=preprocess,
         evaluate=evaluate,
         summarize=summary,
         monitor=("nll_nats", "min"),
-        learning_rates={"learning_rate": learning_rate(config.optimizer, total)},
         describe=lambda: table(summarize(model, jax.ShapeDtypeStruct((1, *spec.shape), jnp.float32))),
-        anchors=lambda data: study_metrics(config),
-        figures=lambda params, state, data: draw(config, model, preprocess, params, state, data),
+    )
+
+    def look(key: Key, data: Data, results: Results) -> Findings:
+        trained = results["networks"]
+        train, test = (errors(model, preprocess, trained, split) for split in (data.train, data.test))
+        return Findings({"train": train, "test": test}, {"widths": draw_widths(config, spec, train, test)})
+
+    return System(
+        {
+            "networks": fit,
+            "polynomials": Study(
+                lambda key, data, results: Findings(polynomials(config)),
+                polynomial_metrics,
+                lambda arrays: draw_polynomials(config, arrays),
+                beside=True,
+            ),
+            "functions": Study(
+                lambda key, data, results: Findings(approximations(config)),
+                lambda arrays: function_metrics(config, arrays),
+                lambda arrays: draw_approximations(config, arrays),
+                beside=True,
+            ),
+            "capacity": Study(look, uses=("networks",), beside=True),
+        }
     )
 
 
-class Polynomials(NamedTuple):
-    """Nested polynomials on one training set, and the degree that cross-validation chooses."""
+def polynomials(config: Config) -> dict[str, Any]:
+    """Nested polynomials on one training set, in float64; the degree is chosen without a look at the test points.
 
-    x: np.ndarray
-    y: np.ndarray
-    train: np.ndarray
-    """Mean squared training error by degree."""
-    test: np.ndarray
-    """The same on fresh points, many of them."""
-    coefficients: np.ndarray
-    choice: Choice
-
-
-@functools.lru_cache(maxsize=2)
-def polynomials(config: Config) -> Polynomials:
-    """The study of degrees, in float64: the degree is chosen without a look at the test points."""
+    `train` and `test` are mean squared errors by degree, the test's on many fresh points.
+    """
     with jax.enable_x64(True):
         x, y = polynomial.problem(jax.random.key(0), config.examples, config.noise)
         fresh_x, fresh_y = polynomial.problem(jax.random.key(1), 10_000, config.noise)
@@ -162,86 +160,100 @@ def polynomials(config: Config) -> Polynomials:
             return Mean.of(jnp.square(polynomial.predict(coefficients, batch["x"]) - batch["y"]), batch["where"])
 
         choice = choose(fit, score, {"x": x, "y": y}, jnp.arange(config.degree + 1), config.folds)
-        arrays = [np.asarray(a) for a in (x, y, train, test, found)]
-        return Polynomials(*arrays, choice._replace(scores=jax.tree.map(np.asarray, choice.scores)))
+        grid = jnp.linspace(-1, 1, 301)
+        found = {
+            "x": x,
+            "y": y,
+            "train": train,
+            "test": test,
+            "chosen": choice.index,
+            "validated_mean": choice.scores.mean(),
+            "validated_stderr": choice.scores.stderr(),
+            "grid": grid,
+            "truth": polynomial.truth(grid),
+            "curves": polynomial.predict(found, grid),
+        }
+        return jax.tree.map(np.asarray, found)
 
 
-@functools.lru_cache(maxsize=2)
-def approximations(config: Config) -> approximation.Approximations:
-    """The study of widths on a continuous function."""
-    key, widths = jax.random.key(0), config.function_widths
-    found = approximation.approximate(key, approximation.bumps, widths, steps=config.function_steps)
-    return jax.tree.map(np.asarray, found)
-
-
-def study_metrics(config: Config) -> dict[str, float]:
-    """What the studies beside the trained networks found."""
-    found, approximated = polynomials(config), approximations(config)
-    chosen = found.choice.index
+def polynomial_metrics(found: Mapping[str, Any]) -> dict[str, float]:
+    """The degree that cross-validation chooses, and the best one on the test points."""
+    chosen, test = int(found["chosen"]), found["test"]
     return {
         "polynomial_chosen_degree": float(chosen),
-        "polynomial_best_degree": float(found.test.argmin()),
-        "polynomial_chosen_mse": float(found.test[chosen]),
-        "polynomial_best_mse": float(found.test.min()),
-        "polynomial_highest_mse": float(found.test[-1]),
-        **{
-            f"function_rms_width_{width}": float(rms)
-            for width, rms in zip(config.function_widths, approximated.rms, strict=True)
-        },
+        "polynomial_best_degree": float(test.argmin()),
+        "polynomial_chosen_mse": float(test[chosen]),
+        "polynomial_best_mse": float(test.min()),
+        "polynomial_highest_mse": float(test[-1]),
     }
 
 
-def draw(config: Config, model: Model, preprocess: Any, params: Params, state: State, data: Data) -> dict[str, Any]:
-    """Errors against capacity: of the trained networks, of polynomials, of approximations."""
-    train, test = (errors(model, preprocess, params, state, split) for split in (data.train, data.test))
-    found, approximated = polynomials(config), approximations(config)
-    grid = np.linspace(-1, 1, 301)
-    scores = found.choice.scores
-    mean, stderr = (np.asarray(f()) for f in (scores.mean, scores.stderr))
-    with jax.enable_x64(True):
-        values = np.asarray(polynomial.predict(jnp.asarray(found.coefficients), jnp.asarray(grid)))
-        truth = np.asarray(polynomial.truth(jnp.asarray(grid)))
-    panels = dict.fromkeys((1, found.choice.index, config.degree))
-    x = np.linspace(-1, 1, approximated.values.shape[1])
+def draw_polynomials(config: Config, found: Mapping[str, Any]) -> dict[str, Any]:
+    """Errors against the degree, and some of the fits."""
+    shown = dict.fromkeys((1, int(found["chosen"]), config.degree))
     return {
-        "widths": studies.capacity_curve(
-            config.widths,
-            train,
-            test,
-            xlabel="hidden units",
-            ylabel="error rate",
-            logarithmic=True,
-            title=f"networks of one hidden layer on {data.spec.name}",
-        ),
-        "degrees": studies.capacity_curve(
+        "degrees": panel(
+            "studies.capacity_curve",
             range(config.degree + 1),
-            found.train,
-            found.test,
+            found["train"],
+            found["test"],
             xlabel="degree of the polynomial",
             ylabel="mean squared error",
-            validated=(mean, stderr),
+            validated=(found["validated_mean"], found["validated_stderr"]),
             floor=config.noise**2,
             title=f"least squares on {config.examples} points, {config.folds}-fold cross-validation",
         ),
-        "fits": studies.fits(found.x, found.y, grid, truth, {f"degree {d}": values[d] for d in panels}),
-        "approximation": studies.approximations(
-            x,
-            np.asarray(approximation.bumps(jnp.asarray(x))),
-            config.function_widths,
-            approximated.values,
-            approximated.rms,
-            approximated.largest,
+        "fits": panel(
+            "studies.fits",
+            found["x"],
+            found["y"],
+            found["grid"],
+            found["truth"],
+            {f"degree {degree}": found["curves"][degree] for degree in shown},
         ),
     }
 
 
-def errors(model: Model, preprocess: Any, params: Params, state: State, split: Split) -> np.ndarray:
+def approximations(config: Config) -> dict[str, Any]:
+    """Networks of several widths fitted to a continuous function, and their distances from it."""
+    key, widths = jax.random.key(0), config.function_widths
+    found = approximation.approximate(key, approximation.bumps, widths, steps=config.function_steps)
+    x = jnp.linspace(-1, 1, found.values.shape[1])
+    kept = {"values": found.values, "rms": found.rms, "largest": found.largest, "x": x, "truth": approximation.bumps(x)}
+    return jax.tree.map(np.asarray, kept)
+
+
+def function_metrics(config: Config, found: Mapping[str, Any]) -> dict[str, float]:
+    """Root-mean-square distances from the function by width."""
+    return {f"function_rms_width_{width}": found["rms"][i] for i, width in enumerate(config.function_widths)}
+
+
+def draw_approximations(config: Config, found: Mapping[str, Any]) -> dict[str, Any]:
+    """The function and its approximations."""
+    curves = [found[name] for name in ("values", "rms", "largest")]
+    shown = panel("studies.approximations", found["x"], found["truth"], config.function_widths, *curves)
+    return {"approximation": shown}
+
+
+def draw_widths(config: Config, spec: DataSpec, train: np.ndarray, test: np.ndarray) -> Any:
+    """Errors of the trained networks against their width."""
+    return panel(
+        "studies.capacity_curve",
+        config.widths,
+        train,
+        test,
+        xlabel="hidden units",
+        ylabel="error rate",
+        logarithmic=True,
+        title=f"networks of one hidden layer on {spec.name}",
+    )
+
+
+def errors(model: Model, preprocess: Any, trained: Result, split: Split) -> np.ndarray:
     """Error rate [widths] over a split."""
 
-    @jax.jit
     def wrong(batch: Batch) -> jax.Array:
-        batch = preprocess(batch, key=None, train=False)
-        return (model.apply(params, state, batch["x"])[0].argmax(-1) != batch["label"][:, None]).sum(0)
+        x = preprocess(batch, key=None, train=False)["x"]
+        return model.apply(trained.params, trained.state, x)[0].argmax(-1) != batch["label"][:, None]
 
-    chunks = np.array_split(np.arange(split.size), -(-split.size // 5000))
-    return sum(np.asarray(wrong(split.read(chunk))) for chunk in chunks) / split.size
+    return map_split(wrong, split, 5000).mean(0)

@@ -25,14 +25,13 @@ from dlcore.networks.cnn import CNN
 from dlcore.networks.mlp import MLP
 from dlcore.nn.combine import activations, compute_in
 from dlcore.nn.summary import summarize, table
-from dlcore.optim.build import OptimizerConfig, learning_rate
-from dlcore.optim.build import build as build_optimizer
+from dlcore.optim.build import OptimizerConfig
 from dlcore.report.panel import panel
 from dlcore.train import metrics
+from dlcore.train.builders import fit_by_gradient, map_split
 from dlcore.train.config import LoopConfig, budget
 from dlcore.train.ensemble import average_probabilities
-from dlcore.train.system import Findings, Fit, Results, Study, System
-from dlcore.train.updates import gradient_update, with_average
+from dlcore.train.system import Findings, Results, Study, System
 from dlcore.types import Batch, Key, Mean, Model, Params, State
 
 PRESETS = ("smoke", "default", "full", "mlp", "mlp_full", "features")
@@ -217,8 +216,6 @@ def build(config: Config, spec: DataSpec) -> System:
     """A classifier, and a look at its errors."""
     model, preprocess = make_model(config, spec), make_preprocess(config, spec)
     predict = make_predict(model, config)
-    total = config.train.total_steps(spec.sizes[0])
-    tx = build_optimizer(config.optimizer, total)
 
     def loss(logits: Any, labels: Any) -> Any:
         return softmax_cross_entropy(logits, labels, label_smoothing=config.label_smoothing)
@@ -243,15 +240,18 @@ def build(config: Config, spec: DataSpec) -> System:
         ece = float(metrics.expected_calibration_error(sums["calibration"]))
         return {"accuracy": accuracy, "error": 1 - accuracy, "nll_nats": float(sums["nll_nats"].value()), "ece": ece}
 
-    fit = Fit(
-        loop=config.train,
+    fit = fit_by_gradient(
+        objective,
+        config.train,
+        config.optimizer,
+        spec.sizes[0],
+        ema=config.ema,
+        microbatches=config.microbatches,
         init=lambda key, batch: model.init(key, batch["image"]),
-        update=with_average(gradient_update(objective, tx, microbatches=config.microbatches), config.ema),
         preprocess=preprocess,
         evaluate=evaluate,
         summarize=summary,
         monitor=("nll_nats", "min"),
-        learning_rates={"learning_rate": learning_rate(config.optimizer, total)},
         describe=lambda: table(summarize(model, image)),
     )
 
@@ -284,16 +284,12 @@ def features(config: Config, spec: DataSpec) -> Any:
 
 def draw(predict: Any, preprocess: Any, params: Params, state: State, data: Data) -> dict[str, Any]:
     """Figures on the test split: confusion matrix, the most confident mistakes, calibration."""
-    probabilities_of = jax.jit(
-        lambda params, state, batch: jax.nn.softmax(
-            predict(params, state, preprocess(batch, key=None, train=False)["image"])
-        )
-    )
-    rows = np.arange(data.test.size)
-    chunks = [data.test.read(chunk) for chunk in np.array_split(rows, -(-data.test.size // 500))]
-    found = [np.asarray(probabilities_of(params, state, {"image": chunk["image"]})) for chunk in chunks]
-    probabilities = np.concatenate(found)
-    labels = np.concatenate([chunk["label"] for chunk in chunks])
+
+    def probabilities_of(batch: Batch) -> tuple[jax.Array, jax.Array]:
+        images = preprocess({"image": batch["image"]}, key=None, train=False)["image"]
+        return jax.nn.softmax(predict(params, state, images)), batch["label"]
+
+    probabilities, labels = map_split(probabilities_of, data.test, 500)
     predicted, confidence = probabilities.argmax(-1), probabilities.max(-1)
     wrong = np.flatnonzero(predicted != labels)
     worst = wrong[np.argsort(-confidence[wrong])][:24]

@@ -19,6 +19,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from dlcore.train.experiment import Experiment
 
 from dlcore.data.augment import random_shift
 from dlcore.data.preprocess import row_keys, scale
@@ -36,7 +37,6 @@ from dlcore.precision import matmul
 from dlcore.report import gan as figures
 from dlcore.report import images as pictures
 from dlcore.train.config import LoopConfig, budget
-from dlcore.train.experiment import Experiment
 from dlcore.train.updates import chain, ema_update, gradient_update, repeated, reported
 from dlcore.types import Batch, Key, Mean, Model, Params, State, Update
 

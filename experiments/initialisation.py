@@ -14,7 +14,6 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from dlcore.data.preprocess import scale, standardize
 from dlcore.data.source import DataSpec
 from dlcore.losses.classification import softmax_cross_entropy
 from dlcore.losses.supervised import supervised
@@ -26,11 +25,12 @@ from dlcore.nn.reshape import Flatten
 from dlcore.nn.summary import summarize, table
 from dlcore.optim.build import OptimizerConfig, learning_rate
 from dlcore.optim.build import build as build_optimizer
-from dlcore.report import scales
+from dlcore.report.panel import panel
 from dlcore.train import metrics
+from dlcore.train.builders import standardized
 from dlcore.train.config import LoopConfig, budget
-from dlcore.train.experiment import Experiment
 from dlcore.train.scaling import scaling
+from dlcore.train.system import Findings, Fit, Study, System
 from dlcore.train.updates import gradient_update
 from dlcore.types import Batch, Key, Mean, Model, Params, State
 
@@ -92,7 +92,7 @@ def make_model(config: Config, spec: DataSpec) -> Model:
     return compose(lambda call, x: jnp.stack([call(name, x) for name in parts], axis=1), **parts)
 
 
-def build(config: Config, spec: DataSpec) -> Experiment:
+def build(config: Config, spec: DataSpec) -> System:
     """Compose networks, their summed loss, optimiser, errors by scheme and figures."""
     model = make_model(config, spec)
     total = config.train.total_steps(spec.sizes[0])
@@ -104,10 +104,6 @@ def build(config: Config, spec: DataSpec) -> Experiment:
         return softmax_cross_entropy(logits, jnp.broadcast_to(labels[:, None], logits.shape[:2]))
 
     objective = supervised(model, lambda logits, labels: losses(logits, labels).sum(-1), inputs="x")
-
-    def preprocess(batch: Batch, *, key: Key | None, train: bool) -> Batch:
-        x = batch["point"] if len(spec.shape) == 1 else scale(batch["image"], spec.levels)
-        return {**batch, "x": standardize(x, spec.mean, spec.std)}
 
     def evaluate(params: Params, state: State, batch: Batch, key: Key) -> Mapping[str, Any]:
         logits, labels, where = model.apply(params, state, batch["x"])[0], batch["label"], batch["where"]
@@ -124,17 +120,19 @@ def build(config: Config, spec: DataSpec) -> Experiment:
             found |= {f"accuracy_{name}": right, f"nll_nats_{name}": nats}
         return {**found, "nll_nats": min(found[f"nll_nats_{name}"] for name in config.schemes)}
 
-    return Experiment(
+    fit = Fit(
+        loop=config.train,
         init=lambda key, batch: model.init(key, batch["x"]),
         update=gradient_update(objective, tx),
-        preprocess=preprocess,
+        preprocess=standardized(spec),
         evaluate=evaluate,
         summarize=summary,
         monitor=("nll_nats", "min"),
         learning_rates={"learning_rate": learning_rate(config.optimizer, total)},
         describe=lambda: table(summarize(model, jax.ShapeDtypeStruct((1, *spec.shape), jnp.float32))),
-        figures=lambda params, state, data: {"scaling": draw(config)},
     )
+    look = Study(lambda key, data, results: Findings(panels={"scaling": draw(config)}), beside=True)
+    return System({"networks": fit, "scaling": look})
 
 
 def by_part(params: Params) -> Params:
@@ -148,4 +146,4 @@ def draw(config: Config) -> Any:
         name: scaling(jax.random.key(0), SCHEMES[name], by_name(config.activation), depth=config.depth)
         for name in config.schemes
     }
-    return scales.scaling(study, f"{config.depth} layers of {config.activation}")
+    return panel("scales.scaling", study, f"{config.depth} layers of {config.activation}")

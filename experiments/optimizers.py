@@ -16,29 +16,27 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from dlcore.data.preprocess import scale, standardize
 from dlcore.data.source import Data, DataSpec
 from dlcore.losses.classification import softmax_cross_entropy
 from dlcore.losses.supervised import supervised
 from dlcore.networks.mlp import MLP
 from dlcore.nn.summary import summarize, table
 from dlcore.optim import surfaces, transforms
-from dlcore.optim.build import OptimizerConfig, learning_rate
-from dlcore.optim.build import build as build_optimizer
+from dlcore.optim.build import OptimizerConfig
 from dlcore.optim.cma import cma
 from dlcore.optim.curvature import hvp
 from dlcore.optim.descent import gradient_descent, momentum, nesterov, transformed
 from dlcore.optim.lanczos import Density, extreme_eigenvalues, smooth, spectral_density
 from dlcore.optim.minimize import Method, Run, run
 from dlcore.optim.newton import damped_newton
-from dlcore.report import optimizers as figures
-from dlcore.report import surfaces as drawings
+from dlcore.report.panel import panel
+from dlcore.report.surfaces import Landscape
 from dlcore.stats.minibatch import per_example_gradients, sampled_noise
 from dlcore.train import metrics
+from dlcore.train.builders import fit_by_gradient, standardized
 from dlcore.train.config import LoopConfig, budget
-from dlcore.train.experiment import Experiment
 from dlcore.train.many import train_many
-from dlcore.train.updates import gradient_update
+from dlcore.train.system import Findings, Results, Study, System
 from dlcore.types import Batch, Key, Mean, Model, Params, State
 
 PRESETS = ("smoke", "default", "full")
@@ -99,22 +97,11 @@ def preset(name: str, spec: DataSpec) -> Config:
     return base
 
 
-def make_preprocess(spec: DataSpec) -> Any:
-    """Pixels to standardised floats."""
-
-    def preprocess(batch: Batch, *, key: Key | None, train: bool) -> Batch:
-        return {**batch, "image": standardize(scale(batch["image"], spec.levels), spec.mean, spec.std)}
-
-    return preprocess
-
-
-def build(config: Config, spec: DataSpec) -> Experiment:
+def build(config: Config, spec: DataSpec) -> System:
     """Compose network, loss, optimiser, metrics and figures."""
     if not spec.classes or len(spec.shape) != 3:
         raise ValueError(f"optimizers needs labelled images, and {spec.name} has none; use digits, for instance")
-    model, preprocess = MLP(config.widths, spec.classes, activation=config.activation), make_preprocess(spec)
-    total = config.train.total_steps(spec.sizes[0])
-    tx = build_optimizer(config.optimizer, total)
+    model, preprocess = MLP(config.widths, spec.classes, activation=config.activation), standardized(spec, "image")
 
     def evaluate(params: Params, state: State, batch: Batch, key: Key) -> Mapping[str, Any]:
         logits, labels, where = model.apply(params, state, batch["image"])[0], batch["label"], batch["where"]
@@ -123,21 +110,31 @@ def build(config: Config, spec: DataSpec) -> Experiment:
             "accuracy": Mean.of(metrics.correct(logits, labels), where),
         }
 
-    return Experiment(
+    fit = fit_by_gradient(
+        supervised(model, softmax_cross_entropy, {"accuracy": metrics.correct}),
+        config.train,
+        config.optimizer,
+        spec.sizes[0],
         init=lambda key, batch: model.init(key, batch["image"]),
-        update=gradient_update(supervised(model, softmax_cross_entropy, {"accuracy": metrics.correct}), tx),
         preprocess=preprocess,
         evaluate=evaluate,
         summarize=lambda sums: {name: float(mean.value()) for name, mean in sums.items()},
         monitor=("nll_nats", "min"),
-        learning_rates={"learning_rate": learning_rate(config.optimizer, total)},
         describe=lambda: table(summarize(model, jax.ShapeDtypeStruct((1, *spec.shape), jnp.float32))),
-        figures=lambda params, state, data: draw(config, model, preprocess, params, data),
     )
+
+    def races(key: Key, data: Data, results: Results) -> Findings:
+        return Findings(panels={**race_figures(config.race_steps), "descent": descent_figure()})
+
+    def networks(key: Key, data: Data, results: Results) -> Findings:
+        return Findings(panels=draw(config, model, preprocess, results["network"].params, data))
+
+    stages = {"network": fit, "surfaces": Study(races, beside=True)}
+    return System({**stages, "trainings": Study(networks, uses=("network",), beside=True)})
 
 
 def draw(config: Config, model: Model, preprocess: Any, params: Params, data: Data) -> dict[str, Any]:
-    """All figures: of the surfaces, of many small trainings, of the trained network's curvature."""
+    """Figures of many small trainings, and of the trained network's curvature."""
     rows = preprocess(data.train.read(np.arange(min(config.study_examples, data.train.size))), key=None, train=False)
     x, y = jnp.asarray(rows["image"]), jnp.asarray(rows["label"])
 
@@ -157,8 +154,6 @@ def draw(config: Config, model: Model, preprocess: Any, params: Params, data: Da
     )
     before = float(losses(start, x, y).mean())
     return {
-        **race_figures(config.race_steps),
-        "descent": descent_figure(),
         "network_race": network_race_figure(config, studies, before),
         **rate_figures(config, studies, before),
         "batch_size": batch_figure(config, studies, losses, params, x[:256], y[:256]),
@@ -209,15 +204,15 @@ def race_figures(steps: int) -> dict[str, Any]:
         gaps[title] = {
             n: (ways[n].trace.evaluations[i][s], ways[n].trace.values[i][s] - surface.value) for n, s in upto.items()
         }
-    return {"race": drawings.paths(panels), "race_values": drawings.race(gaps)}
+    return {"race": panel("surfaces.paths", panels), "race_values": panel("surfaces.race", gaps)}
 
 
-def panel_of(title: str, surface: surfaces.Surface, paths: Mapping[str, np.ndarray], size: int = 160) -> drawings.Panel:
+def panel_of(title: str, surface: surfaces.Surface, paths: Mapping[str, np.ndarray], size: int = 160) -> Landscape:
     """A surface on a grid with ways over it."""
     axes = [np.linspace(a, b, size, dtype=np.float32) for a, b in zip(surface.low, surface.high, strict=True)]
     points = np.stack(np.meshgrid(*axes), -1)
     values = np.asarray(jax.jit(jax.vmap(jax.vmap(surface.f)))(points))
-    return drawings.Panel(title, surface.low, surface.high, values, surface.value, surface.minima, paths)
+    return Landscape(title, surface.low, surface.high, values, surface.value, surface.minima, paths)
 
 
 def descent_figure() -> Any:
@@ -229,7 +224,7 @@ def descent_figure() -> Any:
         jnp.asarray(list(rates.values()))
     )
     paths = {f"{name}, ε = {rate:.3g}": np.asarray(w) for (name, rate), w in zip(rates.items(), ways, strict=True)}
-    return drawings.descent_rates(panel_of("quadratic, λ = 1, 10", surface, paths), edge)
+    return panel("surfaces.descent_rates", panel_of("quadratic, λ = 1, 10", surface, paths), edge)
 
 
 CONTESTANTS: dict[str, Callable[..., optax.GradientTransformation]] = {
@@ -247,7 +242,7 @@ def network_race_figure(config: Config, studies: Callable[..., jax.Array], start
     """Every optimiser at every learning rate, from one start and with the same batches."""
     settings, sizes = [(rate,) for rate in config.rates], [config.study_batch] * len(config.rates)
     found = {name: np.asarray(studies(make, settings, sizes)) for name, make in CONTESTANTS.items()}
-    return figures.race(config.rates, _way(found["SGD"]), found, start)
+    return panel("optimizers.race", config.rates, _way(found["SGD"]), found, start)
 
 
 def _way(losses: np.ndarray) -> np.ndarray:
@@ -264,9 +259,10 @@ def rate_figures(config: Config, studies: Callable[..., jax.Array], start: float
     final = np.where(found[..., -1] < 2 * start, found[..., -1], np.inf)
     named = {f"α = {alpha:g}": row for alpha, row in zip(config.alphas, final, strict=True)}
     middle, way = len(config.rates) // 2, _way(found)
+    at_middle = found[:, middle], config.rates[middle]
     return {
-        "learning_rate": figures.learning_rates(config.rates, way, found[0], start, named),
-        "momentum": figures.momentum(config.rates, config.alphas, final, way, found[:, middle], config.rates[middle]),
+        "learning_rate": panel("optimizers.learning_rates", config.rates, way, found[0], start, named),
+        "momentum": panel("optimizers.momentum", config.rates, config.alphas, final, way, *at_middle),
     }
 
 
@@ -287,7 +283,7 @@ def batch_figure(
 
     gradients = jax.jit(functools.partial(per_example_gradients, one))(params, (x, y))
     noise = gradient_noise(gradients)
-    return figures.batch_sizes(config.batch_sizes, _way(found), found, noise, config.batch_rate)
+    return panel("optimizers.batch_sizes", config.batch_sizes, _way(found), found, noise, config.batch_rate)
 
 
 def gradient_noise(gradients: jax.Array, *, draws: int = 4000) -> dict[str, np.ndarray]:
@@ -319,7 +315,7 @@ def spectrum_figure(config: Config, loss: Callable[..., jax.Array], params: Para
     unit = 3e-3 * max(map(abs, ends))
     title = f"Hessian of the training loss, {size:,} parameters: descent is stable for ε < 2/λmax"
     title += f" = {2 / extremes.largest:.2g}"
-    return figures.spectrum(*asinh_density(density, ends, unit), ends, unit, title)
+    return panel("optimizers.spectrum", *asinh_density(density, ends, unit), ends, unit, title)
 
 
 def asinh_density(

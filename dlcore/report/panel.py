@@ -1,12 +1,13 @@
 """A figure as data: the name of a function of this room and its arguments, kept in files, drawn without anything else.
 
-The arguments are arrays, numbers, texts, None, and dicts, lists and tuples of them, also the named tuples of this room.
+The arguments are arrays, numbers, texts, None, and dicts, lists and tuples of them, also named tuples, which come back with the same fields.
 A folder of panels holds `panels.json`, in which every array stands as its number, and the arrays in `panels.npz`.
 """
 
 import importlib
 import json
 import re
+from collections import namedtuple
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -71,10 +72,6 @@ def load(folder: Path) -> dict[str, Panel]:
         }
 
 
-def _name(thing: Any) -> str:
-    return f"{thing.__module__}.{thing.__qualname__}".removeprefix(f"{ROOM}.")
-
-
 def _named(name: str) -> Any:
     if not re.fullmatch(r"[a-z]\w*\.[A-Za-z]\w*", name):
         raise ValueError(f"{name!r} names no figure; write module.function of {ROOM}")
@@ -93,7 +90,7 @@ def _encode(value: Any, arrays: list[np.ndarray]) -> Any:
     if isinstance(value, Mapping):
         return {"items": [[_encode(k, arrays), _encode(v, arrays)] for k, v in value.items()]}
     if isinstance(value, tuple) and hasattr(value, "_fields"):
-        return {"named": _name(type(value)), "fields": [_encode(item, arrays) for item in value]}
+        return {"fields": {name: _encode(item, arrays) for name, item in value._asdict().items()}}
     if isinstance(value, list | tuple | range):
         return [_encode(item, arrays) for item in value]
     raise TypeError(f"a panel keeps arrays, numbers, texts and collections of them, got {type(value).__name__}")
@@ -108,4 +105,5 @@ def _decode(value: Any, arrays: Mapping[str, np.ndarray]) -> Any:
         return arrays[value["array"]]
     if "items" in value:
         return {_decode(k, arrays): _decode(v, arrays) for k, v in value["items"]}
-    return _named(value["named"])(*(_decode(item, arrays) for item in value["fields"]))
+    fields = {name: _decode(item, arrays) for name, item in value["fields"].items()}
+    return namedtuple("Kept", fields)(**fields)

@@ -15,7 +15,7 @@ COLOURS = (BLUE, ORANGE, GREEN, "#CC79A7", "#E69F00", "#56B4E9", "#000000", GREY
 DASHES = ("-", (0, (5, 1.5)), "-", (0, (1.5, 1)), "-", (0, (4, 1, 1, 1)), "-", "--")
 
 
-class Panel(NamedTuple):
+class Landscape(NamedTuple):
     """A surface in the plane and the ways down it."""
 
     name: str
@@ -30,7 +30,7 @@ class Panel(NamedTuple):
     """Points [steps + 1, 2] by name, the start first."""
 
 
-def _contours(axes: Axes, panel: Panel) -> None:
+def _contours(axes: Axes, panel: Landscape) -> None:
     x, y = (np.linspace(a, b, n) for a, b, n in zip(panel.low, panel.high, panel.values.shape[::-1], strict=True))
     above = np.maximum(panel.values - panel.least, 1e-12)
     levels = np.geomspace(max(np.quantile(above, 0.002), 1e-4), above.max(), 14)
@@ -43,7 +43,7 @@ def _contours(axes: Axes, panel: Panel) -> None:
     axes.set_title(panel.name, fontsize=10)
 
 
-def paths(panels: Sequence[Panel], *, columns: int = 2) -> Figure:
+def paths(panels: Sequence[Landscape], *, columns: int = 2) -> Figure:
     """The ways of several methods over the contours of surfaces, in the order and colours of one legend.
 
     Circles mark starts, dots the first thirty steps, stars the minima, squares where a way ends inside the picture.
@@ -92,7 +92,7 @@ def race(
     return figure
 
 
-def descent_rates(panel: Panel, edge: float) -> Figure:
+def descent_rates(panel: Landscape, edge: float) -> Figure:
     """The surface `panel.name` once per way: descent with different rates, `edge` the one where it stops converging."""
     count = len(panel.paths)
     figure = Figure(figsize=(3.3 * count, 3.7), layout="constrained")

@@ -137,9 +137,9 @@ def restore(run: Run, name: str, stage: Fit, mesh: Mesh) -> TrainState:
 
 
 def restored_view(run: Run, name: str, stage: Fit) -> View:
-    """What evaluation and samples see of the restored state, on the host."""
+    """What evaluation and samples see of the restored state, on one device of this process."""
     mesh = make_mesh()
-    return jax.device_get(view_of(stage.update, to_host(mesh, restore(run, name, stage, mesh))))
+    return jax.device_put(view_of(stage.update, to_host(mesh, restore(run, name, stage, mesh))))
 
 
 def fit_result(run: Run, name: str, stage: Fit) -> Result:

@@ -9,7 +9,7 @@ from dlcore.report import surfaces as figures
 AXIS = np.linspace(-2, 2, 30)
 BOWL = AXIS**2 + 5 * AXIS[:, None] ** 2
 WAY = np.array([[1.5, -1.0], [0.5, 0.5], [0.0, 0.0]])
-PANEL = figures.Panel("bowl", (-2, -2), (2, 2), BOWL, 0.0, np.zeros((1, 2)), {"one": WAY, "other": -WAY[:1]})
+PANEL = figures.Landscape("bowl", (-2, -2), (2, 2), BOWL, 0.0, np.zeros((1, 2)), {"one": WAY, "other": -WAY[:1]})
 
 
 def drawn(figure):

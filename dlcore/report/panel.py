@@ -1,6 +1,7 @@
 """A figure as data: the name of a function of this room and its arguments, kept in files, drawn without anything else.
 
-The arguments are arrays, numbers, texts, None, and dicts, lists and tuples of them, also named tuples, which come back with the same fields.
+The arguments are arrays, numbers, texts, None, and dicts, lists and tuples of them, also named tuples, which come back
+with the same fields.
 A folder of panels holds `panels.json`, in which every array stands as its number, and the arrays in `panels.npz`.
 """
 

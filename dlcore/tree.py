@@ -16,9 +16,14 @@ STACKED = "stacked"
 SPARED = ("bias", "scale", "gamma", "log_scale")
 """Leaves that shift or scale single units: biases, normalisations, layer scales, the diagonal of a flow's matrix."""
 
+BOX = jax.tree_util.GetAttrKey("value")
+"""The last step to an array in a box."""
+
 
 def path_of(path: Any) -> str:
-    """A key path of JAX joined by "/"."""
+    """A key path of JAX joined by "/"; a box around an array (Flax's `Partitioned`, `Variable`) has no name in it."""
+    boxed = len(path) > 1 and isinstance(path[-2], jax.tree_util.DictKey) and path[-1] == BOX
+    path = path[:-1] if boxed else path
     return jax.tree_util.keystr(path, simple=True, separator="/")
 
 

@@ -40,7 +40,9 @@ def from_nnx(make: Make | tuple[Make, Make], *, flag: str | None = None, axis_na
     it draws random numbers.
     """
     makes = make if isinstance(make, tuple) else (make, make)
-    training, evaluation = (Mode.of(make, train, flag) for make, train in zip(makes, (True, False), strict=True))
+    training, evaluation = (
+        Mode.of(unplaced(make), train, flag) for make, train in zip(makes, (True, False), strict=True)
+    )
     if makes[0] is makes[1]:
         _refuse(training)
     model = Nnx(training, evaluation, tuple(axis_names))
@@ -140,6 +142,16 @@ class Nnx:
             return united(first, second)
 
         return abstract(run, params, state, inputs, named)
+
+
+def unplaced(make: Make) -> Make:
+    """`make`, whose sharding hints are not carried out as it runs: that needs a mesh, and dlcore places the state."""
+
+    def made(rngs: nnx.Rngs) -> nnx.Module:
+        with nnx.use_eager_sharding(False):
+            return make(rngs)
+
+    return made
 
 
 def split(module: nnx.Module) -> tuple[Any, Any, Any, Any]:

@@ -9,6 +9,7 @@ from flax import nnx
 from jax.sharding import Mesh, PartitionSpec
 
 from dlcore.interop.linen import Modules, linen_call
+from dlcore.interop.nnx import unplaced
 from dlcore.tree import named_leaves
 
 Rule = Callable[[str, tuple[int, ...], Mesh], PartitionSpec]
@@ -24,7 +25,8 @@ def sharding_rules(
 
     The rule holds for every leaf of a training state whose path ends with that of a param or a variable of the state:
     also for optimiser states and averages. `axes` translates the names that the module uses to axes of the mesh, such
-    as `{"mlp": "data"}`; names that are none, and leaves without a hint, are on every device.
+    as `{"mlp": "data"}`; names that are none, or come again in one leaf, are left out; leaves without a hint are on
+    every device.
 
     A Linen module is given with its inputs (arrays or shapes) and, as in `from_linen`, its `options`; an NNX module as
     the function that makes it, without inputs. Raises `ValueError` for a name in `axes` that the module does not use.
@@ -40,15 +42,19 @@ def sharding_rules(
         hint = next((hint for hint in found if hint is not None), ())
         if len(hint) > len(shape):
             return PartitionSpec()
-        return PartitionSpec(*(_translated(entry, axes or {}, mesh) for entry in hint))
+        return _translated(hint, axes or {}, mesh)
 
     return rule
 
 
-def _translated(entry: Any, axes: Mapping[str, str | None], mesh: Mesh) -> Any:
-    """An entry of a `PartitionSpec` in the mesh's names."""
-    names = tuple(name for name in (axes.get(name, name) for name in _names(entry)) if name in mesh.axis_names)
-    return (names if isinstance(entry, tuple) else names[0]) if names else None
+def _translated(hint: Any, axes: Mapping[str, str | None], mesh: Mesh) -> PartitionSpec:
+    """A hint in the mesh's names, each at its first dimension: a mesh axis splits one only."""
+    free, entries = set(mesh.axis_names), list[Any]()
+    for entry in hint:
+        names = tuple(dict.fromkeys(name for name in (axes.get(n, n) for n in _names(entry)) if name in free))
+        free -= set(names)
+        entries.append((names if len(names) > 1 else names[0]) if names else None)
+    return PartitionSpec(*entries)
 
 
 def _names(entry: Any) -> tuple[str, ...]:
@@ -68,7 +74,7 @@ def _linen_hints(module: Modules, inputs: tuple[Any, ...], options: Mapping[str,
 
 
 def _nnx_hints(make: Callable[[nnx.Rngs], nnx.Module]) -> dict[str, PartitionSpec]:
-    variables = nnx.state(nnx.eval_shape(lambda: make(nnx.Rngs(0))))
+    variables = nnx.state(nnx.eval_shape(lambda: unplaced(make)(nnx.Rngs(0))))
     return _hints([nnx.get_partition_spec(variables)])
 
 

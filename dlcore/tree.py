@@ -6,6 +6,7 @@ Params and state are nested dicts, a leaf's path its keys joined by "/". Copies 
 """
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import jax
@@ -17,14 +18,14 @@ SPARED = ("bias", "scale", "gamma", "log_scale")
 """Leaves that shift or scale single units: biases, normalisations, layer scales, the diagonal of a flow's matrix."""
 
 BOX = jax.tree_util.GetAttrKey("value")
-"""The last step to an array in a box."""
+"""The step from a box to what is in it, behind a name."""
 
 
 def path_of(path: Any) -> str:
     """A key path of JAX joined by "/"; a box around an array (Flax's `Partitioned`, `Variable`) has no name in it."""
-    boxed = len(path) > 1 and isinstance(path[-2], jax.tree_util.DictKey) and path[-1] == BOX
-    path = path[:-1] if boxed else path
-    return jax.tree_util.keystr(path, simple=True, separator="/")
+    boxed = [step == BOX and isinstance(before, jax.tree_util.DictKey) for before, step in pairwise((None, *path))]
+    steps = tuple(step for step, box in zip(path, boxed, strict=True) if not box)
+    return jax.tree_util.keystr(steps, simple=True, separator="/")
 
 
 def named_leaves(tree: Any) -> list[tuple[str, Any]]:

@@ -102,14 +102,14 @@ class Linen:
         What runs inside Flax's own scan, and sown intermediates, the tap sees as Flax records it, and cannot change.
         """
         given = self.call.bind(inputs, named)
-        params, state = plain(params), plain(state)
-        found = self.checked(params, state, train, given)
-        variables = {"params": params, **{name: tree for name, tree in state.items() if name not in found.sown}}
+        values, collections = plain(params), plain(state)
+        found = self.checked(values, collections, train, given)
+        kept = {name: tree for name, tree in collections.items() if name not in found.sown}
         mutable = [name for name in state if train and name in found.state]
         tapping = None if tap is None else Tapping(tap)
 
         def attempt(keys: Any) -> tuple[Any, Any]:
-            return self.call.apply(variables, keys, train, given, mutable, tapping)
+            return self.call.apply({"params": values, **kept}, keys, train, given, mutable, tapping)
 
         try:
             out, new = with_streams(attempt, key, self.call.rngs)

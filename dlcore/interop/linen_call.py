@@ -1,6 +1,7 @@
 """One call of a Linen module: its mode, its random streams and its collections."""
 
 import dataclasses
+import functools
 import inspect
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -39,16 +40,17 @@ class Call:
     rngs: tuple[str, ...]
     axis_names: tuple[str, ...]
 
-    def signature(self) -> list[inspect.Parameter]:
-        """Parameters of the method, without self."""
-        return list(inspect.signature(method_of(self.modules(True), self.method)).parameters.values())[1:]
+    @functools.cached_property
+    def parameters(self) -> list[inspect.Parameter]:
+        """Parameters of the method that are inputs: neither self nor the mode."""
+        found = list(inspect.signature(method_of(self.modules(True), self.method)).parameters.values())[1:]
+        return [parameter for parameter in found if parameter.name not in self.flags(True)]
 
     def bind(self, inputs: tuple[Any, ...], named: Mapping[str, Any]) -> Arguments:
         """Arguments of the module: positional ones that have no place there fill keyword-only ones in order."""
-        parameters, flags = self.signature(), self.flags(True)
-        if any(p.kind is p.VAR_POSITIONAL for p in parameters):
+        if any(p.kind is p.VAR_POSITIONAL for p in self.parameters):
             return Arguments(inputs, named)
-        open_to = [p for p in parameters if p.name not in flags and p.name not in named]
+        open_to = [p for p in self.parameters if p.name not in named]
         places = len([p for p in open_to if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)])
         only = [p.name for p in open_to if p.kind is p.KEYWORD_ONLY]
         more = dict(zip(only, inputs[places:], strict=False))

@@ -25,7 +25,7 @@ def abstract(function: Callable[..., Any], *args: Any) -> Any:
 def signature(*args: Any) -> Any:
     """What `abstract` depends on, hashable: structure, shapes, dtypes, and the values that are no arrays."""
     leaves, form = jax.tree.flatten(args)
-    return form, tuple((tuple(x.shape), str(x.dtype)) if is_array(x) else x for x in leaves)
+    return form, tuple((tuple(x.shape), str(x.dtype)) if is_array(x) else (type(x), x) for x in leaves)
 
 
 def check_names(name: str, given: Any, *, missing: Any = (), known: Any = None) -> None:

@@ -100,11 +100,11 @@ class Nnx:
     def __call__(
         self, params: Params, state: State, *inputs: Any, train: bool = False, key: Key | None = None, **named: Any
     ) -> tuple[Any, State]:
-        params, state = plain(params), plain(state)
-        out, new = self.call(params, state, inputs, named, train, key)
-        if lacks(new, state):
+        values, variables = plain(params), plain(state)
+        out, new = self.call(values, variables, inputs, named, train, key)
+        if lacks(new, variables):
             # Outputs of the other mode have a place as well.
-            check_names("state", state, known=united(new, self.made(params, state, inputs, named)))
+            check_names("state", variables, known=united(new, self.made(values, variables, inputs, named)))
         return out, fitted(state, new) if train else state
 
     def call(
@@ -112,12 +112,11 @@ class Nnx:
     ) -> tuple[Any, State]:
         """Outputs, and the state with every variable that the call makes."""
         mode = self.training if train else self.evaluation
-        like, like_state = plain(mode.params), plain(mode.state)
-        check_names("params", params, missing=like, known=like)
-        check_names("state", state, missing=like_state)
+        check_names("params", params, missing=mode.params, known=mode.params)
+        check_names("state", state, missing=mode.state)
         dtype = precision(params, inputs, named)
-        check_leaves("params", params, like, dtype)
-        check_leaves("state", state, like_state, dtype)
+        check_leaves("params", params, mode.params, dtype)
+        check_leaves("state", state, mode.state, dtype)
         options = {**named, **mode.flags}
         if mode.takes_rngs and "rngs" not in named:
             options["rngs"] = nnx.Rngs(unset() if key is None else fold_name(key, "rngs"))

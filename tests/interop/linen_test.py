@@ -176,6 +176,7 @@ class Counting(nn.Module):
 UNSWITCHABLE = {
     "dropout on": lambda: Fixed(True),
     "dropout off": lambda: Fixed(False),
+    "dropout off for good": lambda: nn.Sequential([nn.Dense(3), nn.Dropout(0.5, deterministic=True)]),
     "dropout left out": lambda: Fixed(False, conditional=True),
     "in a configuration": lambda: Configured(Config()),
     "noise by a field": OwnNoiseInTraining,
@@ -316,7 +317,8 @@ def test_boxes_are_taken_off_at_the_door():
 class Sowing(nn.Module):
     @nn.compact
     def __call__(self, x, train: bool = False):
-        x = nn.BatchNorm(use_running_average=not train)(nn.Dense(3)(x))
+        x = nn.Dense(3)(x)
+        nn.BatchNorm(use_running_average=not train)(x)
         self.sow("losses", "kl", jnp.square(x).sum())
         self.sow("sums", "all", x.sum(), init_fn=lambda: 0.0, reduce_fn=lambda a, b: a + b)
         self.sow("sums", "all", x.sum(), init_fn=lambda: 0.0, reduce_fn=lambda a, b: a + b)
@@ -331,12 +333,12 @@ def test_sown_values_keep_their_place_in_a_scan():
     params, state = model.init(KEY, X)
     outputs = jax.lax.scan(lambda s, _: model.apply(params, s, X, train=True)[::-1], state, length=3)[1]
     _, new = model.apply(params, state, X, train=True)
-    out, again = model.apply(params, new, X, train=True)
+    out, again = model.apply(params, new, 2 * X, train=True)
     assert jax.tree.structure(state) == jax.tree.structure(again)
     np.testing.assert_allclose(again["losses"]["kl"][0], np.square(out).sum(), rtol=1e-5)
     np.testing.assert_allclose(again["losses"]["late"][0], np.mean(out), atol=1e-6)
     np.testing.assert_allclose(again["sums"]["all"], 2 * np.sum(out), rtol=1e-4, atol=1e-5)
-    np.testing.assert_allclose(outputs[0], out, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(2 * outputs[0], out, rtol=1e-4, atol=1e-5)
 
 
 class Head(nn.Module):

@@ -235,4 +235,7 @@ def test_an_nnx_state_is_taken_and_its_paths_are_those_of_the_arrays():
     equal(model.apply(boxed, boxed_state, X)[0], model.apply(params, state, X)[0])
     weights = sum(float(np.square(layer["kernel"]).sum()) for layer in params["layers"].values())
     np.testing.assert_allclose(l2(boxed), weights / 2, rtol=1e-6)
+    _, new = model.apply(boxed, boxed_state, X, train=True, key=KEY)
+    assert jax.tree.structure(new) == jax.tree.structure(boxed_state)
+    equal(nnx.to_pure_dict(new), model.apply(params, state, X, train=True, key=KEY)[1])
     equal(jax.tree.leaves(decay_mask(boxed)), jax.tree.leaves(decay_mask(params)))

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from interop.linen_test import changed, equal
+from interop.trees import changed, equal
 
 from dlcore.interop.flax import from_nnx
 from dlcore.losses.penalty import l2

@@ -11,6 +11,7 @@ the union, and a leading `!` takes away from what stands before it (from everyth
 import functools
 import re
 from collections.abc import Callable, Collection, Mapping
+from itertools import pairwise
 from typing import Any, TypeAlias
 
 import jax
@@ -26,10 +27,15 @@ STACKED = "stacked"
 SPARED = ("bias", "scale", "gamma", "log_scale")
 """Leaves that shift or scale single units: biases, normalisations, layer scales, the diagonal of a flow's matrix."""
 
+BOX = jax.tree_util.GetAttrKey("value")
+"""The step from a box to what is in it, behind a name."""
+
 
 def path_of(path: Any) -> str:
-    """A key path of JAX joined by "/"."""
-    return jax.tree_util.keystr(path, simple=True, separator="/")
+    """A key path of JAX joined by "/"; a box around an array (Flax's `Partitioned`, `Variable`) has no name in it."""
+    boxed = [step == BOX and isinstance(before, jax.tree_util.DictKey) for before, step in pairwise((None, *path))]
+    steps = tuple(step for step, box in zip(path, boxed, strict=True) if not box)
+    return jax.tree_util.keystr(steps, simple=True, separator="/")
 
 
 def named_leaves(tree: Any) -> list[tuple[str, Any]]:

@@ -34,7 +34,8 @@ Input: TypeAlias = jax.Array | np.ndarray | jax.ShapeDtypeStruct
 class Model(NamedTuple):
     """A layer, a block or a whole network as two pure functions.
 
-    `init(key, *inputs) -> (params, state)` uses only the shapes and dtypes of its inputs.
+    `init(key, *inputs) -> (params, state)` uses only the shapes and dtypes of its inputs; a wrapped module of another
+    library may start from the values of arrays.
     `apply(params, state, *inputs, train=False, key=None) -> (outputs, state)` returns the state
     unchanged unless `train=True`; a stochastic layer asked to train without a key raises `ValueError`.
     """

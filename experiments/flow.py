@@ -38,6 +38,7 @@ from dlcore.report.density import density_and_samples
 from dlcore.train.config import FEW, LoopConfig, budget
 from dlcore.train.experiment import Experiment
 from dlcore.train.updates import gradient_update, with_average
+from dlcore.tree import named_leaves
 from dlcore.types import Aux, Batch, Bijector, Key, Mean, Model, Objective, Params, State
 
 PRESETS = ("smoke", "default", "full", "real_nvp")
@@ -229,8 +230,8 @@ def describe(bijector: Bijector, shape: Sequence[int]) -> str:
     """Parameters of every branch two levels down."""
     params = jax.eval_shape(bijector.init, jax.random.key(0), jax.ShapeDtypeStruct((1, *shape), jnp.float32))
     counts: dict[str, int] = {}
-    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
-        name = jax.tree_util.keystr(path, simple=True, separator="/").rsplit("/", 1)[0]
+    for path, leaf in named_leaves(params):
+        name = path.rsplit("/", 1)[0]
         counts[name] = counts.get(name, 0) + math.prod(leaf.shape)
     width = max(map(len, counts))
     return "\n".join(

@@ -20,7 +20,7 @@ def supervised(
     loss: PerExample,
     metrics: Mapping[str, PerExample] | None = None,
     *,
-    inputs: str = "image",
+    inputs: str | tuple[str, ...] = "image",
     targets: str = "label",
     penalty: Callable[[Params], Float[Array, ""]] | None = None,
     activity: Callable[[Any], Array] | None = None,
@@ -28,6 +28,8 @@ def supervised(
     ignore: int | None = None,
 ) -> Objective:
     """L = mean over the batch of loss(model(x), y), plus `penalty(params)`.
+
+    `inputs` names what the model takes from the batch, several in their order: `inputs=("tokens", "mask")`.
 
     The mean is over the entries that `batch["where"]` marks, all of them if it is absent: a mask of rows [b], of tokens
     [b, t], or whatever shape the loss begins with. Labels equal to `ignore` are left out of it as well, and neither the
@@ -42,12 +44,15 @@ def supervised(
     a loss or metric without a batch axis, and for masks that are no prefix of its shape.
     """
 
+    names = (inputs,) if isinstance(inputs, str) else inputs
+
     def objective(
         params: Params, state: State, batch: Batch, *, key: Key | None, train: bool, step: Array | None = None
     ) -> tuple[Float[Array, ""], Aux]:
         labels, where = batch[targets], batch.get("where")
-        x = batch[inputs] if where is None else jax.tree.map(lambda leaf: _finite(leaf, where), batch[inputs])
-        outputs, state = model.apply(params, state, x, train=train, key=key)
+        given = tuple(batch[name] for name in names)
+        given = given if where is None else jax.tree.map(lambda leaf: _finite(leaf, where), given)
+        outputs, state = model.apply(params, state, *given, train=train, key=key)
         outputs, hidden = outputs if activity is not None else (outputs, {})
         if ignore is not None:
             where = _kept(labels, ignore, where)

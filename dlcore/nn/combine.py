@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
+from dlcore.nn.count import depends
 from dlcore.nn.dtypes import promoted
 from dlcore.tree import STACKED, stacked, unstacked
 from dlcore.types import Key, Model, Params, State
@@ -73,7 +74,7 @@ class Graph:
             part_key = None if key is None else fold_name(key, name, index)
             path = f"{name}:{index}" if index else name
             args = (self.take(params, name), states[name], *inputs)
-            if tap is not None and isinstance(part.apply, Graph):
+            if tap is not None and hasattr(part.apply, "run"):
                 out, new = part.apply.run(*args, train=train, key=part_key, tap=_below(path, tap))
             else:
                 out, new = part.apply(*args, train=train, key=part_key)
@@ -84,13 +85,24 @@ class Graph:
         return out, self.pack(states) if train else state
 
     def init(self, key: Key, *inputs: Any) -> tuple[Params, State]:
-        """Every part by the shapes that it gets in one run of `forward`, which is traced only: no layer is computed."""
+        """Every part by the shapes that it gets in one run of `forward`, which is traced only: no layer is computed.
+
+        Unless a part starts from the values of its inputs: then the run is computed, as far as those need it.
+        """
         if isinstance(key, jax.core.Tracer):
-            made = self._started(key, inputs, {})
-        else:
-            seen: dict[str, Any] = {}
-            jax.eval_shape(lambda key: self._started(key, inputs, seen), key)
-            made = {name: self.parts[name].init(fold_name(key, name), *shapes) for name, shapes in seen.items()}
+            return self._packed(self._started(key, inputs, {}))
+        seen: dict[str, Any] = {}
+        leaves, form = jax.tree.flatten(inputs)
+        arrays = {i: x for i, x in enumerate(leaves) if isinstance(x, jax.Array | np.ndarray)}
+
+        def start(arrays: dict[int, Any], key: Key) -> dict[str, tuple[Params, State]]:
+            return self._started(key, form.unflatten([arrays.get(i, x) for i, x in enumerate(leaves)]), seen)
+
+        if depends(jax.make_jaxpr(start)(arrays, key), len(jax.tree.leaves(arrays))):
+            return self._packed(jax.jit(start)(arrays, key))
+        return self._packed({n: self.parts[n].init(fold_name(key, n), *shapes) for n, shapes in seen.items()})
+
+    def _packed(self, made: dict[str, tuple[Params, State]]) -> tuple[Params, State]:
         return tuple(self.pack({name: trees[i] for name, trees in made.items()}) for i in (0, 1))
 
     def _started(self, key: Key, inputs: Any, seen: dict[str, Any]) -> dict[str, tuple[Params, State]]:
@@ -277,12 +289,12 @@ def activations(
 def tapped(
     model: Model, tap: Tap, params: Params, state: State, *inputs: Any, train: bool = False, key: Key | None = None
 ) -> tuple[Any, State]:
-    """Apply a composed model with every intermediate output replaced by `tap(path, output)`.
+    """Apply a composed model, or a Linen module, with every intermediate output replaced by `tap(path, output)`.
 
-    Differentiating through a tap that adds a zero gives the gradient at that activation. Raises
-    `ValueError` for a model without parts.
+    Differentiating through a tap that adds a zero gives the gradient at that activation. Raises `ValueError` for a
+    model without parts: one whose `apply` has no method `run(..., tap=)`.
     """
-    if not isinstance(model.apply, Graph):
+    if not hasattr(model.apply, "run"):
         raise ValueError("this model is a single layer: it has no parts to tap; its output is what apply returns")
     return model.apply.run(params, state, *inputs, train=train, key=key, tap=tap)
 

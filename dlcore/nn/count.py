@@ -1,4 +1,4 @@
-"""Counting what a computation does, from its jaxpr: floating-point operations of matrix products and convolutions."""
+"""What a computation does, from its jaxpr: its loops, what depends on what, and floating-point operations."""
 
 import math
 from collections.abc import Iterator
@@ -28,6 +28,16 @@ def equations(jaxpr: Any, function: str = "") -> Iterator[tuple[Any, int, str]]:
 def convolves(jaxpr: Any) -> bool:
     """Whether a convolution occurs anywhere: inside a loop, XLA runs it many times slower on CPU."""
     return any(equation.primitive.name == CONVOLUTION for equation, *_ in equations(jaxpr))
+
+
+def depends(jaxpr: Any, count: int) -> bool:
+    """Whether an output of a closed jaxpr may depend on the values of its first `count` inputs, by what feeds what."""
+    fed = set(jaxpr.jaxpr.invars[:count])
+    among = lambda variables: any(not hasattr(v, "val") and v in fed for v in variables)  # noqa: E731
+    for equation in jaxpr.jaxpr.eqns:
+        if among(equation.invars):
+            fed.update(equation.outvars)
+    return among(jaxpr.jaxpr.outvars)
 
 
 def loops(jaxpr: Any) -> Iterator[Any]:

@@ -80,9 +80,5 @@ class Sparsity(NamedTuple):
 
 def sparsity(params: Params) -> dict[str, Sparsity]:
     """Exact zeros by path, and of all leaves together at the path ""."""
-    leaves = jax.tree_util.tree_leaves_with_path(params)
-    found = {
-        jax.tree_util.keystr(path, simple=True, separator="/"): Sparsity(int((np.asarray(leaf) == 0).sum()), leaf.size)
-        for path, leaf in leaves
-    }
+    found = {path: Sparsity(int((np.asarray(leaf) == 0).sum()), leaf.size) for path, leaf in named_leaves(params)}
     return found | {"": Sparsity(sum(s.zeros for s in found.values()), sum(s.size for s in found.values()))}

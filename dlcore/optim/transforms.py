@@ -15,6 +15,7 @@ import optax
 
 from dlcore.optim.schedules import Schedule
 from dlcore.setting import Number, known
+from dlcore.tree import path_of
 
 Rate = Number | Schedule
 
@@ -41,7 +42,7 @@ def _checked(grads: Any, *others: Any) -> Any:
     def leaf(path: Any, g: Any, *rest: Any) -> Any:
         for other in rest:
             if jnp.shape(g) != jnp.shape(other):
-                name = jax.tree_util.keystr(path, simple=True, separator="/")
+                name = path_of(path)
                 raise ValueError(
                     f"update: the gradient at {name!r} has shape {jnp.shape(g)}, and the params or the memory "
                     f"{jnp.shape(other)}; start again with tx.init(params)"

@@ -8,6 +8,7 @@ import jax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from dlcore.parallel.mesh import DATA
+from dlcore.tree import path_of
 
 Rule: TypeAlias = Callable[[str, tuple[int, ...], Mesh], PartitionSpec]
 """`(path, shape, mesh) -> PartitionSpec`; paths are joined by "/", e.g. `params/block1/conv/kernel`."""
@@ -50,6 +51,6 @@ def shardings(tree: Any, mesh: Mesh, rule: Rule) -> Any:
     """The sharding of every leaf of `tree` (arrays or shapes) under `rule`."""
 
     def leaf(path: Any, x: Any) -> NamedSharding:
-        return NamedSharding(mesh, rule(jax.tree_util.keystr(path, simple=True, separator="/"), x.shape, mesh))
+        return NamedSharding(mesh, rule(path_of(path), x.shape, mesh))
 
     return jax.tree_util.tree_map_with_path(leaf, tree)

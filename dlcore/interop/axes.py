@@ -1,0 +1,34 @@
+"""Names of mapped axes that Flax modules average statistics over."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+
+def bound(function: Callable[[], Any], names: Sequence[str]) -> Any:
+    """`function()` with each axis name bound to one device: averages over it change nothing.
+
+    A batch in dlcore is the whole batch, on however many devices, so that its statistics are global without them.
+    """
+    if not names:
+        return function()
+    inner = lambda _: bound(function, names[1:])  # noqa: E731
+    return jax.vmap(inner, out_axes=None, axis_name=names[0])(jnp.zeros(1))
+
+
+@contextmanager
+def advice(name: str) -> Iterator[None]:
+    """JAX's "unbound axis name" as a `ValueError` that says what to do."""
+    try:
+        yield
+    except NameError as error:
+        if "unbound axis name" not in str(error):
+            raise
+        axis = str(error).split()[-1].rstrip(".")
+        raise ValueError(
+            f"{name}: the module averages over the mapped axis {axis!r} ({error}); make it without axis_name, since "
+            f"dlcore's batches are global and so are their statistics, or pass axis_names=({axis!r},)"
+        ) from error

@@ -1,0 +1,241 @@
+"""NNX modules compute as NNX itself has them do, take only their own params, and keep the structure of their state."""
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+from interop.trees import changed, equal
+
+from dlcore.interop.flax import from_nnx
+from dlcore.losses.penalty import l2
+from dlcore.nn.combine import compute_in, fold_name
+from dlcore.optim.build import decay_mask
+
+KEY = jax.random.key(0)
+X = jax.random.normal(jax.random.key(9), (6, 4)) * 3 + 1
+
+
+class Net(nnx.Module):
+    def __init__(self, rngs):
+        self.layers = nnx.List([nnx.Linear(4, 4, rngs=rngs), nnx.Linear(4, 3, rngs=rngs)])
+        self.norm = nnx.BatchNorm(4, momentum=0.9, rngs=rngs)
+        self.drop = nnx.Dropout(0.5, rngs=rngs)
+
+    def __call__(self, x):
+        return self.layers[1](self.drop(self.norm(self.layers[0](x))))
+
+
+def test_training_is_that_of_nnx_itself():
+    model, key = from_nnx(lambda rngs: Net(rngs)), jax.random.key(3)
+    params, state = model.init(KEY, X)
+    native = Net(nnx.Rngs(key))
+    nnx.update(native, params, state)
+    native.train()
+    out, new = model.apply(params, state, X, train=True, key=key)
+    equal(out, native(X))
+    equal(new, nnx.to_pure_dict(nnx.state(native, nnx.BatchStat)))
+
+
+MISFITS = {
+    "missing branch": ("params", "layers", None, "'layers/0/bias' is missing"),
+    "missing": ("params", "norm/scale", None, "'norm/scale' is missing"),
+    "unexpected": ("params", "head/kernel", jnp.ones(2), "'head/kernel' is unexpected"),
+    "shape": ("params", "norm/scale", jnp.ones(7), r"'norm/scale' has shape \(7,\).*\(4,\)"),
+    "dtype": ("params", "norm/scale", jnp.ones(4, jnp.float16), "'norm/scale' is float16.*float32"),
+    "no state": ("state", "norm", None, "'norm/mean' is missing"),
+    "state's shape": ("state", "norm/mean", jnp.ones(5), r"'norm/mean' has shape \(5,\)"),
+    "state's dtype": ("state", "norm/var", jnp.ones(4, jnp.int32), "'norm/var' is int32"),
+    "state's name": ("state", "norm/count", jnp.ones(4), "'norm/count' is unexpected"),
+}
+
+
+@pytest.mark.parametrize("train", [False, True])
+@pytest.mark.parametrize("kind", MISFITS)
+def test_params_and_state_of_another_module_are_refused(kind, train):
+    which, path, leaf, message = MISFITS[kind]
+    model = from_nnx(lambda rngs: Net(rngs))
+    params, state = model.init(KEY, X)
+    params = changed(params, path, leaf) if which == "params" else params
+    state = changed(state, path, leaf) if which == "state" else state
+    with pytest.raises(ValueError, match=f"{which}: .*{message}"):
+        model.apply(params, state, X, train=train, key=KEY)
+
+
+def test_mixed_precision_is_no_misfit():
+    model = compute_in(from_nnx(lambda rngs: Net(rngs)), jnp.bfloat16)
+    params, state = model.init(KEY, X)
+    assert model.apply(params, state, X, train=True, key=KEY)[0].dtype == jnp.float32
+
+
+class Noisy(nnx.Module):
+    def __init__(self, rngs):
+        self.drop, self.rngs = nnx.Dropout(0.5, rngs=rngs), rngs
+
+    def __call__(self, x, noisy=True):
+        return self.drop(x) + (jax.random.normal(self.rngs.noise(), x.shape) if noisy else 0)
+
+
+@pytest.mark.parametrize("jit", [False, True])
+def test_noise_in_both_modes_needs_a_key_in_both(jit):
+    model = from_nnx(lambda rngs: Noisy(rngs))
+    params, state = model.init(KEY)
+    for train in (False, True):
+        apply = lambda x, train=train: model.apply(params, state, x, train=train)[0]  # noqa: E731
+        with pytest.raises(ValueError, match=r"key=\.\.\."):
+            (jax.jit(apply) if jit else apply)(X)
+    equal(model.apply(params, state, X, noisy=False)[0], X)
+    key = jax.random.key(4)
+    native = Noisy(nnx.Rngs(key))
+    native.eval()
+    equal(model.apply(params, state, X, key=key)[0], native(X))
+
+
+class Given(nnx.Module):
+    """Streams are an argument of the call."""
+
+    def __init__(self, rngs):
+        self.drop = nnx.Dropout(0.5)
+
+    def __call__(self, x, *, is_training, rngs=None):
+        return self.drop(x, deterministic=not is_training, rngs=rngs)
+
+
+class Attribute(nnx.Module):
+    def __init__(self, rngs):
+        self.training, self.train, self.drop = False, False, nnx.Dropout(0.5, deterministic=False, rngs=rngs)
+
+    def __call__(self, x):
+        return self.drop(x) if self.training and self.train else x
+
+
+@dataclass(frozen=True)
+class Config:
+    deterministic: bool
+
+
+class Configured(nnx.Module):
+    def __init__(self, config, rngs):
+        self.config, self.drop = config, nnx.Dropout(0.5, rngs=rngs)
+
+    def __call__(self, x):
+        return self.drop(x, deterministic=self.config.deterministic)
+
+
+MODES = {
+    "flag and streams of the call": lambda: from_nnx(Given),
+    "flag by name": lambda: from_nnx(Given, flag="is_training"),
+    "attribute": lambda: from_nnx(Attribute),
+    "pair": lambda: from_nnx(
+        (lambda rngs: Configured(Config(False), rngs), lambda rngs: Configured(Config(True), rngs))
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", MODES)
+def test_dropout_in_training_and_none_in_evaluation(kind):
+    model = MODES[kind]()
+    params, state = model.init(KEY, X)
+    equal(model.apply(params, state, X)[0], X)
+    equal(model.apply(params, state, X, key=KEY)[0], X)
+    out = np.asarray(model.apply(params, state, X, train=True, key=KEY)[0])
+    assert (out == 0).any() and (out != model.apply(params, state, X, train=True, key=jax.random.key(1))[0]).any()
+    np.testing.assert_allclose(out[out != 0], 2 * np.asarray(X)[out != 0], rtol=1e-6)
+    with pytest.raises(ValueError, match="key"):
+        model.apply(params, state, X, train=True)
+
+
+def test_streams_of_the_call_come_from_the_key():
+    model = from_nnx(Given)
+    expected = Given(nnx.Rngs(0))(X, is_training=True, rngs=nnx.Rngs(fold_name(KEY, "rngs")))
+    equal(model.apply({}, {}, X, train=True, key=KEY)[0], expected)
+
+
+def test_a_mode_in_a_configuration_is_refused():
+    with pytest.raises(ValueError, match=r"config.*pair"):
+        from_nnx(lambda rngs: Configured(Config(False), rngs))
+
+
+class Loss(nnx.Variable):
+    pass
+
+
+class Telling(nnx.Module):
+    def __init__(self, rngs):
+        self.norm, self.drop = nnx.BatchNorm(4, rngs=rngs), nnx.Dropout(0.1, rngs=rngs)
+
+    def __call__(self, x):
+        x = self.norm(self.drop(x))
+        self.kl_loss = Loss(jnp.square(x).sum())
+        self.sow(nnx.Intermediate, "seen", x.mean())
+        return x
+
+
+@pytest.mark.filterwarnings("ignore:Using 'Module.sow")
+def test_variables_made_in_the_call_keep_their_place_in_a_scan():
+    model = from_nnx(lambda rngs: Telling(rngs))
+    params, state = model.init(KEY, X)
+    _, bare = model.init(KEY)
+    assert set(bare) == {"norm"} and set(state) == {"norm", "kl_loss", "seen"}
+
+    def step(state, key):
+        out, new = model.apply(params, state, X, train=True, key=key)
+        return new, out
+
+    keys = jax.random.split(KEY, 3)
+    new, outputs = jax.lax.scan(step, state, keys)
+    assert jax.tree.structure(new) == jax.tree.structure(state)
+    np.testing.assert_allclose(new["kl_loss"], np.square(outputs[-1]).sum(), rtol=1e-5)
+    np.testing.assert_allclose(new["seen"][0], outputs[-1].mean(), atol=1e-6)
+    assert set(jax.lax.scan(step, bare, keys)[0]) == {"norm"}
+    _, same = model.apply(params, state, X)
+    equal(same, state)
+
+
+class Lazy(nnx.Module):
+    def __init__(self, rngs):
+        self.rngs = rngs
+
+    def __call__(self, x):
+        self.head = nnx.Linear(4, 2, rngs=self.rngs)
+        return self.head(x)
+
+
+def test_params_made_in_the_call_are_refused():
+    model = from_nnx(lambda rngs: Lazy(rngs))
+    with pytest.raises(ValueError, match="'head/bias'"):
+        model.apply({}, {}, X, key=KEY)
+
+
+class Ranked(nnx.Module):
+    def __init__(self, rngs):
+        self.norm = nnx.BatchNorm(4, axis_name="batch", momentum=0.9, rngs=rngs)
+
+    def __call__(self, x):
+        return self.norm(x)
+
+
+def test_a_mapped_axis_is_bound_or_refused_with_the_way():
+    model = from_nnx(lambda rngs: Ranked(rngs), axis_names=("batch",))
+    params, state = model.init(KEY, X)
+    out, new = model.apply(params, state, X, train=True)
+    z = np.asarray(X, np.float64)
+    np.testing.assert_allclose(out, (z - z.mean(0)) / np.sqrt(z.var(0) + 1e-5), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(new["norm"]["mean"], 0.1 * z.mean(0), rtol=1e-4)
+    with pytest.raises(ValueError, match=r"axis_names=\('batch',\)"):
+        from_nnx(lambda rngs: Ranked(rngs)).apply(params, state, X, train=True)
+
+
+def test_an_nnx_state_is_taken_and_its_paths_are_those_of_the_arrays():
+    model = from_nnx(lambda rngs: Net(rngs))
+    params, state = model.init(KEY)
+    _, boxed, _, boxed_state = nnx.split(Net(nnx.Rngs(KEY)), nnx.Param, nnx.RngState, ...)
+    equal(model.apply(boxed, boxed_state, X)[0], model.apply(params, state, X)[0])
+    weights = sum(float(np.square(layer["kernel"]).sum()) for layer in params["layers"].values())
+    np.testing.assert_allclose(l2(boxed), weights / 2, rtol=1e-6)
+    _, new = model.apply(boxed, boxed_state, X, train=True, key=KEY)
+    assert jax.tree.structure(new) == jax.tree.structure(boxed_state)
+    equal(nnx.to_pure_dict(new), model.apply(params, state, X, train=True, key=KEY)[1])
+    equal(jax.tree.leaves(decay_mask(boxed)), jax.tree.leaves(decay_mask(params)))

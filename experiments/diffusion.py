@@ -21,7 +21,7 @@ import numpy as np
 from dlcore.data.preprocess import row_keys, scale
 from dlcore.data.source import Data, DataSpec
 from dlcore.generative import decoder
-from dlcore.generative.diffusion import bound, objective, process, samplers, schedule
+from dlcore.generative.diffusion import bound, objective, process, samplers, schedule, weighting
 from dlcore.generative.likelihood import Nats, anchors, bits_per_dim, joint_nats, summary
 from dlcore.networks.unet import UNet
 from dlcore.nn.combine import compute_in
@@ -50,6 +50,10 @@ class Config:
     bits that only a network which rounds could save: the presets then take fewer."""
     prediction: str = "v"
     """What the network predicts: "eps", "x0" or "v"."""
+    weighting: str = "uniform"
+    """Weights of the times in the loss: "uniform", or "p2", 1/(k + SNR)^γ, which cares less for little noise."""
+    p2_k: float = 1.0
+    p2_gamma: float = 1.0
     variance: str = "beta"
     """σ_t² of the bound and of the ancestral sampler: "beta" or "posterior"."""
     widths: tuple[int, ...] = (32, 64)
@@ -124,6 +128,12 @@ def make_network(config: Config, spec: DataSpec) -> Model:
     return compute_in(network, jnp.bfloat16) if config.dtype == "bfloat16" else network
 
 
+def weighting_of(config: Config) -> weighting.Weighting:
+    """The weights of the times that `config` names."""
+    settings = {"k": config.p2_k, "gamma": config.p2_gamma} if config.weighting == "p2" else {}
+    return functools.partial(weighting.by_name(config.weighting), **settings)
+
+
 def classes_of(config: Config, spec: DataSpec) -> int:
     """How many classes the network is told; 0 for none."""
     return (spec.classes or 0) if config.conditional else 0
@@ -188,8 +198,10 @@ def build(config: Config, spec: DataSpec) -> Experiment:
     total = config.train.total_steps(spec.sizes[0])
     tx = build_optimizer(config.optimizer, total)
     dims, classes = math.prod(spec.shape), classes_of(config, spec)
+    weights = weighting_of(config)(full)
     reverse = bound.Reverse(full, config.prediction, config.variance, clip=1.0, levels=spec.levels)
     labels = {"labels": "label", "null": classes, "drop": config.label_dropout} if classes else {}
+    loss = objective.simple(network, full, kind=config.prediction, weighting=weighting_of(config), **labels)
 
     def preprocess(batch: Batch, *, key: Key | None, train: bool) -> Batch:
         return {**batch, "image": 2 * scale(batch["image"], spec.levels) - 1}
@@ -211,6 +223,7 @@ def build(config: Config, spec: DataSpec) -> Experiment:
         t = 1 + (bound.spread(keys[3], batch["row"]) * config.steps).astype(jnp.int32)
         prediction = predict(process.diffuse(full, x, t, eps), schedule.told(full, t))
         losses = objective.error(full, config.prediction, prediction, x, t, eps)
+        losses = schedule.at(weights, t, losses, first=1) * losses
         nats = {f"{name}_nats": Mean.of(value, where) for name, value in parts._asdict().items()}
         return {
             "bound": Nats.of(joint_nats(parts.total(), classes), where),
@@ -222,7 +235,6 @@ def build(config: Config, spec: DataSpec) -> Experiment:
         return means | summary(sums["bound"], dims)
 
     network_inputs = [jax.ShapeDtypeStruct((1, *spec.shape), jnp.float32), *[jax.ShapeDtypeStruct((1,), jnp.int32)] * 2]
-    loss = objective.simple(network, full, kind=config.prediction, **labels)
     return Experiment(
         init=lambda key, batch: network.init(key, *inputs(batch)),
         update=with_average(gradient_update(loss, tx), config.ema),

@@ -48,7 +48,8 @@ class Config:
     hidden: int = 0
     """Features of the gated network's head; 0 for twice `features`."""
     head: str = "mixture"
-    """"mixture" of discretised logistics or "categorical" over all grey levels."""
+    """"mixture" of discretised logistics for each colour, "colour_mixture" whose logistics the colours of a pixel share
+    (green given red, blue given both; the network then sees whole pixels), or "categorical" over all grey levels."""
     components: int = 10
     """Logistics in the mixture."""
     conditional: bool = False
@@ -95,17 +96,20 @@ def make_network(config: Config, spec: DataSpec) -> tuple[PixelNetwork, decoder.
         raise ValueError(f"pixelcnn needs images, and {spec.name} has none; use digits, for instance")
     heads = {
         "mixture": lambda: decoder.discretized_logistic(spec.levels, config.components),
+        "colour_mixture": lambda: decoder.colour_mixture(spec.levels, config.components, spec.shape[-1]),
         "categorical": lambda: decoder.categorical(spec.levels),
     }
     if config.head not in heads:
-        raise ValueError(f"head must be mixture or categorical, got {config.head!r}")
+        raise ValueError(f"head must be one of {', '.join(heads)}, got {config.head!r}")
     if config.dilations and config.model == "masked":
         raise ValueError("dilations belong to model=gated, and model is masked")
     if config.conditional and not (spec.classes and config.model == "gated"):
         raise ValueError("conditional=true needs labelled data and model=gated")
     if config.dtype not in ("float32", "bfloat16"):
         raise ValueError(f"dtype must be float32 or bfloat16, got {config.dtype!r}")
-    likelihood, colours = heads[config.head](), spec.shape[-1]
+    likelihood = heads[config.head]()
+    # Masks order the colours of a pixel, or hide all of it from itself.
+    colours = 1 if likelihood.joint else spec.shape[-1]
     per_colour = 2 * colours if config.model == "masked" else colours
     if config.features % per_colour:
         raise ValueError(

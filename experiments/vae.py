@@ -54,12 +54,13 @@ class Config:
     """Of the MLP: "gated", or the name of an activation; the convolutional networks use SiLU."""
     latent: int = 40
     likelihood: str = "bernoulli"
-    """"bernoulli" (binarised pixels), "gaussian", "gaussian_learned", "categorical" or "logistic" (discretised).
+    """"bernoulli" (binarised pixels), "gaussian", "gaussian_learned", "categorical", "logistic" (discretised) or
+    "colour_mixture" (the same with logistics that the colours of a pixel share).
 
     The presets binarise grey images of the MNIST family, known by their name, as the literature does. All others they
     model as they are stored: "categorical" where grey levels are few, or else "logistic"."""
     components: int = 1
-    """Logistics in the mixture of "logistic"."""
+    """Logistics in the mixture of "logistic" and "colour_mixture"."""
     std: float = 0.1
     """σ of the likelihood "gaussian"."""
     objective: str = "elbo"
@@ -130,11 +131,12 @@ def make_vae(config: Config, spec: DataSpec) -> vae.VAE:
         "gaussian_learned": decoder.gaussian_learned,
         "categorical": lambda: decoder.categorical(spec.levels),
         "logistic": lambda: decoder.discretized_logistic(spec.levels, config.components),
+        "colour_mixture": lambda: decoder.colour_mixture(spec.levels, config.components, spec.shape[-1]),
     }
     if config.likelihood not in likelihoods:
         raise ValueError(f"likelihood must be one of {', '.join(likelihoods)}, got {config.likelihood!r}")
     likelihood = likelihoods[config.likelihood]()
-    outputs = (*spec.shape[:2], spec.shape[2] * likelihood.channels)
+    outputs = (*spec.shape[:2], likelihood.per_pixel(spec.shape[2]))
     if config.model == "conv":
         encoder = ConvEncoder(config.widths, 2 * config.latent)
         drawn = padded_sides(outputs, 2 ** len(config.widths))

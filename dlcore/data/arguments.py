@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import ArrayLike, Float
 
 Strength: TypeAlias = Float[ArrayLike, ""] | float | int
@@ -24,6 +25,8 @@ def one_or_many(augment: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(augment)
     def either(key: Any, images: Any, *args: Any, **kwargs: Any) -> Any:
+        # NumPy arrays cannot be indexed by what is traced.
+        images = jnp.asarray(images)
         if images.ndim == 3:
             return augment(key, images[None], *args, **kwargs)[0]
         check_rank(augment.__name__, images, (3, 4))
@@ -46,10 +49,11 @@ def check_real(name: str, images: Any) -> None:
 
 
 def check_fill(name: str, fill: Any, images: Any) -> None:
-    """Raise `ValueError` for a value that images of an integer dtype cannot hold."""
+    """Raise `ValueError` unless the value is a single number that images of an integer dtype can hold."""
+    check_single(name, "fill", fill)
     if jnp.issubdtype(images.dtype, jnp.integer) and not isinstance(fill, jax.core.Tracer):
         info = jnp.iinfo(images.dtype)
-        if fill != int(fill) or not info.min <= fill <= info.max:
+        if not float(fill).is_integer() or not info.min <= fill <= info.max:
             raise ValueError(f"{name}: fill {fill} does not fit {images.dtype} images; use {info.min} to {info.max}")
 
 
@@ -64,6 +68,7 @@ def check_count(name: str, what: str, value: Any) -> None:
 
 def check_strength(name: str, what: str, value: Any, high: float = NO_BOUND) -> None:
     """Raise `ValueError` unless 0 ≤ value ≤ `high` (and below infinity); inside `jit` a traced value passes."""
+    check_single(name, what, value)
     if isinstance(value, jax.core.Tracer):
         return
     if high == NO_BOUND and not 0 <= value < high:
@@ -71,3 +76,9 @@ def check_strength(name: str, what: str, value: Any, high: float = NO_BOUND) -> 
         raise ValueError(f"{name}: {what} {problem}, got {value}")
     if not 0 <= value <= high:
         raise ValueError(f"{name}: {what} must lie in [0, {high:g}], got {value}")
+
+
+def check_single(name: str, what: str, value: Any) -> None:
+    """Raise `ValueError` for an array of several numbers, which would be broadcast."""
+    if np.shape(value):
+        raise ValueError(f"{name}: {what} must be a single number, got shape {np.shape(value)}; use vmap for several")

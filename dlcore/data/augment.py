@@ -47,7 +47,7 @@ def random_shift(key: Key, images: Num[Array, "..."], pixels: int) -> Num[Array,
 
 
 @one_or_many
-def random_crop(key: Key, images: Num[Array, "..."], padding: int, fill: float | int = 0.0) -> Num[Array, "..."]:
+def random_crop(key: Key, images: Num[Array, "..."], padding: int, fill: Strength = 0.0) -> Num[Array, "..."]:
     """Pad by `padding` pixels of value `fill` and cut a window of the old size at a uniform place. 0 is the identity.
 
     He et al. 2015, section 4.2. Raises `ValueError` for a negative padding, and a fill that the dtype cannot hold.
@@ -82,6 +82,7 @@ def views(images: Num[Array, "..."], pixels: int = 0, *, flip: bool = False) -> 
     views); with `flip` a mirror image of every view follows (twice as many). A prediction averaged over the views is
     invariant to mirroring, and nearly so to small shifts. Raises `ValueError` for negative pixels.
     """
+    images = jnp.asarray(images)
     check_rank("views", images, (3, 4))
     check_count("views", "pixels", pixels)
     found = [images]
@@ -97,7 +98,7 @@ def views(images: Num[Array, "..."], pixels: int = 0, *, flip: bool = False) -> 
 
 
 @one_or_many
-def cutout(key: Key, images: Num[Array, "..."], size: int, fill: float | int = 0.0) -> Num[Array, "..."]:
+def cutout(key: Key, images: Num[Array, "..."], size: int, fill: Strength = 0.0) -> Num[Array, "..."]:
     """Fill a square of `size` pixels around a random pixel (DeVries & Taylor 2017). 0 is the identity.
 
     Raises `ValueError` for a negative size, and a fill that the dtype cannot hold.
@@ -114,9 +115,7 @@ def cutout(key: Key, images: Num[Array, "..."], size: int, fill: float | int = 0
 
 
 @one_or_many
-def random_rotation(
-    key: Key, images: Num[Array, "..."], degrees: Strength, fill: float | int = 0.0
-) -> Num[Array, "..."]:
+def random_rotation(key: Key, images: Num[Array, "..."], degrees: Strength, fill: Strength = 0.0) -> Num[Array, "..."]:
     """Turn about the middle by an angle uniform in ±`degrees`, bilinear, with `fill` outside. 0 is the identity.
 
     Raises `ValueError` for a negative angle, and integer images.
@@ -127,13 +126,17 @@ def random_rotation(
     return jax.vmap(lambda image, angle: rotate(image, angle, fill))(images, angles)
 
 
-def rotate(images: Num[Array, "..."], angle: Strength, fill: float | int = 0.0) -> Num[Array, "..."]:
+def rotate(images: Num[Array, "..."], angle: Strength, fill: Strength = 0.0) -> Num[Array, "..."]:
     """Images turned anticlockwise by `angle` (radians) about their middle, by bilinear interpolation.
 
-    Raises `ValueError` for integer images.
+    The angle may be traced, `fill` not. Raises `ValueError` for integer images and a traced fill.
     """
+    images = jnp.asarray(images)
     check_rank("rotate", images, (3, 4))
     check_real("rotate", images)
+    check_fill("rotate", fill, images)
+    if isinstance(fill, jax.core.Tracer):
+        raise ValueError("rotate: fill must be known before compiling, and is traced; pass a plain number")
     if images.ndim == 4:
         return jax.vmap(lambda image: rotate(image, angle, fill))(images)
     height, width = images.shape[:2]
@@ -144,7 +147,7 @@ def rotate(images: Num[Array, "..."], angle: Strength, fill: float | int = 0.0) 
         jnp.cos(angle) * y + jnp.sin(angle) * x + (height - 1) / 2,
         jnp.cos(angle) * x - jnp.sin(angle) * y + (width - 1) / 2,
     ]
-    take = lambda channel: jax.scipy.ndimage.map_coordinates(channel, sources, order=1, cval=fill)  # noqa: E731
+    take = lambda channel: jax.scipy.ndimage.map_coordinates(channel, sources, order=1, cval=float(fill))  # noqa: E731
     return jax.vmap(take, in_axes=-1, out_axes=-1)(images)
 
 

@@ -24,6 +24,7 @@ def mixup(key: Key, images: Num[Array, "..."], targets: Num[Array, "..."], alpha
     Images are real [b, h, w, c], targets class probabilities [b, k]. Zhang et al. 2018. α = 0 is the identity; raises
     `ValueError` for a negative one, for labels (see `_check`), and for integer images.
     """
+    images, targets = jnp.asarray(images), jnp.asarray(targets)
     _check("mixup", images, targets, alpha)
     check_real("mixup", images)
     if not isinstance(alpha, jax.core.Tracer) and alpha == 0:
@@ -39,6 +40,7 @@ def cutmix(key: Key, images: Num[Array, "..."], targets: Num[Array, "..."], alph
     [b, h, w, c] of any dtype, targets class probabilities [b, k]. Yun et al. 2019. α = 0 is the identity; raises
     `ValueError` for a negative one, and for labels (see `_check`).
     """
+    images, targets = jnp.asarray(images), jnp.asarray(targets)
     _check("cutmix", images, targets, alpha)
     if not isinstance(alpha, jax.core.Tracer) and alpha == 0:
         return Mixed(images, targets)

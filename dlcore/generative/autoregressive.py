@@ -80,7 +80,7 @@ def sample_naive(
     *label: Array,
     temperature: Number = 1.0,
 ) -> Float[Array, "b h w c"]:
-    """Draw images of `shape` [b, h, w, c] with one pass of the whole network per sub-pixel.
+    """Draw images of `shape` [b, h, w, c] with one pass of the whole network per sub-pixel (pixel, if `joint`).
 
     `label` [b] chooses the classes of a conditional network; every sub-pixel is drawn at the temperature, see
     `Likelihood.sample`.
@@ -91,16 +91,21 @@ def sample_naive(
         outputs, _ = model.apply(params, state, centre(x), *label)
         site = jax.lax.dynamic_slice(outputs, (0, r, c, 0), (shape[0], 1, 1, outputs.shape[-1]))[:, 0, 0]
         drawn = likelihood.sample(_site(key, shape, r, c, colour), site, temperature)
-        value = jnp.take(drawn, colour, axis=-1)[:, None, None, None]
-        return jax.lax.dynamic_update_slice(x, value, (0, r, c, colour))
+        value = drawn if likelihood.joint else jnp.take(drawn, colour[None], axis=-1)
+        return jax.lax.dynamic_update_slice(x, value[:, None, None], (0, r, c, colour))
 
     # A convolution inside a compiled loop is slow on CPU: the loop is here.
     x = jnp.zeros(shape)
     for r in range(shape[1]):
         for c in range(shape[2]):
-            for colour in range(shape[3]):
+            for colour in range(_turns(likelihood, shape)):
                 x = step(x, r, c, colour)
     return x
+
+
+def _turns(likelihood: Likelihood, shape: tuple[int, ...]) -> int:
+    """Draws per pixel: one for each colour, or one for all."""
+    return 1 if likelihood.joint else shape[3]
 
 
 def sample(
@@ -132,12 +137,13 @@ def sample(
 
     def pixel(c: Array, carry: tuple[Array, Any, Array]) -> tuple[Array, Any, Array]:
         x, cache, r = carry
-        value = jnp.zeros((shape[0], shape[3]))
-        for colour in range(shape[3]):
+        value, turns = jnp.zeros((shape[0], shape[3])), _turns(likelihood, shape)
+        for colour in range(turns):
             outputs, cache = network.pixel(params, cache, r, c)
             drawn = likelihood.sample(_site(key, shape, r, c, colour), outputs, temperature)
-            value = value.at[:, colour].set(jnp.where(keep[r, c], given[:, r, c, colour], drawn[:, colour]))
-            cache = network.put(cache, r, c, centre(value) if colour + 1 == shape[3] else _partly(value, colour))
+            here = slice(None) if likelihood.joint else slice(colour, colour + 1)
+            value = value.at[:, here].set(jnp.where(keep[r, c], given[:, r, c, here], drawn[:, here]))
+            cache = network.put(cache, r, c, centre(value) if colour + 1 == turns else _partly(value, colour))
         return jax.lax.dynamic_update_slice(x, value[:, None, None], (0, r, c, 0)), cache, r
 
     def row(r: Array, carry: tuple[Array, Any]) -> tuple[Array, Any]:

@@ -1,19 +1,22 @@
 """Decoder likelihoods p(x | h): what a network's outputs say about an image (lecture 23).
 
-Images are floats in [0, 1]; a grey level k of L is the value k/(L − 1). Outputs hold `channels` numbers per sub-pixel:
-[..., c · channels] for an image [..., c].
+Images are floats in [0, 1]; a grey level k of L is the value k/(L − 1). Outputs hold `channels` numbers per sub-pixel,
+[..., c · channels] for an image [..., c]; those of a `joint` family hold `channels` per pixel, [..., channels].
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from dlcore.generative import colour_mixture as shared
 from dlcore.generative.check import has_shape, in_range
+from dlcore.generative.colour_mixture import LOG_SCALE_RANGE
 from dlcore.losses.classification import sigmoid_cross_entropy, softmax_cross_entropy
 from dlcore.losses.regression import gaussian_nll
+from dlcore.operands import equal_shapes
 from dlcore.precision import matmul
 from dlcore.setting import Number
 from dlcore.stats.discretized import mixture_log_mass, mixture_mean, mixture_sample
@@ -25,27 +28,32 @@ FEW_LEVELS = 32
 LOG_STD_RANGE = (-5.0, 2.0)
 """Learned log-scales are clipped to this range, so that no pixel's density grows without bound."""
 
-LOG_SCALE_RANGE = (-7.0, 5.0)
-"""Range of the log-scale of a discretised logistic."""
-
 
 class Likelihood(NamedTuple):
-    """A family of distributions of one sub-pixel, independent given the outputs."""
+    """A family of distributions of one sub-pixel, independent given the outputs, or of a pixel where `joint`."""
 
     channels: int
-    """Outputs per sub-pixel."""
+    """Outputs per sub-pixel; per pixel where `joint`."""
     discrete: bool
     """Whether `nll` is that of grey levels (a probability), not of real values (a density)."""
-    nll: Callable[[Array, Array], Array]
+    nll: Callable[[Any, Array], Array]
     """`(outputs [..., c·channels], x [..., c]) -> −log p(x | outputs) [..., c]` in nats.
 
     Raises `ValueError`, naming both shapes, for outputs of another shape: nothing is broadcast."""
-    mean: Callable[[Array], Array]
+    mean: Callable[[Any], Array]
     """`outputs -> E[x]`, in [0, 1] for the discrete families."""
     sample: Callable[..., Array]
     """`(key, outputs, temperature=1.0) -> x`: T below 1 stays nearer to the mode.
 
     Logits are divided by T > 0, standard deviations and scales multiplied by it."""
+    joint: bool = False
+    """Whether the outputs of a pixel belong to all its colours: `nll` of each is then given the colours before it.
+
+    An autoregressive network must not see any colour of the pixel itself: make it with `colours=1`."""
+
+    def per_pixel(self, colours: int) -> int:
+        """Outputs for a pixel of so many colours."""
+        return self.channels if self.joint else colours * self.channels
 
 
 def _likelihood(
@@ -55,19 +63,43 @@ def _likelihood(
     nll: Callable[[Array, Array], Array],
     mean: Callable[[Array], Array],
     sample: Callable[[Key, Array, Number], Array],
+    colours: int = 0,
+    parts: tuple[str, ...] = (),
 ) -> Likelihood:
-    """The family of these functions, which refuses outputs that do not fit the images, and T ≤ 0."""
+    """The family of these functions, which refuses outputs that do not fit the images, and T ≤ 0.
 
-    def fitting(outputs: Float[Array, "..."], x: Float[Array, "..."]) -> Float[Array, "..."]:
-        shape = (*x.shape[:-1], channels * x.shape[-1])
-        has_shape(name, "outputs", outputs, shape, f"{channels} per sub-pixel of x {x.shape}")
+    With `colours` it is `joint`, for images of so many. With `parts` outputs may be a tuple of arrays of these names,
+    each of the shape of x.
+    """
+
+    def whole(outputs: Any) -> Float[Array, "..."]:
+        return outputs if hasattr(outputs, "shape") else _interleaved(name, outputs, parts)
+
+    def fitting(outputs: Any, x: Float[Array, "..."]) -> Float[Array, "..."]:
+        outputs = whole(outputs)
+        if colours and x.shape[-1] != colours:
+            raise ValueError(f"{name}: x has {x.shape[-1]} colours; it was made for {colours}, pass colours= to it")
+        shape = (*x.shape[:-1], family.per_pixel(x.shape[-1]))
+        unit = "pixel" if colours else "sub-pixel"
+        has_shape(name, "outputs", outputs, shape, f"{channels} per {unit} of x {x.shape}")
         return nll(outputs, x)
 
-    def drawn(key: Key, outputs: Float[Array, "..."], temperature: Number = 1.0) -> Float[Array, "..."]:
+    def drawn(key: Key, outputs: Any, temperature: Number = 1.0) -> Float[Array, "..."]:
         in_range(name, "temperature", temperature, lambda t: t > 0, "be positive")
-        return sample(key, outputs, temperature)
+        return sample(key, whole(outputs), temperature)
 
-    return Likelihood(channels, discrete, fitting, mean, drawn)
+    family = Likelihood(channels, discrete, fitting, lambda outputs: mean(whole(outputs)), drawn, joint=colours > 0)
+    return family
+
+
+def _interleaved(name: str, outputs: Any, parts: tuple[str, ...]) -> Float[Array, "..."]:
+    """One array [..., c·channels] of the arrays [..., c] that a network may give instead."""
+    if not parts or not isinstance(outputs, tuple | list) or len(outputs) != len(parts):
+        wanted = f"one array, or ({', '.join(parts)})" if parts else "one array"
+        count = len(jax.tree.leaves(outputs))
+        raise ValueError(f"{name}: outputs are a {type(outputs).__name__} of {count} arrays; want {wanted}")
+    equal_shapes(f"{name}, outputs", **dict(zip(parts, outputs, strict=True)))
+    return jnp.stack(outputs, axis=-1).reshape(*outputs[0].shape[:-1], -1)
 
 
 def _numbers(outputs: Float[Array, "*s n"], channels: int) -> Float[Array, "*s c channels"]:
@@ -105,7 +137,11 @@ def gaussian(std: Number) -> Likelihood:
 
 
 def gaussian_learned() -> Likelihood:
-    """N(μ, σ²) with both from the network, outputs (μ, log σ) per sub-pixel; log σ is clipped to `LOG_STD_RANGE`."""
+    """N(μ, σ²) with both from the network, outputs (μ, log σ) per sub-pixel; log σ is clipped to `LOG_STD_RANGE`.
+
+    Outputs are one array [..., 2c], in which μ and log σ of each sub-pixel are neighbours, or the pair of arrays
+    (μ, log σ), each of the shape of x. Raises `ValueError` for arrays of different shapes.
+    """
 
     def split(outputs: Array) -> tuple[Array, Array]:
         numbers = _numbers(outputs, 2)
@@ -119,7 +155,8 @@ def gaussian_learned() -> Likelihood:
         mean, std = split(outputs)
         return gaussian_nll(mean, x, std)
 
-    return _likelihood("gaussian_learned", 2, False, nll, lambda outputs: split(outputs)[0], sample)
+    mean = lambda outputs: split(outputs)[0]  # noqa: E731
+    return _likelihood("gaussian_learned", 2, False, nll, mean, sample, parts=("mean", "log_std"))
 
 
 def categorical(levels: int) -> Likelihood:
@@ -176,4 +213,37 @@ def discretized_logistic(levels: int, components: int = 1) -> Likelihood:
         nll=nll,
         mean=lambda outputs: mixture_mean(*split(outputs), levels) / (levels - 1),
         sample=sample,
+    )
+
+
+def colour_mixture(levels: int, components: int = 10, colours: int = 3) -> Likelihood:
+    """A mixture of logistics whose components all colours of a pixel share, each colour given those before it.
+
+    The family of PixelCNN++ (Salimans et al. 2017, section 2.2), with its layout of outputs, 10 per component for three
+    colours: see `generative.colour_mixture`. A value outside [0, 1] has NaN nats. `mean` is exact but for what the ends
+    of the range cut off. Raises `ValueError` for fewer than two levels, no component or no colour.
+    """
+    if levels < 2 or components < 1 or colours < 1:
+        raise ValueError(
+            f"colour_mixture: levels={levels}, components={components} and colours={colours}; want 2 or more, 1 and 1"
+        )
+
+    def nll(outputs: Array, x: Array) -> Array:
+        level = grey_level(x, levels)
+        nats = -shared.log_mass(jnp.clip(level, 0, levels - 1), shared.split(outputs, colours), levels)
+        return jnp.where((level >= 0) & (level < levels), nats, jnp.nan)
+
+    def sample(key: Key, outputs: Array, t: Number) -> Array:
+        parts = shared.split(outputs, colours)
+        colder = parts._replace(logits=parts.logits / t, log_scale=parts.log_scale + jnp.log(t))
+        return shared.sample(key, colder, levels) / (levels - 1)
+
+    return _likelihood(
+        "colour_mixture",
+        channels=components * shared.per_component(colours),
+        discrete=True,
+        nll=nll,
+        mean=lambda outputs: shared.mean(shared.split(outputs, colours), levels) / (levels - 1),
+        sample=sample,
+        colours=colours,
     )

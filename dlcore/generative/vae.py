@@ -18,20 +18,25 @@ from dlcore.operands import equal_shapes
 from dlcore.precision import highest
 from dlcore.setting import Number
 from dlcore.stats.divergence import kl_normal
-from dlcore.types import Aux, Batch, Key, Mean, Model, Objective, Params, State
+from dlcore.types import Aux, Batch, Input, Key, Mean, Model, Objective, Params, State
 
 Noise = Callable[..., Array]
 """A standard sampler `(key, shape) -> array`: `jax.random.normal`, `laplace` or `logistic`."""
+
+SPREADS = ("log_std", "log_variance")
+"""Logs of what an encoder may give beside μ: σ or σ²."""
 
 
 class VAE(NamedTuple):
     """Networks and likelihood; params and state have the branches `encoder` and `decoder`."""
 
     encoder: Model
-    """x [b, ...] to [b, 2d]: μ and log σ."""
+    """x [b, ...] to μ and log σ, each [b, d]: a pair of arrays, or one array [b, 2d] of which they are the halves."""
     decoder: Model
-    """z [b, d] to the outputs of `likelihood`."""
+    """z [b, d] to the outputs of `likelihood`: one array, or for `gaussian_learned` also the pair (μ, log σ)."""
     likelihood: Likelihood
+    spread: str = "log_std"
+    """What the encoder gives beside μ, in either form: "log_std" for log σ, or "log_variance" for log σ²."""
 
 
 class Terms(NamedTuple):
@@ -61,13 +66,14 @@ def gumbel_softmax(key: Key, logits: Float[Array, "*b c"], temperature: Number) 
     return jax.nn.softmax((logits + jax.random.gumbel(key, logits.shape)) / temperature)
 
 
-def init(vae: VAE, key: Key, x: Float[Array, "b ..."]) -> tuple[Params, State]:
-    """Params and state of both networks, and a count of training steps for the warm-up of β."""
+def init(vae: VAE, key: Key, x: Input) -> tuple[Params, State]:
+    """Params and state of both networks for x [b, ...], and a count of training steps for the warm-up of β.
+
+    Raises `ValueError` for an encoder that gives something else than μ and log σ, see `encode`.
+    """
     encoder, encoder_state = vae.encoder.init(jax.random.fold_in(key, 0), x)
-    code = jax.eval_shape(lambda: vae.encoder.apply(encoder, encoder_state, x)[0])
-    if code.shape[-1] % 2:
-        raise ValueError(f"the encoder gives {code.shape[-1]} numbers; it must give μ and log σ, an even number")
-    z = jax.ShapeDtypeStruct((code.shape[0], code.shape[-1] // 2), jnp.float32)
+    mean, _, _ = jax.eval_shape(lambda x: encode(vae, {"encoder": encoder}, {"encoder": encoder_state}, x), x)
+    z = jax.ShapeDtypeStruct(mean.shape, jnp.float32)
     decoder, decoder_state = vae.decoder.init(jax.random.fold_in(key, 1), z)
     state = {"encoder": encoder_state, "decoder": decoder_state}
     return {"encoder": encoder, "decoder": decoder}, state
@@ -76,16 +82,37 @@ def init(vae: VAE, key: Key, x: Float[Array, "b ..."]) -> tuple[Params, State]:
 def encode(
     vae: VAE, params: Params, state: State, x: Float[Array, "b ..."], *, train: bool = False, key: Key | None = None
 ) -> tuple[Float[Array, "b d"], Float[Array, "b d"], State]:
-    """μ and log σ of q(z|x), and the new state."""
+    """μ and log σ of q(z|x), and the new state; of an encoder that gives log σ², half of that.
+
+    Raises `ValueError` unless the encoder gives a pair of equal shapes [b, d], or one array [b, 2d].
+    """
+    if vae.spread not in SPREADS:
+        raise ValueError(f"VAE: spread must be one of {', '.join(SPREADS)}, got {vae.spread!r}")
     code, new = vae.encoder.apply(params["encoder"], state["encoder"], x, train=train, key=key)
-    mean, log_std = jnp.split(code, 2, axis=-1)
-    return mean, log_std, {**state, "encoder": new}
+    mean, spread = _pair(code, vae.spread)
+    has_shape("encode", "the encoder's μ", mean, (len(x), mean.shape[-1]), f"[b, d] for x {x.shape}")
+    return mean, spread if vae.spread == "log_std" else spread / 2, {**state, "encoder": new}
+
+
+def _pair(code: Any, spread: str) -> tuple[Array, Array]:
+    """Both arrays of the encoder's output, in either form."""
+    if hasattr(code, "shape"):
+        if code.shape[-1] % 2:
+            raise ValueError(f"the encoder gives {code.shape[-1]} numbers; it must give μ and {spread}, an even number")
+        mean, other = jnp.split(code, 2, axis=-1)
+        return mean, other
+    if not isinstance(code, tuple | list) or len(code) != 2:
+        found = f"{type(code).__name__} of {len(jax.tree.leaves(code))} arrays"
+        raise ValueError(f"the encoder gives a {found}; it must give (μ, {spread}), or one array of both halves")
+    mean, other = code
+    equal_shapes("the encoder's pair", **{"mean": mean, spread: other})
+    return mean, other
 
 
 def decode(
     vae: VAE, params: Params, state: State, z: Float[Array, "b d"], *, train: bool = False, key: Key | None = None
-) -> tuple[Float[Array, "b ..."], State]:
-    """The outputs of p(x|z) and the new state."""
+) -> tuple[Any, State]:
+    """The outputs of p(x|z), as the decoder gives them, and the new state."""
     outputs, new = vae.decoder.apply(params["decoder"], state["decoder"], z, train=train, key=key)
     return outputs, {**state, "decoder": new}
 
@@ -96,7 +123,8 @@ def reconstruction_nll(
     """−log p(x|z) of k codes per image, and the new state. Raises `ValueError` unless all images have codes."""
     has_shape("reconstruction_nll", "z", z, (len(z), len(x), z.shape[-1]), f"[k, b, d] for x {x.shape}")
     outputs, state = decode(vae, params, state, z.reshape(-1, z.shape[-1]), **options)
-    nll = vae.likelihood.nll(outputs.reshape(*z.shape[:2], *outputs.shape[1:]), jnp.broadcast_to(x, (len(z), *x.shape)))
+    outputs = jax.tree.map(lambda array: array.reshape(*z.shape[:2], *array.shape[1:]), outputs)
+    nll = vae.likelihood.nll(outputs, jnp.broadcast_to(x, (len(z), *x.shape)))
     return nll.reshape(*z.shape[:2], -1).sum(-1), state
 
 

@@ -4,6 +4,7 @@ import functools
 
 import jax
 import jax.numpy as jnp
+import jaxtyping
 import numpy as np
 import pytest
 
@@ -23,6 +24,15 @@ ALL = {
 }
 MOVES = ("shift", "crop", "flip", "cutout", "chain")
 IMAGES = jax.random.uniform(jax.random.key(1), (5, 6, 4, 3))
+GREY = jnp.zeros((4, 4, 1), jnp.uint8)
+
+
+@pytest.fixture
+def as_users():
+    """Without the type checker of the tests, which sees NumPy's arrays and several numbers first."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -38,6 +48,24 @@ def test_one_image_under_vmap(name):
     mapped = jax.vmap(ALL[name])(keys, IMAGES)
     apart = jnp.stack([ALL[name](key, image) for key, image in zip(keys, IMAGES, strict=True)])
     np.testing.assert_allclose(mapped, apart, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("images", [IMAGES[:2], IMAGES[0]], ids=["many", "one"])
+def test_keys_alone_under_vmap_give_views_of_the_same_images(name, images, as_users):
+    """Also of NumPy's arrays and inside jit, as contrastive learning draws its two views."""
+    keys = jax.random.split(KEY, 3)
+    mapped = jax.jit(jax.vmap(lambda key: ALL[name](key, np.asarray(images))))(keys)
+    apart = jnp.stack([ALL[name](key, images) for key in keys])
+    np.testing.assert_allclose(mapped, apart, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("mix", [mixup, cutmix])
+def test_mixtures_of_numpys_arrays_inside_jit_and_vmap(mix, as_users):
+    images, targets, keys = np.asarray(IMAGES), np.eye(5, dtype=np.float32), jax.random.split(KEY, 3)
+    mapped = jax.jit(jax.vmap(lambda key: mix(key, images, targets, 0.5)))(keys)
+    apart = [mix(key, IMAGES, jnp.asarray(targets), 0.5) for key in keys]
+    jax.tree.map(lambda m, *x: np.testing.assert_allclose(m, np.stack(x), rtol=1e-5, atol=1e-5), mapped, *apart)
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -119,9 +147,16 @@ def test_strengths_may_be_traced(name):
         (lambda: a.cutout(KEY, jnp.zeros((4, 4, 1), jnp.uint8), 2, fill=0.5), "fill 0.5 does not fit uint8"),
         (lambda: a.random_crop(KEY, jnp.zeros((4, 4, 1), jnp.uint8), 2, fill=256), "fill 256 does not fit uint8"),
         (lambda: mixup(KEY, IMAGES, jnp.eye(5), float("inf")), "mixup: alpha must be finite, got inf"),
+        (lambda: cutmix(KEY, IMAGES, jnp.eye(5), np.ones(5)), r"alpha must be a single number, got shape \(5,\)"),
+        (lambda: a.random_flip(KEY, IMAGES, np.ones(5)), r"probability must be a single number, got shape \(5,\)"),
+        (lambda: a.cutout(KEY, IMAGES, 2, fill=[0.0, 1.0, 0.0]), r"fill must be a single number, got shape \(3,\)"),
+        (lambda: a.rotate(IMAGES, 0.1, np.ones(3)), r"rotate: fill must be a single number, got shape \(3,\)"),
+        (lambda: jax.jit(lambda f: a.rotate(IMAGES, 0.1, f))(0.5), "rotate: fill must be known before compiling"),
+        (lambda: a.cutout(KEY, GREY, 2, fill=float("nan")), "fill nan does not fit uint8"),
+        (lambda: a.random_crop(KEY, GREY, 2, fill=float("inf")), "fill inf does not fit uint8"),
     ],
 )
-def test_strengths_out_of_range_are_refused(call, text):
+def test_strengths_out_of_range_are_refused(call, text, as_users):
     with pytest.raises(ValueError, match=text):
         call()
 

@@ -10,7 +10,8 @@ from jaxtyping import Array, Float, Int
 
 from dlcore.generative.check import in_range, like_examples
 from dlcore.generative.diffusion.process import diffuse, target
-from dlcore.generative.diffusion.schedule import Schedule, told
+from dlcore.generative.diffusion.schedule import Schedule, at, told
+from dlcore.generative.diffusion.weighting import Weighting, by_name
 from dlcore.losses.regression import squared_error
 from dlcore.operands import equal_shapes
 from dlcore.setting import Number
@@ -66,17 +67,21 @@ def simple(
     schedule: Schedule,
     *,
     kind: str = "eps",
+    weighting: str | Weighting = "uniform",
     data: str = "image",
     labels: str | None = None,
     null: int = 0,
     drop: Number = 0.0,
 ) -> Objective:
-    """L_simple = E_{t~U{1..T}, x_0, ε} ‖target − network(x_t, time)‖²/D (Ho et al. 2020, eq. 14), t = 1 included.
+    """L = E_{t~U{1..T}, x_0, ε} λ_t ‖target − network(x_t, time)‖²/D, L_simple where λ_t = 1 (Ho et al. 2020, eq. 14).
 
-    The network is told `told(schedule, t)`, as by bound and samplers. `data` names the batch's field of x_0, images
-    being scaled to [−1, 1]. With `labels`, the name of a field, the network has a third input, the label [n], which is
-    `null` with probability `drop`. Metric: `loss`.
+    t = 1 is included. `weighting` is the name of λ, "uniform" or "p2", or a function of the schedule, such as
+    `functools.partial(weighting.p2, gamma=0.5)`; λ_t multiplies the error of the prediction of this `kind`. The network
+    is told `told(schedule, t)`, as by bound and samplers. `data` names the batch's field of x_0, images being scaled to
+    [−1, 1]. With `labels`, the name of a field, the network has a third input, the label [n], which is `null` with
+    probability `drop`. Metric: `loss`, weighted. Raises `ValueError` for an unknown name.
     """
+    weights = (by_name(weighting) if isinstance(weighting, str) else weighting)(schedule)
 
     def objective(
         params: Params, state: State, batch: Batch, *, key: Key | None, train: bool, step: Array | None = None
@@ -90,6 +95,7 @@ def simple(
         inputs = (diffuse(schedule, x0, t, eps), told(schedule, t), *given)
         prediction, new = network.apply(params, state, *inputs, train=train, key=keys[3])
         losses = error(schedule, kind, prediction, x0, t, eps)
+        losses = at(weights, t, losses, first=1) * losses
         return losses.mean(), Aux(new, {"loss": Mean.of(losses)})
 
     return objective

@@ -105,7 +105,7 @@ def respace(schedule: Schedule, steps: int, power: float = 1.0) -> Schedule:
 
 
 def at(
-    table: Float[np.ndarray, " s"], t: Int[Array, "*n"], like: Float[Array, "..."], *, first: int = 0
+    table: Float[np.ndarray | Array, " s"], t: Int[Array, "*n"], like: Float[Array, "..."], *, first: int = 0
 ) -> Float[Array, "..."]:
     """Entry t of a table, one per example, in the dtype of `like` and shaped to be multiplied with it.
 

@@ -12,12 +12,14 @@ from dlcore.data.pipeline import evaluation_batches
 from dlcore.data.source import Split
 from dlcore.parallel.mesh import batch_sharding, global_batch
 from dlcore.train.experiment import Experiment
+from dlcore.train.state import slow
 from dlcore.types import TrainState
 
 
 def evaluated(state: TrainState) -> tuple[Any, Any]:
-    """The params and model state that count: the moving average where one is kept."""
-    return (state.ema["params"], state.ema["state"]) if state.ema else (state.params, state.state)
+    """The params and model state that count: the moving average where one is kept; of a lookahead the slow params."""
+    params, model_state = (state.ema["params"], state.ema["state"]) if state.ema else (state.params, state.state)
+    return slow(params), model_state
 
 
 def make_evaluate(

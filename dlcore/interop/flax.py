@@ -21,11 +21,14 @@ MODES: dict[str, Callable[[bool], bool]] = {
 """Arguments by which Linen modules are told whether they train."""
 
 
-def from_linen(module: nn.Module, *, rngs: Sequence[str] = ("dropout",)) -> Model:
+def from_linen(
+    module: nn.Module, *, rngs: Sequence[str] = ("dropout",), remembered: Sequence[str] = ("cache",)
+) -> Model:
     """A Linen module: collection `params` becomes params, all others (`batch_stats`, ...) become state.
 
     The train flag is passed under whichever of `MODES` the module's call takes. `key` feeds the random streams `rngs`;
-    training without one raises `ValueError` as soon as the module asks for randomness.
+    training without one raises `ValueError` as soon as the module asks for randomness. Collections in `remembered`
+    move in evaluation as well, see `dlcore.types.Model`: Linen's attention with `decode=True` has a `cache`.
     """
     accepted = [name for name in inspect.signature(type(module).__call__).parameters if name in MODES]
 
@@ -44,7 +47,11 @@ def from_linen(module: nn.Module, *, rngs: Sequence[str] = ("dropout",)) -> Mode
     ) -> tuple[Any, State]:
         variables = {"params": params, **state}
         if not train:
-            return module.apply(variables, *inputs, **modes(False), rngs=streams(key)), state
+            moving = [name for name in remembered if name in state]
+            if not moving:
+                return module.apply(variables, *inputs, **modes(False), rngs=streams(key)), state
+            out, new = module.apply(variables, *inputs, **modes(False), rngs=streams(key), mutable=moving)
+            return out, {**state, **new}
         try:
             out, new = module.apply(variables, *inputs, **modes(True), rngs=streams(key), mutable=list(state))
         except InvalidRngError as error:
@@ -58,11 +65,13 @@ def from_nnx(make: Callable[[nnx.Rngs], nnx.Module]) -> Model:
     """An NNX module given as a function of its random streams, e.g. `lambda rngs: Net(rngs=rngs)`.
 
     `nnx.Param` variables become params, others (`BatchStat`, ...) become state. Random streams are not kept: each
-    call draws them from its `key`; training a module that has streams without a key raises `ValueError`.
+    call draws them from its `key`; training a module that has streams without a key raises `ValueError`. `nnx.Cache`
+    variables move in evaluation as well, see `dlcore.types.Model`; they begin as the module leaves them, for attention
+    behind `init_cache`.
     """
     abstract = nnx.eval_shape(lambda: make(nnx.Rngs(0)))
     stochastic = bool(jax.tree.leaves(nnx.state(abstract, nnx.RngState)))
-    _graph, _, _, _ = nnx.split(abstract, nnx.Param, nnx.RngState, ...)
+    caches = bool(jax.tree.leaves(nnx.state(abstract, nnx.Cache)))
 
     def init(key: Key, *inputs: Input) -> tuple[Params, State]:
         _, params, _, state = nnx.split(make(nnx.Rngs(key)), nnx.Param, nnx.RngState, ...)
@@ -77,8 +86,9 @@ def from_nnx(make: Callable[[nnx.Rngs], nnx.Module]) -> Model:
         nnx.update(module, {**params}, {**state})
         module.train() if train else module.eval()
         out = module(*inputs)
-        _, _, _, new = nnx.split(module, nnx.Param, nnx.RngState, ...)
-        return out, nnx.to_pure_dict(new) if train else state
+        if train:
+            return out, nnx.to_pure_dict(nnx.split(module, nnx.Param, nnx.RngState, ...)[3])
+        return out, _merged(state, nnx.to_pure_dict(nnx.state(module, nnx.Cache))) if caches else state
 
     return Model(init, apply)
 
@@ -89,3 +99,10 @@ def _shape(x: Input) -> jax.ShapeDtypeStruct:
 
 def _without(variables: Any, name: str) -> dict[str, Any]:
     return {key: value for key, value in variables.items() if key != name}
+
+
+def _merged(tree: Any, changes: Any) -> Any:
+    """The nested dict with the leaves of `changes` in their places."""
+    if not isinstance(changes, dict):
+        return changes
+    return {**tree, **{name: _merged(tree[name], change) for name, change in changes.items()}}

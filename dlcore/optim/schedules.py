@@ -57,8 +57,8 @@ def inverse_square_root(rate: Number, steps: Number) -> Schedule:
 def piecewise(rate: Number, boundaries: Sequence[Number], factors: Sequence[Number]) -> Schedule:
     """ε_k = ε · Π factorᵢ over all boundaries bᵢ ≤ k: the rate times each factor from its boundary on.
 
-    That is `optax.piecewise_constant_schedule`, and PyTorch's `MultiStepLR`. Raises `ValueError` unless there is one factor for each boundary, and
-    for negative boundaries.
+    That is `optax.piecewise_constant_schedule`, and PyTorch's `MultiStepLR`. Raises `ValueError` unless there is one
+    factor for each boundary, and for negative boundaries.
     """
     if len(boundaries) != len(factors):
         raise ValueError(

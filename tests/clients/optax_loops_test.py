@@ -1,5 +1,8 @@
 """Programs of optax users: loops of their own on dlcore's pieces, against the same loops with optax alone."""
 
+import re
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -149,3 +152,12 @@ def test_an_optimiser_that_draws_noise_resumes_to_the_bit(tmp_path):
     restored, _, _ = checkpoints.restore_newest(state, pytest.fail)
     checkpoints.close()
     assert sha256(walk(step, restored, BATCHES, 4)[0]) == sha256(walk(step, half, BATCHES, 4)[0])
+
+
+def test_the_loop_of_the_readme_runs():
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    (program,) = (text for text in re.findall(r"```python\n(.*?)```", readme, re.S) if "optax.lookahead" in text)
+    found = {}
+    exec(program, found)
+    assert found["losses"][-1] < found["losses"][0]
+    jax.tree.map(np.testing.assert_array_equal, found["params"], found["train_state"].params.slow)

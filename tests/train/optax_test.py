@@ -24,12 +24,13 @@ PARAMS = MODEL.init(jax.random.split(jax.random.key(2))[0], BATCH["image"])[0]
 """What `create` makes of the key 2."""
 
 SGD = optax.sgd(0.1)
+POLYAK = optax.polyak_sgd(max_learning_rate=50.0)
 ADVERSARY = optax.chain(contrib.normalize(), optax.sgd(0.05))
 EVERYTHING = ("value", "grad", "value_fn")
 OPTIMIZERS = {
     "adamw": (optax.adamw(0.1), ()),
     "reduce_on_plateau": (optax.chain(optax.adam(0.1), contrib.reduce_on_plateau(patience=1, rtol=0.5)), ("value",)),
-    "polyak_sgd": (optax.polyak_sgd(), ("value",)),
+    "polyak_sgd": (POLYAK, ("value",)),
     "momo": (contrib.momo(0.5), ("value",)),
     "momo_adam": (contrib.momo_adam(0.05), ("value",)),
     "lbfgs": (optax.lbfgs(memory_size=3), EVERYTHING),
@@ -48,13 +49,13 @@ OPTIMIZERS = {
     "mechanize": (contrib.mechanize(SGD), ()),
     "cocob": (contrib.cocob(), ()),
     "muon": (contrib.muon(0.01), ()),
-    "apply_if_finite": (optax.apply_if_finite(optax.polyak_sgd(), 2), ("value",)),
+    "apply_if_finite": (optax.apply_if_finite(POLYAK, 2), ("value",)),
     "accumulated": (optax.MultiSteps(optax.adam(0.1), 2), ()),
-    "accumulated polyak": (optax.MultiSteps(optax.polyak_sgd(), 2), ("value",)),
+    "accumulated polyak": (optax.MultiSteps(POLYAK, 2), ("value",)),
     "injected": (optax.inject_hyperparams(optax.adam)(learning_rate=lambda step: 0.1 / (step + 1)), ()),
     "noisy": (optax.noisy_sgd(0.1, key=3), ()),
     "frozen": (
-        optax.partition({"a": optax.polyak_sgd(), "b": optax.set_to_zero()}, {"dense_0": "a", "dense_1": "b"}),
+        optax.partition({"a": POLYAK, "b": optax.set_to_zero()}, {"dense_0": "a", "dense_1": "b"}),
         ("value",),
     ),
 }

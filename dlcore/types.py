@@ -38,6 +38,11 @@ class Model(NamedTuple):
     library may start from the values of arrays.
     `apply(params, state, *inputs, train=False, key=None) -> (outputs, state)` returns the state
     unchanged unless `train=True`; a stochastic layer asked to train without a key raises `ValueError`.
+
+    A memory of what a layer has been given, such as the keys and values of an attention that decodes one token after
+    another, may move in evaluation as well. Whoever calls `apply` several times for one sequence hands the state on,
+    in the carry of a `lax.scan` for instance; evaluation begins every batch from the trained state, and drops what
+    comes out. Networks of `dlcore.nn.combine` pass on whatever their parts return.
     """
 
     init: Callable[..., tuple[Params, State]]

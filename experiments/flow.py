@@ -21,6 +21,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from dlcore.train.experiment import Experiment
 
 from dlcore.data.preprocess import row_keys
 from dlcore.data.source import Data, DataSpec
@@ -36,7 +37,6 @@ from dlcore.optim.build import build as build_optimizer
 from dlcore.report import images as pictures
 from dlcore.report.density import density_and_samples
 from dlcore.train.config import FEW, LoopConfig, budget
-from dlcore.train.experiment import Experiment
 from dlcore.train.updates import gradient_update, with_average
 from dlcore.tree import named_leaves
 from dlcore.types import Aux, Batch, Bijector, Key, Mean, Model, Objective, Params, State

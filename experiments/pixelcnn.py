@@ -14,6 +14,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from dlcore.train.experiment import Experiment
 
 from dlcore.data.preprocess import scale
 from dlcore.data.source import Data, DataSpec
@@ -27,7 +28,6 @@ from dlcore.optim.build import build as build_optimizer
 from dlcore.report import images as pictures
 from dlcore.report import receptive
 from dlcore.train.config import FEW, LoopConfig, budget
-from dlcore.train.experiment import Experiment
 from dlcore.train.updates import gradient_update, with_average
 from dlcore.types import Batch, Key, Params, State
 

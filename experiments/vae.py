@@ -20,6 +20,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from dlcore.train.experiment import Experiment
 
 from dlcore.data.preprocess import row_keys, scale
 from dlcore.data.source import Data, DataSpec
@@ -32,7 +33,6 @@ from dlcore.optim.build import OptimizerConfig, learning_rate
 from dlcore.optim.build import build as build_optimizer
 from dlcore.report import images as pictures
 from dlcore.train.config import FEW, LoopConfig, budget
-from dlcore.train.experiment import Experiment
 from dlcore.train.updates import gradient_update, with_average
 from dlcore.types import Batch, Key, Mean, Params, State
 

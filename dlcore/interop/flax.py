@@ -13,8 +13,8 @@ A Linen module. Dropout and batch norm are told by `train` whether they train; t
 ...         return nn.Dense(3)(nn.Dropout(0.2, deterministic=not train)(x))
 >>> batch = {"image": jnp.ones((8, 4)), "label": jnp.zeros(8, jnp.int32)}
 >>> model, tx = from_linen(Net()), optax.adam(1e-3)
->>> train_state = state.create(jax.random.key(0), lambda key: model.init(key, batch["image"]), {"params": tx})
 >>> update = updates.gradient_update(supervised(model, softmax_cross_entropy), tx)
+>>> train_state = state.create(jax.random.key(0), lambda key: model.init(key, batch["image"]), update)
 >>> train_state, metrics = jax.jit(step.make_train_step(update))(train_state, batch)
 >>> sorted(train_state.params), sorted(train_state.state)
 (['BatchNorm_0', 'Dense_0', 'Dense_1'], ['batch_stats'])

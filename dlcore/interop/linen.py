@@ -25,6 +25,7 @@ def from_linen(
     method: str | Callable[..., Any] | None = None,
     rngs: Sequence[str] = (DROPOUT,),
     axis_names: Sequence[str] = (),
+    remembered: Sequence[str] = ("cache",),
 ) -> Model:
     """A Linen module: collection `params` becomes params, all others (`batch_stats`, ...) become state.
 
@@ -43,12 +44,16 @@ def from_linen(
     state has its values in the structure that `init` gave. `dlcore.nn.combine.activations` gives the outputs of all
     submodules by path, and what is sown as `intermediates`.
 
+    Collections in `remembered` move in evaluation as well, see `dlcore.types.Model`: Linen's attention with
+    `decode=True` has a `cache`.
+
     `method` is another method than `__call__`. `axis_names` are those of `BatchNorm(axis_name=...)`; statistics are
     those of the global batch in any case. Raises `ValueError` for params or state whose paths, shapes or dtypes are not
     the module's (all floating params and inputs may have another floating dtype); for a module with dropout or
     statistics that nothing tells whether it trains; and without a key when it asks for randomness.
     """
-    linen = Linen(linen_call(module, flag=flag, method=method, rngs=rngs, axis_names=axis_names))
+    call = linen_call(module, flag=flag, method=method, rngs=rngs, axis_names=axis_names)
+    linen = Linen(call, tuple(remembered))
     return Model(linen.init, linen)
 
 
@@ -71,6 +76,7 @@ class Linen:
     """The `apply` of a Linen module."""
 
     call: Call
+    remembered: tuple[str, ...] = ()
     structures: dict[Any, Structure] = dataclasses.field(default_factory=dict)
     """What `structure` found, by its arguments."""
 
@@ -105,7 +111,7 @@ class Linen:
         values, collections = plain(params), plain(state)
         found = self.checked(values, collections, train, given)
         kept = {name: tree for name, tree in collections.items() if name not in found.sown}
-        mutable = [name for name in state if train and name in found.state]
+        mutable = [name for name in state if name in found.state and (train or name in self.remembered)]
         tapping = None if tap is None else Tapping(tap)
 
         def attempt(keys: Any) -> tuple[Any, Any]:
@@ -115,7 +121,7 @@ class Linen:
             out, new = with_streams(attempt, key, self.call.rngs)
         except ModifyScopeVariableError as error:
             raise ValueError(f"from_linen: state changes in training only ({error}); pass train=True") from error
-        return out, fitted(state, plain(new)) if train else state
+        return out, fitted(state, plain(new)) if mutable or train else state
 
     def structure(self, train: bool, given: Arguments) -> Structure:
         """What the module takes on inputs of these shapes, found once."""

@@ -14,6 +14,7 @@ from dlcore.interop.matching import abstract, check_leaves, check_names, fitted,
 from dlcore.interop.modes import FLAGS, call_flags, config_fields, no_switch
 from dlcore.interop.unset_key import unset, without_key
 from dlcore.nn.combine import fold_name
+from dlcore.tree import named_leaves, path_of
 from dlcore.types import Key, Model, Params, State
 
 Make = Callable[[nnx.Rngs], nnx.Module]
@@ -30,6 +31,9 @@ def from_nnx(make: Make | tuple[Make, Make], *, flag: str | None = None, axis_na
 
     Random streams are not kept: each call has those of `make(nnx.Rngs(key))`, and a call that takes `rngs` gets
     `nnx.Rngs(fold_name(key, "rngs"))`.
+
+    `nnx.Cache` variables move in evaluation as well, see `dlcore.types.Model`; they begin as the module leaves them,
+    for attention behind `init_cache`.
 
     A variable that the call makes (`self.kl = Loss(...)`, `self.sow`) is an output: if `init` is given inputs it is
     zero in the state, and the new state has its value. Without inputs there is no place for it, and it is dropped.
@@ -62,6 +66,8 @@ class Mode:
     state: State
     streams: Callable[[Key], Any] | None
     """The random streams as made from a key, if there are any."""
+    caches: frozenset[str]
+    """Paths of `nnx.Cache` variables."""
 
     @staticmethod
     def of(make: Make, train: bool, flag: str | None) -> "Mode":
@@ -71,7 +77,8 @@ class Mode:
         call = type(module).__call__
         streams = jax.jit(lambda key: nnx.state(make(nnx.Rngs(key)), nnx.RngState)) if jax.tree.leaves(random) else None
         takes_rngs = "rngs" in inspect.signature(call).parameters
-        return Mode(make, train, call_flags(call, flag)(train), takes_rngs, graph, params, state, streams)
+        caches = frozenset(path for path, _ in named_leaves(plain(nnx.state(module, nnx.Cache))))
+        return Mode(make, train, call_flags(call, flag)(train), takes_rngs, graph, params, state, streams, caches)
 
     def module(self, params: Params, state: State, key: Key | None) -> nnx.Module:
         """The module with these values, told its mode; without a key its streams must not be drawn from."""
@@ -105,7 +112,11 @@ class Nnx:
         if lacks(new, variables):
             # Outputs of the other mode have a place as well.
             check_names("state", variables, known=united(new, self.made(values, variables, inputs, named)))
-        return out, fitted(state, new) if train else state
+        if not train and not self.evaluation.caches:
+            return out, state
+        kept = lambda path: train or path_of(path) in self.evaluation.caches  # noqa: E731
+        moved = jax.tree_util.tree_map_with_path(lambda path, leaf: leaf if kept(path) else None, new)
+        return out, fitted(state, moved)
 
     def call(
         self, params: Params, state: State, inputs: Any, named: Any, train: bool, key: Key | None

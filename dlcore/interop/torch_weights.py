@@ -11,13 +11,11 @@ published weights want rescaled images: `dlcore.interop.torch_inputs`.
 import os
 import re
 from collections.abc import Mapping
-from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from safetensors.numpy import save_file
 
+from dlcore.interop.modules import Modules, cast, check, fill, modules
 from dlcore.interop.torch_files import load
 from dlcore.interop.torch_names import Names, Place
 from dlcore.nn.stage import restack, unstack
@@ -35,8 +33,6 @@ LEAVES = {
 
 COUNTER = "num_batches_tracked"
 """A buffer of PyTorch's batch norm, unused with a constant momentum: written as 0, not read."""
-
-Modules = dict[str, dict[str, Any]]
 
 
 def read(
@@ -68,12 +64,13 @@ def from_torch(
     Raises one `ValueError` with all missing, extra and mis-shaped names, and those whose tensors are not of a float
     type, such as integers of quantised weights; and for values beyond the range of the dtype given.
     """
-    template = _modules(unstack(params), unstack(state))
+    template = modules(unstack(params), unstack(state))
     places = names(template.keys())
-    _check(tensors, _expected(template, places), ignore)
+    expected = _expected(template, places)
+    check({name: x for name, x in tensors.items() if name in expected or not _spare(name, ignore)}, expected)
     values = {
         path: {
-            leaf: _cast(
+            leaf: cast(
                 _name(places[path], leaf),
                 _from(tensors[_name(places[path], leaf)], leaf, _channels(template, places[path])),
                 x.dtype,
@@ -82,16 +79,16 @@ def from_torch(
         }
         for path, module in template.items()
     }
-    return tuple(restack(_fill(unstack(tree), values), tree) for tree in (params, state))
+    return tuple(restack(fill(unstack(tree), values), tree) for tree in (params, state))
 
 
 def to_torch(names: Names, params: Params, state: State) -> dict[str, np.ndarray]:
     """Params and state as PyTorch's tensors by name: the inverse of `from_torch`."""
-    modules = _modules(unstack(params), unstack(state))
-    places = names(modules.keys())
+    found = modules(unstack(params), unstack(state))
+    places = names(found.keys())
     tensors: dict[str, np.ndarray] = {}
-    for path, module in modules.items():
-        channels = _channels(modules, places[path])
+    for path, module in found.items():
+        channels = _channels(found, places[path])
         for leaf, x in module.items():
             tensors[_name(places[path], leaf)] = np.ascontiguousarray(_to(np.asarray(x), leaf, channels))
         if "mean" in module:
@@ -99,42 +96,14 @@ def to_torch(names: Names, params: Params, state: State) -> dict[str, np.ndarray
     return tensors
 
 
-def _modules(*trees: Mapping[str, Any]) -> Modules:
-    """Leaves by the path of their module and their own name."""
-    found: Modules = {}
-
-    def walk(tree: Mapping[str, Any], path: str) -> None:
-        for name, branch in tree.items():
-            if isinstance(branch, Mapping):
-                walk(branch, f"{path}/{name}" if path else name)
-            else:
-                found.setdefault(path, {})[name] = branch
-
-    for tree in trees:
-        walk(tree, "")
-    return found
-
-
-def _fill(tree: Mapping[str, Any], values: Modules, path: str = "") -> dict[str, Any]:
-    below = {name: f"{path}/{name}" if path else name for name in tree}
-    return {
-        name: _fill(branch, values, below[name]) if isinstance(branch, Mapping) else values[path][name]
-        for name, branch in tree.items()
-    }
+def _spare(name: str, ignore: str) -> bool:
+    return name.rsplit(".", 1)[-1] == COUNTER or bool(ignore and re.match(ignore, name))
 
 
 def _name(place: Place, leaf: str) -> str:
     if leaf not in LEAVES:
         raise ValueError(f"PyTorch's {place.module} has no place for {leaf!r}; those known are {', '.join(LEAVES)}")
     return f"{place.module}.{LEAVES[leaf]}"
-
-
-def _cast(name: str, x: np.ndarray, dtype: Any) -> jax.Array:
-    with np.errstate(over="ignore"):
-        value = np.asarray(x).astype(dtype)
-    if jnp.finfo(x.dtype).max > jnp.finfo(dtype).max and (np.isinf(value) & np.isfinite(x)).any():
-        raise ValueError(f"{name} holds values beyond the range of {jnp.dtype(dtype)}; read it into a wider dtype")
-    return jnp.asarray(value)
 
 
 def _channels(modules: Modules, place: Place) -> int:
@@ -166,18 +135,3 @@ def _from(x: np.ndarray, leaf: str, channels: int) -> np.ndarray:
         return x.reshape(x.shape[0] if leaf == "gamma" else x.shape)
     x = x.transpose(*range(2, x.ndim), 1, 0)
     return x.reshape(channels, -1, x.shape[-1]).swapaxes(0, 1).reshape(x.shape) if channels else x
-
-
-def _check(tensors: Mapping[str, np.ndarray], expected: Mapping[str, tuple[int, ...]], ignore: str) -> None:
-    found = {name for name in tensors if name.rsplit(".", 1)[-1] != COUNTER}
-    extra = sorted(n for n in found - expected.keys() if not (ignore and re.match(ignore, n)))
-    shapes = sorted(n for n in found & expected.keys() if tuple(tensors[n].shape) != expected[n])
-    others = sorted(n for n in found & expected.keys() if not jnp.issubdtype(tensors[n].dtype, jnp.floating))
-    problems = [f"missing: {', '.join(missing)}"] if (missing := sorted(expected.keys() - found)) else []
-    problems += [f"extra: {', '.join(extra)}"] if extra else []
-    problems += [f"shape of {n}: {tuple(tensors[n].shape)}, expected {expected[n]}" for n in shapes]
-    problems += [
-        f"dtype of {n}: {tensors[n].dtype}, expected a float type; store the weights as floats" for n in others
-    ]
-    if problems:
-        raise ValueError("these weights are not this network's\n" + "\n".join(problems))

@@ -1,7 +1,8 @@
 """Residual networks, for ImageNet and for CIFAR, with the activation behind or before the convolutions (lecture 16).
 
 `ResNet(imagenet_config(50))` has the params of PyTorch's definition, with the stride in the 3×3 convolution;
-`ResNet(cifar_config(20))` is the small one of He et al. 2016, 4.2.
+`ResNet(cifar_config(20))` is the small one of He et al. 2016, 4.2. With `padding="flax"` it is the network of Flax's
+ImageNet example, whose weights `dlcore.interop.flax_weights` reads.
 """
 
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from dataclasses import dataclass
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from dlcore.networks.stem import ConvStem, check_stem
+from dlcore.networks.stem import ConvStem, around, check_padding, check_stem
 from dlcore.nn.activation import Activation
 from dlcore.nn.combine import compose, residual, serial
 from dlcore.nn.conv import Conv
@@ -48,6 +49,8 @@ class ResNetConfig:
     classes: int = 1000
     stem: str = "imagenet"
     """"imagenet" or "small", see `dlcore.networks.stem`."""
+    padding: str = "half"
+    """"half" (PyTorch), "same" (TensorFlow) or "flax", see `dlcore.networks.stem`."""
     shortcut: str = "B"
     """Where the shape changes: "A" drops pixels and adds zero channels, "B" is a 1×1 convolution, with batch norm
     unless that comes before."""
@@ -62,6 +65,7 @@ class ResNetConfig:
 
     def __post_init__(self) -> None:
         check_stem(self.stem)
+        check_padding(self.padding)
         if self.block not in ("basic", "bottleneck") or self.shortcut not in ("A", "B"):
             raise ValueError(
                 f"block must be basic or bottleneck and shortcut A or B, got {self.block!r} and {self.shortcut!r}"
@@ -94,7 +98,7 @@ def cifar_config(layers: int, **changes: object) -> ResNetConfig:
 def ResNet(config: ResNetConfig) -> Model:
     """Stem, stages of residual blocks, global average and dense layer: images [b, h, w, c] to logits [b, classes]."""
     out = {"basic": 1, "bottleneck": EXPANSION}[config.block]
-    parts = {"stem": ConvStem(config.widths[0], config.stem, norm=not config.preactivation)}
+    parts = {"stem": ConvStem(config.widths[0], config.stem, norm=not config.preactivation, padding=config.padding)}
     inputs = config.widths[0]
     for i, (width, count) in enumerate(zip(config.widths, config.blocks, strict=True)):
         block = Block(config, width, width * out, first=True, inputs=inputs, stride=1 if i == 0 else 2)
@@ -126,7 +130,7 @@ def _body(config: ResNetConfig, width: int, outputs: int, stride: int, *, skip: 
     parts: dict[str, Model] = {}
     for i, (features, window, step) in enumerate(layers, start=1):
         last = i == len(layers)
-        conv = _conv(features, window, step)
+        conv = _conv(config, features, window, step)
         norm = starting_at(BatchNorm(), scale=zeros) if last and config.zero_last else BatchNorm()
         relu = {f"relu_{i}": Activation("relu")}
         if config.preactivation:
@@ -137,8 +141,8 @@ def _body(config: ResNetConfig, width: int, outputs: int, stride: int, *, skip: 
     return serial(**parts)
 
 
-def _conv(features: int, window: int, stride: int) -> Model:
-    options = {"padding": window // 2, "bias": False, "kernel_init": he_normal_fan_out}
+def _conv(config: ResNetConfig, features: int, window: int, stride: int) -> Model:
+    options = {"padding": around(window, config.padding), "bias": False, "kernel_init": he_normal_fan_out}
     return Conv(features, window, stride=stride, **options)
 
 
@@ -146,7 +150,7 @@ def _shortcut(config: ResNetConfig, outputs: int, stride: int) -> Model:
     if config.shortcut == "A":
         return compose(lambda call, x: subsample(x, outputs, stride))
     norm = {} if config.preactivation else {"norm": BatchNorm()}
-    return serial(conv=_conv(outputs, 1, stride), **norm)
+    return serial(conv=_conv(config, outputs, 1, stride), **norm)
 
 
 def subsample(x: Float[Array, "b h w c"], channels: int, stride: int) -> Float[Array, "b hs ws cs"]:

@@ -67,6 +67,7 @@ class Graph:
         """Like a call, with every output of every part passed through `tap(path, output)` on its way."""
         calls: dict[str, int] = {}
         states: dict[str, Any] = {name: self.take(state, name) for name in self.parts}
+        moved: list[bool] = []
 
         def call(name: str, *inputs: Any) -> Any:
             part, index = _lookup(self.parts, name), calls.get(name, 0)
@@ -78,11 +79,12 @@ class Graph:
                 out, new = part.apply.run(*args, train=train, key=part_key, tap=_below(path, tap))
             else:
                 out, new = part.apply(*args, train=train, key=part_key)
-            states[name] = new if train else states[name]
+            moved.append(train or new is not states[name])
+            states[name] = new
             return out if tap is None or not path else tap(path, out)
 
         out = self.forward(call, *inputs)
-        return out, self.pack(states) if train else state
+        return out, self.pack(states) if any(moved) else state
 
     def init(self, key: Key, *inputs: Any) -> tuple[Params, State]:
         """Every part by the shapes that it gets in one run of `forward`, which is traced only: no layer is computed.
@@ -270,7 +272,7 @@ class _Scan(Graph):
         x = promoted("scan", inputs[0], *floats)[0] if floats else inputs[0]
         copies = unstacked(params), unstacked(state), keys
         out, new = jax.lax.scan(body, x, copies, length=len(self.parts))
-        return out, stacked(new) if train else state
+        return out, stacked(new)
 
 
 def activations(

@@ -69,7 +69,8 @@ def avg_pool(
 ) -> Float[Array, "b *out c"]:
     """Mean over each window; the stride is the window unless given. Added cells do not count.
 
-    Raises `ValueError` for padding as wide as the window, which would see added cells alone.
+    So it is in TensorFlow; Flax and PyTorch count them unless told `count_include_pad=False`. Raises `ValueError` for
+    padding as wide as the window, which would see added cells alone.
     """
     (x,) = promoted("avg_pool", x)
     sizes, strides, widths = _geometry(x, window, stride, padding)
@@ -128,7 +129,7 @@ def _geometry(x: Array, window: Sizes, stride: Sizes | None, padding: Padding) -
     sizes = per_axis(window, axes, "window")
     strides = sizes if stride is None else per_axis(stride, axes, "stride")
     if copies(padding):
-        raise ValueError(f"pooling takes valid, zero or explicit padding, got {padding!r}")
+        raise ValueError(f"pooling takes valid, zero, same or explicit padding, got {padding!r}")
     widths = pad_widths(x.shape[1:-1], sizes, strides, (1,) * axes, padding)
     check_seen(sizes, widths)
     return sizes, strides, widths

@@ -96,8 +96,11 @@ class _Spectral(Graph):
 
     def run(self, params: Params, state: State, *inputs: Any, train: bool = False, **options: Any) -> tuple[Any, State]:
         scaled, vectors = _normalized(params, state["vector"], self.iterations if train else None)
-        out, inner = super().run(scaled, state.get("model", {}), *inputs, train=train, **options)
-        return out, _state(vectors, inner) if train else state
+        given = state.get("model", {})
+        out, inner = super().run(scaled, given, *inputs, train=train, **options)
+        if not train and inner is given:
+            return out, state
+        return out, _state(vectors if train else state["vector"], inner)
 
     def init(self, key: Key, *inputs: Any) -> tuple[Params, State]:
         params, inner = super().init(key, *inputs)

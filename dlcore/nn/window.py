@@ -14,13 +14,16 @@ Sizes: TypeAlias = Size | Sequence[Size]
 """A whole number for all spatial axes or one per axis."""
 
 Padding: TypeAlias = str | Size | Sequence[Size | Sequence[Size]]
-"""`"valid"`, `"zero"`, `"mirror"`, `"periodic"`; or zeros to add: one number for all sides, or per axis a number for
-both sides or a pair (low, high). `(1, 2)` adds 1 on both sides of the first of two axes and 2 on those of the second.
+"""`"valid"`, `"zero"` or `"same"`, `"mirror"`, `"periodic"`; or zeros to add: one number for all sides, or per axis a
+number for both sides or a pair (low, high). `(1, 2)` adds 1 on both sides of the first of two axes and 2 on those of
+the second.
 
-The named ones other than valid keep ⌈n/stride⌉ positions and put the odd cell at the high side.
+The named ones other than valid keep ⌈n/stride⌉ positions and put the odd cell at the high side. That is `"SAME"` of
+XLA, Flax and TensorFlow, hence the second name of zero. PyTorch's layers pad by numbers, alike on both sides: the two
+differ at a stride of 2 where the size is even.
 """
 
-MODES = {"zero": "constant", "mirror": "reflect", "periodic": "wrap"}
+MODES = {"zero": "constant", "same": "constant", "mirror": "reflect", "periodic": "wrap"}
 
 
 def per_axis(value: Any, axes: int, name: str) -> tuple[int, ...]:
@@ -43,7 +46,7 @@ def pad_widths(
         widths = [(0, 0)] * len(space)
     elif isinstance(padding, str):
         if padding not in MODES:
-            raise ValueError(f"padding must be valid, zero, mirror, periodic, an int or pairs, got {padding!r}")
+            raise ValueError(f"padding must be valid, zero, same, mirror, periodic, an int or pairs, got {padding!r}")
         totals = [max((-(-n // s) - 1) * s + r - n, 0) for n, s, r in zip(space, stride, reach, strict=True)]
         widths = [(total // 2, total - total // 2) for total in totals]
     else:

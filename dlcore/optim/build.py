@@ -7,7 +7,18 @@ import jax
 import optax
 
 from dlcore.lookup import lookup
-from dlcore.optim.schedules import Schedule, constant, cosine, inverse_square_root, linear, step_decay, warmup
+from dlcore.optim.named import PREFIX, named, takes
+from dlcore.optim.schedules import (
+    Schedule,
+    constant,
+    cosine,
+    inverse_square_root,
+    linear,
+    one_cycle,
+    piecewise,
+    step_decay,
+    warmup,
+)
 from dlcore.tree import is_weight, matching, named_leaves, path_of
 
 
@@ -16,10 +27,18 @@ class OptimizerConfig:
     """An optimiser, its schedule, and what it does to gradients first."""
 
     name: str = "adam"
-    """sgd, momentum, nesterov, adagrad, rmsprop, adam or adamw."""
+    """sgd, momentum, nesterov, adagrad, rmsprop, adam or adamw, or any of optax: optax.lion, optax.contrib.prodigy."""
+    arguments: tuple[str, ...] = ()
+    """Of an optimiser of optax, as in a call: "b1=0.95", "b2=0.98". What is left open has optax's own default, but
+    `learning_rate`, and `weight_decay` if one is set."""
     learning_rate: float = 1e-3
     schedule: str = "constant"
-    """constant, linear, cosine, step or inverse_sqrt."""
+    """constant, linear, cosine, step, piecewise, one_cycle or inverse_sqrt, or one of optax: optax.sgdr_schedule."""
+    schedule_arguments: tuple[str, ...] = ()
+    """Of a schedule of optax, as in a call: "end_value=0.01", "power=2". What is left open of value, init_value and
+    peak_value is the learning rate, of transition_steps and decay_steps the length of the run."""
+    boundaries: tuple[int, ...] = ()
+    """Steps of a piecewise schedule from which on the rate is multiplied by `decay_factor`."""
     warmup_steps: int = 0
     floor: float = 0.0
     """Share of the learning rate that linear and cosine end at."""
@@ -44,12 +63,21 @@ class OptimizerConfig:
 
 def learning_rate(config: OptimizerConfig, total_steps: int) -> Schedule:
     """The schedule of a run of `total_steps`."""
+    if config.schedule.startswith(PREFIX):
+        given = {"transition_steps": total_steps, "decay_steps": total_steps}
+        given |= dict.fromkeys(("value", "init_value", "peak_value"), config.learning_rate)
+        schedule = named(config.schedule, config.schedule_arguments, **given)
+        if not callable(schedule):
+            raise ValueError(f"optimizer.schedule: {config.schedule} makes no schedule; use optax.…_schedule")
+        return warmup(schedule, config.warmup_steps) if config.warmup_steps else schedule
     rate, period = config.learning_rate, config.decay_steps or max(total_steps // 3, 1)
     schedules = {
         "constant": lambda: constant(rate),
         "linear": lambda: linear(rate, total_steps, config.floor),
         "cosine": lambda: cosine(rate, total_steps, config.floor),
         "step": lambda: step_decay(rate, period, config.decay_factor),
+        "piecewise": lambda: piecewise(rate, config.boundaries, (config.decay_factor,) * len(config.boundaries)),
+        "one_cycle": lambda: one_cycle(rate, total_steps),
         "inverse_sqrt": lambda: inverse_square_root(rate, period),
     }
     schedule = lookup("schedule", config.schedule, schedules)()
@@ -89,10 +117,28 @@ def build(config: OptimizerConfig, total_steps: int) -> optax.GradientTransforma
     }
     chain = [optax.clip(config.clip_value)] if config.clip_value else []
     chain += [optax.clip_by_global_norm(config.clip_norm)] if config.clip_norm else []
-    if config.weight_decay and config.name != "adamw":
+    ours = not config.name.startswith(PREFIX)
+    decoupled = config.name == "adamw" if ours else "weight_decay" in takes(config.name)
+    if config.weight_decay and not decoupled:
         chain.append(optax.add_decayed_weights(config.weight_decay, decay_mask))
-    tx = optax.chain(*chain, lookup("optimizer", config.name, optimizers)())
+    chain.append(lookup("optimizer", config.name, optimizers)() if ours else _of_optax(config, rate))
+    tx = optax.chain(*chain)
     return _frozen(tx, config.freeze) if config.freeze else tx
+
+
+def _of_optax(config: OptimizerConfig, rate: Schedule) -> optax.GradientTransformation:
+    # Some take a number alone.
+    plain = config.schedule == "constant" and not config.warmup_steps
+    given = {"learning_rate": config.learning_rate if plain else rate}
+    if config.weight_decay:
+        mask = "mask" if "mask" in takes(config.name) else "weight_decay_mask"
+        given |= {"weight_decay": config.weight_decay, mask: decay_mask}
+    tx = named(config.name, config.arguments, **given)
+    if not isinstance(tx, optax.GradientTransformation | optax.MultiSteps):
+        raise ValueError(f"optimizer.name: {config.name} makes no optimiser; use one such as optax.lion")
+    # Directions without a rate, which it is left to others to scale and turn downhill.
+    unscaled = config.name.startswith(f"{PREFIX}scale_by_") and "learning_rate" not in takes(config.name)
+    return optax.chain(tx, optax.scale_by_learning_rate(given["learning_rate"])) if unscaled else tx
 
 
 def decay_mask(params: Any) -> Any:

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float
 
+from dlcore.optim.extra_arguments import transform
 from dlcore.optim.line_search import Search
 from dlcore.optim.minimize import Function, Iterate, Method, state
 from dlcore.types import Key
@@ -77,7 +78,7 @@ def transformed(tx: optax.GradientTransformation) -> Method:
 
     def step(f: Function, now: Iterate, key: Key | None) -> Iterate:
         gradient, inner = now.memory
-        updates, inner = tx.update(gradient, inner, now.x)
+        updates, inner = transform(tx, gradient, inner, now.x, value=now.value, value_fn=f, grad_fn=jax.grad(f))
         return at(f, now.x + updates, now, 0, inner)
 
     return Method(init, step)

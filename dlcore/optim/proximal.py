@@ -58,14 +58,16 @@ def proximal(
     if (value := known(alpha)) is not None and value < 0:
         raise ValueError(f"proximal: alpha must not be negative, got {alpha}")
 
+    inner_tx = optax.with_extra_args_support(tx)
+
     def init(params: Params) -> Any:
         return tx.init(params), jnp.zeros((), jnp.int32)
 
-    def update(updates: Any, state: Any, params: Params | None = None) -> tuple[Any, Any]:
+    def update(updates: Any, state: Any, params: Params | None = None, **offered: Any) -> tuple[Any, Any]:
         if params is None:
             raise ValueError("proximal: pass params to update")
         inner, step = state
-        updates, inner = tx.update(updates, inner, params)
+        updates, inner = inner_tx.update(updates, inner, params, **offered)
         strength = alpha * (rate(step) if callable(rate) else rate)
 
         def move(path: Any, chosen: bool, w: Array, u: Array) -> Array:
@@ -74,4 +76,4 @@ def proximal(
 
         return jax.tree_util.tree_map_with_path(move, mask(params), params, updates), (inner, step + 1)
 
-    return optax.GradientTransformation(init, update)
+    return optax.GradientTransformationExtraArgs(init, update)

@@ -59,11 +59,13 @@ def apply_masks(params: Params, masks: Params) -> Params:
 def keep_pruned(tx: optax.GradientTransformation, masks: Params) -> optax.GradientTransformation:
     """`tx` whose updates and gradients are 0 at pruned weights: they stay what they are."""
 
-    def update(updates: Any, state: Any, params: Params | None = None) -> tuple[Any, Any]:
-        updates, state = tx.update(apply_masks(updates, masks), state, params)
+    inner = optax.with_extra_args_support(tx)
+
+    def update(updates: Any, state: Any, params: Params | None = None, **offered: Any) -> tuple[Any, Any]:
+        updates, state = inner.update(apply_masks(updates, masks), state, params, **offered)
         return apply_masks(updates, masks), state
 
-    return optax.GradientTransformation(tx.init, update)
+    return optax.GradientTransformationExtraArgs(tx.init, update)
 
 
 class Sparsity(NamedTuple):

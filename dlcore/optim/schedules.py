@@ -3,7 +3,7 @@
 Rates, floors, factors and counts of steps may be traced. A phase of 0 steps is over after step 0.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 import jax.numpy as jnp
@@ -52,6 +52,48 @@ def inverse_square_root(rate: Number, steps: Number) -> Schedule:
     """ε_k = ε √(s/max(k, s)) with s = `steps`: constant, then falling as 1/√k. Raises `ValueError` for s below 1."""
     _check("inverse_square_root", steps, least=1)
     return lambda step: rate * jnp.sqrt(steps / jnp.maximum(step, steps))
+
+
+def piecewise(rate: Number, boundaries: Sequence[Number], factors: Sequence[Number]) -> Schedule:
+    """ε_k = ε · Π factorᵢ over all boundaries bᵢ ≤ k: the rate times each factor from its boundary on.
+
+    That is `optax.piecewise_constant_schedule`, and PyTorch's `MultiStepLR`. Raises `ValueError` unless there is one
+    factor for each boundary, and for negative boundaries.
+    """
+    if len(boundaries) != len(factors):
+        raise ValueError(
+            f"piecewise: one factor for each boundary, got {len(boundaries)} boundaries, {len(factors)} factors"
+        )
+    for boundary in boundaries:
+        _check("piecewise", boundary, least=0)
+
+    def schedule(step: Any) -> Any:
+        now = jnp.asarray(rate, jnp.result_type(float))
+        for boundary, factor in zip(boundaries, factors, strict=True):
+            now = now * jnp.where(step >= boundary, factor, 1.0)
+        return now
+
+    return schedule
+
+
+def one_cycle(
+    rate: Number, steps: Number, *, rise: Number = 0.3, start: Number = 1 / 25, end: Number = 1e-4
+) -> Schedule:
+    """Up to ε and down again within τ = `steps`, each by half a cosine, then constant (Smith & Topin 2019).
+
+    From start · ε up to ε at step ⌊rise · τ⌋, down to start · end · ε at τ, as `optax.cosine_onecycle_schedule` and
+    PyTorch's `OneCycleLR`. Raises `ValueError` for fewer than 1 step.
+    """
+    _check("one_cycle", steps, least=1)
+
+    def schedule(step: Any) -> Any:
+        top = jnp.floor(rise * steps)
+        up, down = _share(step, top), _share(jnp.maximum(step - top, 0), steps - top)
+        rising = 1 + (start - 1) * 0.5 * (1 + jnp.cos(jnp.pi * up))
+        falling = start * end + (1 - start * end) * 0.5 * (1 + jnp.cos(jnp.pi * down))
+        return rate * jnp.where(step < top, rising, falling)
+
+    return schedule
 
 
 def warmup(schedule: Schedule, steps: Number) -> Schedule:

@@ -22,7 +22,8 @@ def make_evaluate(
     """A function `(state, split, key) -> metrics` for this mesh; `full` is the experiment's protocol for the test.
 
     The batch size is rounded up to a multiple of the devices; the last batch is padded with rows that
-    `where` leaves out, so that shapes stay the same and every example has equal weight.
+    `where` leaves out, so that shapes stay the same and every example has equal weight. Each batch begins from the
+    model state of training; one that moves within a batch is the experiment's to hand on.
     """
     count = mesh.devices.size
     size = -(-batch_size // count) * count

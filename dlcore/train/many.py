@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Shaped
 
+from dlcore.optim.extra_arguments import transform
 from dlcore.precision import matmul
 from dlcore.types import Key, Params
 
@@ -48,8 +49,10 @@ def train_many(
         def step(carry: tuple[Params, Any], key: Key) -> tuple[tuple[Params, Any], None]:
             params, memory = carry
             rows = jax.random.randint(key, (largest,), 0, len(data[0]))
-            grads = jax.grad(lambda p: matmul(losses(p, *(array[rows] for array in data)), weight))(params)
-            updates, memory = tx.update(grads, memory, params)
+            loss = lambda p: matmul(losses(p, *(array[rows] for array in data)), weight)  # noqa: E731
+            value, grads = jax.value_and_grad(loss)(params)
+            told = {"value": value, "value_fn": loss, "grad_fn": jax.grad(loss)}
+            updates, memory = transform(tx, grads, memory, params, **told)
             return (optax.apply_updates(params, updates), memory), None
 
         def stretch(carry: tuple[Params, Any], keys: Key) -> tuple[tuple[Params, Any], Array]:

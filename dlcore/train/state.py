@@ -13,15 +13,34 @@ from dlcore.types import Key, Params, State, TrainState, Update, View
 
 
 def create(key: Key, init: Callable[[Key], tuple[Params, State]], update: Update) -> TrainState:
-    """A state at step 0: params from `init`, and the memory of the update."""
+    """A state at step 0: params from `init`, and the memory of the update.
+
+    No two leaves share memory, so that a step may reuse the state's: some optimisers remember where they started.
+    """
     init_key, train_key = jax.random.split(key)
     params, state = init(init_key)
-    return TrainState(jnp.int32(0), jax.random.key_data(train_key), params, state, update.init(params, state))
+    memory = jax.tree.map(jnp.copy, update.init(params, state))
+    return TrainState(jnp.int32(0), jax.random.key_data(train_key), params, state, memory)
 
 
 def view_of(update: Update, state: TrainState) -> View:
     """What counts: the params and model state that evaluation and samples use, and what the update reports."""
     return update.view(state.memory, View(state.params, state.state, {}))
+
+
+def fast(params: Trained) -> Params:
+    """The params that gradients are taken at: of each `optax.LookaheadParams` in the tree the fast ones."""
+    return _of_pairs(params, lambda pair: pair.fast)
+
+
+def slow(params: Trained) -> Params:
+    """The params that count in evaluation: of each `optax.LookaheadParams` in the tree the slow ones."""
+    return _of_pairs(params, lambda pair: pair.slow)
+
+
+def _of_pairs(params: Trained, side: Callable[[optax.LookaheadParams], Params]) -> Params:
+    paired = lambda node: isinstance(node, optax.LookaheadParams)  # noqa: E731
+    return jax.tree.map(lambda node: side(node) if paired(node) else node, params, is_leaf=paired)
 
 
 def count_params(params: Params) -> int:
@@ -36,7 +55,7 @@ def sha256(tree: Any) -> str:
     """
     digest = hashlib.sha256()
     for path, leaf in named_leaves(tree):
-        array = np.asarray(leaf)
+        array = np.asarray(_numbers(leaf))
         digest.update(f"{path}|{array.dtype}|{array.shape}|".encode())
         digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()
@@ -51,7 +70,13 @@ def checksums(tree: Any) -> jax.Array:
     return jnp.stack([_checksum(leaf) for leaf in jax.tree.leaves(tree)])
 
 
+def _numbers(leaf: jax.Array) -> jax.Array:
+    """The leaf, or what is behind it if it is a key: some optimisers draw noise of their own."""
+    return jax.random.key_data(leaf) if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) else leaf
+
+
 def _checksum(leaf: jax.Array) -> jax.Array:
+    leaf = _numbers(leaf)
     bits = leaf.astype(jnp.uint8) if leaf.dtype == jnp.bool_ else leaf
     unsigned = {1: jnp.uint8, 2: jnp.uint16}.get(bits.dtype.itemsize, jnp.uint32)
     bits = jax.lax.bitcast_convert_type(bits.reshape(-1), unsigned).reshape(-1).astype(jnp.uint32)

@@ -10,6 +10,7 @@ from jaxtyping import Array, Float
 
 from dlcore.keys import fold_name
 from dlcore.operands import known
+from dlcore.optim.extra_arguments import Transformation, transform
 from dlcore.tree import Pattern, merge, partition
 from dlcore.types import Aux, Batch, Carry, Key, Mean, Objective, Params, State, Update, View
 
@@ -17,7 +18,13 @@ Metrics = Mapping[str, Mean]
 
 
 def gradient_update(
-    objective: Objective, tx: optax.GradientTransformation, *, only: Pattern = "**", microbatches: int = 1
+    objective: Objective,
+    tx: Transformation,
+    *,
+    only: Pattern = "**",
+    microbatches: int = 1,
+    lookahead: bool = False,
+    evaluated: Callable[[Any, Params], Params] | None = None,
 ) -> Update:
     """θ ← θ + tx(∇_θ L): one optimiser step on the params whose paths the pattern `only` names.
 
@@ -25,14 +32,24 @@ def gradient_update(
     = m the batch is cut into m equal parts whose gradients are averaged (the model state passing through them
     in turn), which needs 1/m of the activation memory. Parts weigh what the objective says that they count, see `Aux`,
     so that masks are free to mark more of one part than of another, or nothing. Adds the metric `gradient_norm`.
-    Raises `ValueError` when m does not divide the batch, for parts of a batch with `where` that the objective
-    gives no weight, and for a pattern that names no leaf.
+
+    Optimisers of optax that ask for more than the gradient have it, all of the same batch, model state and key:
+    `value` = L and `grad` = ∇L, `value_fn` and `obj_fn` (params → L) and `grad_fn` (params, i → ∇L). With `lookahead`
+    the optimiser is an `optax.lookahead`: the objective sees the fast params, evaluation the slow ones. Others that
+    want to be judged by params of their own say by which, `evaluated(memory, params)`: for schedule-free ones
+    `optax.contrib.schedule_free_eval_params`, for a transparent SAM `lambda memory, _: memory.cache`.
+
+    Raises `ValueError` when m does not divide the batch, for parts of a batch with `where` that the objective gives no
+    weight, for a pattern that names no leaf, and for an optimiser that needs what it is not given.
     """
     if microbatches < 1:
         raise ValueError(f"microbatches must be at least 1, got {microbatches}")
 
     def init(params: Params, state: State) -> Any:
-        return tx.init(partition(params, only)[0])
+        chosen = partition(params, only)[0]
+        if not lookahead:
+            return tx.init(chosen)
+        return {"optimizer": tx.init(optax.LookaheadParams.init_synced(chosen)), "slow": chosen}
 
     def apply(carry: Carry, batch: Batch, *, key: Key, step: Array) -> tuple[Carry, Metrics]:
         chosen, rest = partition(carry.params, only)
@@ -40,14 +57,41 @@ def gradient_update(
         def loss(chosen: Params, state: State, batch: Batch, key: Key) -> tuple[Float[Array, ""], Aux]:
             return objective(merge(chosen, rest), state, batch, key=key, train=True, step=step)
 
-        gradient = _accumulated(jax.grad(loss, has_aux=True), microbatches)
-        grads, aux = gradient(chosen, carry.state, batch, key)
-        updates, memory = tx.update(grads, carry.memory, chosen)
-        params = merge(optax.apply_updates(chosen, updates), rest)
-        metrics = {**aux.metrics, "gradient_norm": Mean(optax.tree.norm(grads), jnp.int32(1))}
-        return Carry(params, aux.state, memory), metrics
+        def gradient(chosen: Params, *args: Any) -> tuple[tuple[Float[Array, ""], Params], Aux]:
+            (value, aux), grads = jax.value_and_grad(loss, has_aux=True)(chosen, *args)
+            return (value, grads), aux
 
-    return Update(init, apply)
+        def at(function: Callable[..., Any]) -> Callable[[Params], Any]:
+            whole = _accumulated(function, microbatches)
+            return lambda params: whole(params, carry.state, batch, key)
+
+        value_of, gradient_of = at(loss), at(gradient)
+        (value, grads), aux = gradient_of(chosen)
+        told = {"value": value, "value_fn": lambda x: value_of(x)[0], "grad_fn": lambda x: gradient_of(x)[0][1]}
+        new, memory = _moved(tx, grads, carry.memory, chosen, lookahead, told)
+        metrics = {**aux.metrics, "gradient_norm": Mean(optax.tree.norm(grads), jnp.int32(1))}
+        return Carry(merge(new, rest), aux.state, memory), metrics
+
+    def view(memory: Any, seen: View) -> View:
+        chosen, rest = partition(seen.params, only)
+        shown = memory["slow"] if lookahead else chosen
+        shown = shown if evaluated is None else evaluated(memory["optimizer"] if lookahead else memory, shown)
+        return seen if shown is chosen else seen._replace(params=merge(shown, rest))
+
+    return Update(init, apply, view)
+
+
+def _moved(
+    tx: Transformation, grads: Params, memory: Any, params: Params, lookahead: bool, told: Mapping[str, Any]
+) -> tuple[Params, Any]:
+    """The params after the optimiser's update, and its new memory."""
+    if not lookahead:
+        updates, memory = transform(tx, grads, memory, params, **told)
+        return optax.apply_updates(params, updates), memory
+    pair = optax.LookaheadParams(fast=params, slow=memory["slow"])
+    updates, inner = transform(tx, grads, memory["optimizer"], pair, **told)
+    pair = optax.apply_updates(pair, updates)
+    return pair.fast, {"optimizer": inner, "slow": pair.slow}
 
 
 def chain(**updates: Update) -> Update:
@@ -134,23 +178,23 @@ EMPTY = 1e-20
 """Weight of a part in which nothing counts: nothing beside other parts, but all penalties if no part has more."""
 
 
-def _accumulated(gradient: Callable[..., Any], count: int) -> Callable[..., Any]:
-    """The mean of `gradient` over `count` equal parts of the batch by their weights, metrics summed."""
+def _accumulated(function: Callable[..., Any], count: int) -> Callable[..., Any]:
+    """`function`, (values, aux), with its values averaged over `count` equal parts of the batch, metrics summed."""
     if count == 1:
-        return gradient
+        return function
 
-    def accumulate(branch: Params, model_state: Any, batch: Batch, key: Key) -> tuple[Any, Aux]:
+    def accumulate(params: Params, state: State, batch: Batch, key: Key) -> tuple[Any, Aux]:
         parts = _parts(batch, count)
         sums, metrics = None, None
         for i in range(count):
             part = jax.tree.map(lambda x: x[i], parts)  # noqa: B023
-            grads, aux = gradient(branch, model_state, part, jax.random.fold_in(key, i))
-            model_state, weight = aux.state, _weight(aux, batch)
-            new = weight, jax.tree.map(lambda g: weight * g, grads)  # noqa: B023
+            values, aux = function(params, state, part, jax.random.fold_in(key, i))
+            state, weight = aux.state, _weight(aux, batch)
+            new = weight, jax.tree.map(lambda x: weight * x, values)  # noqa: B023
             sums = new if sums is None else jax.tree.map(jnp.add, sums, new)
             metrics = aux.metrics if metrics is None else jax.tree.map(jnp.add, metrics, aux.metrics)
-        total, grads = sums
-        return jax.tree.map(lambda g, p: (g / total).astype(p.dtype), grads, branch), Aux(model_state, metrics)
+        total, summed = sums
+        return jax.tree.map(lambda s, x: (s / total).astype(x.dtype), summed, values), Aux(state, metrics)
 
     return accumulate
 
@@ -187,12 +231,13 @@ def ema(average: Any, new: Any, decay: Float[Array, ""] | float) -> Any:
     return jax.tree.map(leaf, average, new)
 
 
-def ema_update(decay: Float[Array, ""] | float, *, only: Pattern = "**") -> Update:
+def ema_update(decay: Float[Array, ""] | float, *, only: Pattern = "**", warmup: bool = True) -> Update:
     """Average params and model state with decay min(decay, (1 + t)/(10 + t)) at step t.
 
     Its memory is the average of what `only` names (of the state, what lies at paths that it names there); its view has
     them in place of the live ones. Decay 1 freezes the average; the decay may be traced. The warm-up lets the average
-    forget the random start quickly. It goes last in a chain. Raises `ValueError` unless 0 ≤ decay ≤ 1.
+    forget the random start quickly; without it the decay is constant, as in `optax.incremental_update(new, average,
+    1 − decay)`. It goes last in a chain. Raises `ValueError` unless 0 ≤ decay ≤ 1.
     """
     if known(decay) and not 0 <= decay <= 1:
         raise ValueError(f"decay must lie in [0, 1], got {decay}")
@@ -204,9 +249,11 @@ def ema_update(decay: Float[Array, ""] | float, *, only: Pattern = "**") -> Upda
         return {"params": partition(params, only)[0], "state": partition(state, only, strict=False)[0]}
 
     def apply(carry: Carry, batch: Batch, *, key: Key, step: Array) -> tuple[Carry, Metrics]:
-        t = step.astype(jnp.float32)
-        warm = jnp.where(decay == 1, 1.0, jnp.minimum(decay, (1 + t) / (10 + t)))
-        memory = ema(carry.memory, averaged(carry.params, carry.state), warm)
+        now = decay
+        if warmup:
+            t = step.astype(jnp.float32)
+            now = jnp.where(decay == 1, 1.0, jnp.minimum(decay, (1 + t) / (10 + t)))
+        memory = ema(carry.memory, averaged(carry.params, carry.state), now)
         return carry._replace(memory=memory), {}
 
     def view(memory: Any, seen: View) -> View:

@@ -122,7 +122,7 @@ def test_ways_to_write_padding(padding, widths):
 
 
 @pytest.mark.parametrize(
-    "padding", [1.0, True, (1, 2, 3), (1,), (1, -1), (1, 0.5), ((1, 2, 3), 1), None, "same", -1], ids=str
+    "padding", [1.0, True, (1, 2, 3), (1,), (1, -1), (1, 0.5), ((1, 2, 3), 1), None, "full", -1], ids=str
 )
 def test_what_is_no_padding_is_refused_by_name(padding):
     with pytest.raises(ValueError, match="padding must "):

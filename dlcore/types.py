@@ -37,10 +37,13 @@ class Model(NamedTuple):
     `init(key, *inputs) -> (params, state)` uses only the shapes and dtypes of its inputs.
     `apply(params, state, *inputs, train=False, key=None) -> (outputs, state)` returns the state
     unchanged unless `train=True`; a stochastic layer asked to train without a key raises `ValueError`.
+    `kind` says what it is, as the name of the factory in snake case: "batch_norm", "max_pool", "serial".
+    Parts without a name of their own are called by it, and rules know parts by it (`dlcore.nn.intercept`).
     """
 
     init: Callable[..., tuple[Params, State]]
     apply: Callable[..., tuple[Any, State]]
+    kind: str = "layer"
 
 
 class Bijector(NamedTuple):
@@ -48,12 +51,13 @@ class Bijector(NamedTuple):
 
     `init(key, x) -> params` may look at the values of `x` (data-dependent start);
     `forward(params, x) -> (z, log_det)` and `inverse(params, z) -> (x, log_det)`, with `log_det`
-    of shape [B] in nats, each the log absolute determinant of its own direction's Jacobian.
+    of shape [B] in nats, each the log absolute determinant of its own direction's Jacobian. `kind` is as in `Model`.
     """
 
     init: Callable[..., Params]
     forward: Callable[[Params, Array], tuple[Array, Float[Array, " b"]]]
     inverse: Callable[[Params, Array], tuple[Array, Float[Array, " b"]]]
+    kind: str = "bijector"
 
 
 class Mean(NamedTuple):

@@ -22,7 +22,7 @@ from dlcore.data.prepare import row_keys, scale, standardize
 from dlcore.data.source import Data, DataSpec
 from dlcore.losses.classification import softmax_cross_entropy
 from dlcore.networks.mlp import MLP
-from dlcore.nn.combine import compose
+from dlcore.nn.graph import compose
 from dlcore.nn.summary import summarize, table
 from dlcore.optim.build import OptimizerConfig, learning_rate
 from dlcore.optim.build import build as build_optimizer

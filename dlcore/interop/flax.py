@@ -9,7 +9,7 @@ import jax
 from flax import nnx
 from flax.errors import InvalidRngError
 
-from dlcore.nn.combine import fold_name
+from dlcore.nn.graph import fold_name
 from dlcore.types import Input, Key, Model, Params, State
 
 MODES: dict[str, Callable[[bool], bool]] = {
@@ -51,7 +51,7 @@ def from_linen(module: nn.Module, *, rngs: Sequence[str] = ("dropout",)) -> Mode
             raise ValueError(f"this Linen module needs a key to train ({error}); pass key=... to apply") from error
         return out, dict(new)
 
-    return Model(init, apply)
+    return Model(init, apply, "from_linen")
 
 
 def from_nnx(make: Callable[[nnx.Rngs], nnx.Module]) -> Model:
@@ -80,7 +80,7 @@ def from_nnx(make: Callable[[nnx.Rngs], nnx.Module]) -> Model:
         _, _, _, new = nnx.split(module, nnx.Param, nnx.RngState, ...)
         return out, nnx.to_pure_dict(new) if train else state
 
-    return Model(init, apply)
+    return Model(init, apply, "from_nnx")
 
 
 def _shape(x: Input) -> jax.ShapeDtypeStruct:

@@ -15,11 +15,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Real
 
-from dlcore.nn.activation import Activation
-from dlcore.nn.combine import Call, compose, residual, serial
+from dlcore.nn.activation import Activation, Gate
+from dlcore.nn.combine import residual, serial
 from dlcore.nn.conv import conv
 from dlcore.nn.dtypes import promoted, widely
 from dlcore.nn.embedding import Embedding, embedding
+from dlcore.nn.graph import Call, compose
 from dlcore.nn.init import lecun_normal, zeros
 from dlcore.nn.position import PositionBias
 from dlcore.nn.rows import spread_space
@@ -96,7 +97,7 @@ def MaskedConv(features: int, window: int, *, colours: int = 1, kind: str = "B")
         mask = causal_mask(window, x.shape[-1], features, colours, kind)
         return masked_conv(x, params["kernel"] * mask.astype(x.dtype), params["bias"]), state
 
-    return Model(init, apply)
+    return Model(init, apply, "masked_conv")
 
 
 def _vertical(features: int, window: int, first: bool, dilation: int) -> Model:
@@ -114,7 +115,7 @@ def _vertical(features: int, window: int, first: bool, dilation: int) -> Model:
         y = conv(x, params["kernel"], params["bias"], padding=padding, dilation=dilation)
         return y[:, :-1] if first else y, state
 
-    return Model(init, apply)
+    return Model(init, apply, "vertical_conv")
 
 
 def _horizontal(features: int, window: int, colours: int, kind: str, dilation: int) -> Model:
@@ -133,7 +134,7 @@ def _horizontal(features: int, window: int, colours: int, kind: str, dilation: i
         padding = [(0, 0), ((reach - 1) * dilation, 0)]
         return conv(x, kernel, params["bias"], padding=padding, dilation=(1, dilation)), state
 
-    return Model(init, apply)
+    return Model(init, apply, "horizontal_conv")
 
 
 def _pointwise(features: int, colours: int) -> Model:
@@ -183,6 +184,16 @@ def gate(x: Float[Array, "*b f"]) -> Float[Array, "*b half"]:
     return jnp.tanh(a) * jax.nn.sigmoid(b)
 
 
+def GatedTanh() -> Model:
+    """Layer of `gate`, with parts `tanh` and, as its factor, `gate`."""
+
+    def forward(call: Call, x: Float[Array, "*b f"]) -> Float[Array, "*b half"]:
+        a, b = jnp.split(x, 2, axis=-1)
+        return call("tanh", a) * call("gate", b)
+
+    return compose(forward, tanh=Activation("tanh"), gate=Gate())._replace(kind="gated_tanh")
+
+
 def GatedLayer(
     features: int, window: int, *, colours: int = 1, first: bool = False, classes: int = 0, dilation: int = 1
 ) -> Model:
@@ -202,8 +213,8 @@ def GatedLayer(
             # The label is added at every position: its gradient is a sum over all of them.
             both = widely(_add_everywhere, *promoted("pixelcnn", both, call("label", y)))
         up, left = jnp.split(both, 2, axis=-1)
-        out = call("out", gate(left + call("link", up)))
-        return gate(up), out if first else h + out
+        out = call("out", call("gated_horizontal", left + call("link", up)))
+        return call("gated_vertical", up), out if first else h + out
 
     return compose(
         forward,
@@ -211,9 +222,11 @@ def GatedLayer(
         horizontal=_horizontal(2 * features, window, colours, "A" if first else "B", dilation),
         link=_pointwise(2 * features, 1),
         out=_pointwise(features, colours),
+        gated_vertical=GatedTanh(),
+        gated_horizontal=GatedTanh(),
         **label,
         **position,
-    )
+    )._replace(kind="gated_layer")
 
 
 def _add_everywhere(x: Array, v: Array) -> Array:
@@ -257,7 +270,7 @@ def GatedPixelCNN(
         return call("head", h)
 
     model = compose(forward, **layers, head=_head(outputs, colours, hidden or 2 * features))
-    return _cached(model, windows, dilations, colours, features, classes)
+    return _cached(model._replace(kind="gated_pixelcnn"), windows, dilations, colours, features, classes)
 
 
 def _check_label(classes: int, label: Array | None, shape: Sequence[int]) -> None:

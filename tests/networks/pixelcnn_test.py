@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from dlcore.networks.pixelcnn import GatedPixelCNN, MaskedConv, PixelCNN, causal_mask
-from dlcore.nn.combine import compute_in
+from dlcore.nn.cast import compute_in
 from dlcore.nn.conv import conv
 
 WINDOWS = {

@@ -14,8 +14,8 @@ Sizes: TypeAlias = Size | Sequence[Size]
 """A whole number for all spatial axes or one per axis."""
 
 Padding: TypeAlias = str | Size | Sequence[Size | Sequence[Size]]
-"""`"valid"`, `"zero"` or `"same"`, `"mirror"` or `"reflect"`, `"periodic"` or `"circular"`; or zeros to add: one number for all sides, or per axis a
-number for both sides or a pair (low, high). `(1, 2)` adds 1 on both sides of the first of two axes and 2 on those of
+"""`"valid"`, `"zero"` or `"same"`, `"mirror"` or `"reflect"`, `"periodic"` or `"circular"`; or zeros to add: one number
+for all sides, or per axis a number for both sides or a pair (low, high). `(1, 2)` adds 1 on both sides of the first of two axes and 2 on those of
 the second.
 
 The named ones other than valid keep ⌈n/stride⌉ positions and put the odd cell at the high side. That is `"SAME"` of
@@ -52,7 +52,8 @@ def pad_widths(
     elif isinstance(padding, str):
         if padding not in MODES:
             raise ValueError(
-                f"padding must be valid, zero, same, mirror, reflect, periodic, circular, an int or pairs, got {padding!r}"
+                f"padding must be valid, zero, same, mirror, reflect, periodic, circular, an int or pairs; "
+                f"got {padding!r}"
             )
         totals = [max((-(-n // s) - 1) * s + r - n, 0) for n, s, r in zip(space, stride, reach, strict=True)]
         widths = [(total // 2, total - total // 2) for total in totals]

@@ -160,4 +160,6 @@ def test_the_loop_of_the_readme_runs():
     jax.tree.map(np.testing.assert_array_equal, seen, found["train_state"].memory["slow"])
     ahead, _ = found["train_step"](found["train_state"], found["batch"])
     jax.tree.map(np.testing.assert_array_equal, view_of(found["update"], ahead).params, seen)
-    assert jnp.abs(ahead.params["dense_1"]["kernel"] - seen["dense_1"]["kernel"]).max() > 1e-3, "only the fast ones move"
+    assert jnp.abs(ahead.params["dense_1"]["kernel"] - seen["dense_1"]["kernel"]).max() > 1e-3, (
+        "only the fast ones move"
+    )

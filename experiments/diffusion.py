@@ -24,7 +24,7 @@ from dlcore.generative import decoder
 from dlcore.generative.diffusion import bound, objective, process, samplers, schedule, weighting
 from dlcore.generative.likelihood import Nats, anchors, bits_per_dim, joint_nats, summary
 from dlcore.networks.unet import UNet
-from dlcore.nn.combine import compute_in
+from dlcore.nn.cast import compute_in
 from dlcore.nn.sides import padded
 from dlcore.nn.summary import summarize, table
 from dlcore.optim.build import OptimizerConfig

@@ -32,7 +32,7 @@ from dlcore.generative.likelihood import Nats, anchors, bits_per_dim, summary
 from dlcore.networks.conditioner import ConvConditioner, MLPConditioner
 from dlcore.nn.sides import crop_sides, pad_sides, padded_sides
 from dlcore.optim.build import OptimizerConfig
-from dlcore.report.density import plane
+from dlcore.report.density import grid, square
 from dlcore.report.panel import panel
 from dlcore.train.builders import fit_by_gradient
 from dlcore.train.config import FEW, LoopConfig, budget
@@ -271,6 +271,6 @@ def draw_points(config: Config, bijector: Bijector, params: Params, data: Data, 
     log_density = jax.jit(lambda x: density.log_prob(bijector, params, x))
     points = data.test.read(np.arange(data.test.size))["point"]
     drawn = np.asarray(sample(params, {}, jax.random.key(0), 2000))
-    axes, grid = plane(points, drawn)
-    values = np.exp(np.asarray(log_density(jnp.asarray(grid, jnp.float32)))).reshape(len(axes[1]), len(axes[0]))
-    return {"density": panel("density.density_and_samples", axes, values, points, drawn, title=data.spec.name)}
+    low, high = square(points)
+    values = np.exp(np.asarray(log_density(jnp.asarray(grid(low, high, 200), jnp.float32)))).reshape(200, 200)
+    return {"density": panel("density.density_and_samples", low, high, values, points, drawn, title=data.spec.name)}

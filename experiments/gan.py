@@ -26,7 +26,7 @@ from dlcore.data.source import Data, DataSpec
 from dlcore.generative import collapse, gan
 from dlcore.networks.dcgan import DCDiscriminator, DCGenerator, conditioned, critic
 from dlcore.networks.mlp import MLP
-from dlcore.nn.combine import compute_in
+from dlcore.nn.cast import compute_in
 from dlcore.nn.sides import cropped, padded_sides
 from dlcore.nn.spectral import SpectralNorm
 from dlcore.nn.summary import summarize, table

@@ -20,7 +20,7 @@ from dlcore.data.source import Data, DataSpec
 from dlcore.generative import autoregressive, decoder
 from dlcore.generative.likelihood import Nats, anchors, summary
 from dlcore.networks.pixelcnn import GatedPixelCNN, PixelCNN, PixelNetwork
-from dlcore.nn.combine import compute_in
+from dlcore.nn.cast import compute_in
 from dlcore.nn.summary import summarize, table
 from dlcore.optim.build import OptimizerConfig
 from dlcore.report.panel import panel

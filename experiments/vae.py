@@ -274,11 +274,10 @@ def draw(config: Config, system: vae.VAE, preprocess: Any, trained: Result, data
 
     along = np.linspace(0, 1, 10)[:, None]
     lines = [(f"{i} to {i + 1}", images((1 - along) * mean[i] + along * mean[i + 1])) for i in range(0, 10, 2)]
+    noise = jax.random.normal(jax.random.key(0), (64, config.latent))
     drawn = {
         "reconstructions": panel("images.rows", [("image", np.asarray(x)), ("mean of p(x|z)", images(mean))]),
-        "samples": panel(
-            "images.sheet", images(jax.random.normal(jax.random.key(0), (64, config.latent))), 8, "z ~ N(0, I)"
-        ),
+        "samples": panel("images.sheet", images(noise), 8, "z ~ N(0, I)"),
         "interpolation": panel("images.rows", lines, "between the codes of two test images"),
         "traversals": traversals(images, np.asarray(mean), np.asarray(log_std)),
     }
@@ -302,6 +301,5 @@ def manifold(images: Any, size: int = 16) -> Any:
     """Decoded means over the plane, at equal steps of probability under the prior."""
     ticks = np.asarray(jax.scipy.stats.norm.ppf((np.arange(size) + 0.5) / size))
     z = np.stack(np.meshgrid(ticks, -ticks), -1).reshape(-1, 2)
-    return panel(
-        "images.sheet", images(z), size, "the decoder over the plane of codes", "quantiles of z0", "quantiles of z1"
-    )
+    title = "the decoder over the plane of codes"
+    return panel("images.sheet", images(z), size, title, "quantiles of z0", "quantiles of z1")

@@ -82,8 +82,8 @@ def generative_system(
 ) -> System:
     """The system of a generative model: its fit, and beside it model-free baselines, sample quality and figures.
 
-    `look(key, data, trained)` gives what the stage `gallery` shows, `baselines(data)` metrics of the test split that need
-    no model.
+    `look(key, data, trained)` gives what the stage `gallery` shows, `baselines(data)` metrics of the test split that
+    need no model.
     """
     stages: dict[str, Fit | Study] = {name: fit}
     if baselines is not None:

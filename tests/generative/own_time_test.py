@@ -41,7 +41,7 @@ def test_training(make):
     """Against the network and its gradient, for squared outputs; the rest is preparation, loss, optimiser and EMA."""
     batch = {"image": images(64), "label": jnp.arange(64, dtype=jnp.int32) % 10, "row": jnp.arange(64)}
     module, config, network = make(batch)
-    _, fit = main_fit(module.build(config, SPEC))
+    fit = main_fit(module.build(config, SPEC))[1]
     ready = fit.preprocess(batch, key=jax.random.key(1), train=True)
     state = create(jax.random.key(0), lambda key: fit.init(key, ready), fit.update)
     own = jax.jit(jax.value_and_grad(lambda params, state: (network(params, state) ** 2).sum()))

@@ -28,21 +28,6 @@ def view_of(update: Update, state: TrainState) -> View:
     return update.view(state.memory, View(state.params, state.state, {}))
 
 
-def fast(params: Trained) -> Params:
-    """The params that gradients are taken at: of each `optax.LookaheadParams` in the tree the fast ones."""
-    return _of_pairs(params, lambda pair: pair.fast)
-
-
-def slow(params: Trained) -> Params:
-    """The params that count in evaluation: of each `optax.LookaheadParams` in the tree the slow ones."""
-    return _of_pairs(params, lambda pair: pair.slow)
-
-
-def _of_pairs(params: Trained, side: Callable[[optax.LookaheadParams], Params]) -> Params:
-    paired = lambda node: isinstance(node, optax.LookaheadParams)  # noqa: E731
-    return jax.tree.map(lambda node: side(node) if paired(node) else node, params, is_leaf=paired)
-
-
 def count_params(params: Params) -> int:
     """How many numbers are learned."""
     return sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(params))

@@ -1,7 +1,6 @@
 """Which run is meant: from the flags, or from the run folder alone."""
 
 from pathlib import Path
-from typing import Any
 
 from absl import flags
 
@@ -55,17 +54,18 @@ def announced(made: Run) -> Run:
     return made
 
 
-def _new(folder: Path | None, **instead: Any) -> Run:
+def _new(folder: Path | None) -> Run:
     values = flags.FLAGS
-    options = {
-        "data": values.data or "digits",
-        "preset": values.preset or "default",
-        "seed": values.seed or 0,
-        "image_size": values.image_size,
-        "settings": values.set,
-        "data_dir": values.data_dir,
-    }
-    return run.named(values.experiment, folder=folder, **{**options, **instead})
+    return run.named(
+        values.experiment,
+        data=values.data or "digits",
+        preset=values.preset or "default",
+        seed=values.seed or 0,
+        image_size=values.image_size,
+        settings=values.set,
+        folder=folder,
+        data_dir=values.data_dir,
+    )
 
 
 def _continued(folder: Path) -> Run:

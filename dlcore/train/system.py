@@ -126,10 +126,14 @@ def check(system: System) -> System:
         if missing := [used for used in stage.uses if used not in known]:
             there = ", ".join(sorted(known)) or "none"
             raise ValueError(f"stage {name!r} uses {missing[0]!r}, but before it there are {there}")
-
-        if not getattr(stage, "beside", False):
+        if not beside(stage):
             known.add(name)
     return system
+
+
+def beside(stage: Fit | Study) -> bool:
+    """Whether a stage only stands beside the result of a run."""
+    return isinstance(stage, Study) and stage.beside
 
 
 RESERVED = ("checkpoints", "samples", "figures", "turn", "shared")

@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 
 from dlcore.report import figures
-from launch import quality, request, results
-from launch.train import finish, train
+from dlcore.train import outcome, run, session
+from dlcore.train.system import Findings, Study
 
 NAMES = ("Ba$$in", "x", "a$b_c$", "<b>&", "cat 😀", "猫", "new\nline", "long " * 30)
 
@@ -25,31 +25,33 @@ def pictures(tmp_path_factory):
     return root
 
 
-def run_on(data, workdir, experiment="classify", preset="smoke", **settings):
-    module = request.experiment_module(experiment)
-    source = request.data_for(module, data, None)
-    config = module.preset(preset, source.spec)
-    config = config.__class__(**{**vars(config), **settings})
-    train_config = config.train.__class__(**{**vars(config.train), "steps": 2, "batch_size": 16, "log_every": 1})
-    return request.Request(
-        workdir, experiment, preset, data, 0, config.__class__(**{**vars(config), "train": train_config}), source, None
-    )
+def small(data, folder):
+    settings = ("widths=4", "train.steps=2", "train.batch_size=16", "train.log_every=1")
+    return run.named("classify", data=data, preset="mlp", settings=settings, folder=folder)
 
 
-def small(data, workdir):
-    return run_on(data, workdir, preset="mlp", widths=(4,))
+def with_stages(made, grid=None, **studies):
+    """The run with other stages beside its result, and a sampler for its classifier."""
+    fit = made.system.stages["classifier"]._replace(sample=grid)
+    stages = {**made.system.stages, "classifier": fit, **studies}
+    return made._replace(system=made.system._replace(stages=stages))
 
 
-def summary(run):
-    return json.loads((run.workdir / "summary.json").read_text())
+def found(name, value):
+    """A study beside the result that finds one number."""
+    return Study(lambda key, data, results: Findings({name: value}), lambda arrays: {name: arrays[name]}, beside=True)
 
 
-def page(run):
-    return (run.workdir / "report.html").read_text(encoding="utf-8")
+def summary(made):
+    return json.loads((made.folder / "summary.json").read_text())
 
 
-def figures_of(run):
-    return {path.stem for path in (run.workdir / "figures").glob("*.png")}
+def page(made):
+    return (made.folder / "report.html").read_text(encoding="utf-8")
+
+
+def figures_of(made):
+    return {path.stem for path in made.folder.glob("*/figures/*.png")}
 
 
 ALL = {"curves", "confusion", "mistakes", "calibration"}
@@ -59,56 +61,73 @@ def broken(*_, **__):
     raise MemoryError("no\nroom")
 
 
-def test_nothing_beside_the_result_costs_it_and_the_rest_is_made_later(pictures, tmp_path, monkeypatch, capsys):
-    run, save, build = small(f"folder:{pictures}", tmp_path / "run"), figures.save, request.Request.build
-    assert set(run.source.spec.class_names) == set(NAMES)
+BROKEN = Study(broken, beside=True)
+
+
+@pytest.fixture(scope="module")
+def finished(pictures, tmp_path_factory):
+    """A run of which nothing but the result succeeded, what it said, and its summary."""
+    made = small(f"folder:{pictures}", tmp_path_factory.mktemp("runs") / "run")
+    save = figures.save
 
     def picky(figure, path):
-        assert (run.workdir / "summary.json").exists(), "the summary comes first"
+        assert (made.folder / "summary.json").exists(), "the summary comes first"
         if path.stem == "confusion":
             raise ValueError("ParseException")
         save(figure, path)
 
-    with monkeypatch.context() as patch:
-        patch.setattr(request.Request, "build", lambda self: build(self)._replace(anchors=broken, sample=broken))
-        patch.setattr(quality, "measure", broken)
+    with pytest.MonkeyPatch.context() as patch:
         patch.setattr(figures, "save", picky)
-        assert train(run).finished
-    reasons = [line.split(" failed, the run goes on without (") for line in capsys.readouterr().err.splitlines()]
-    assert [what for what, _ in reasons] == [
-        "note: a grid of samples", "note: anchors", "note: quality", "note: the figure confusion"
-    ]  # fmt: skip
-    assert reasons[0][1] == "MemoryError: no room)"
-    first = summary(run)
-    assert "test/accuracy" in first["metrics"] and first["pending"] == ["anchors", "quality"]
-    assert figures_of(run) == ALL - {"confusion"}
-    assert all(text in page(run) for text in ("What failed", "MemoryError: no room", "the figure confusion"))
-    # Another try, from the folder: names like these are drawn, and the numbers are put beside the others.
-    with monkeypatch.context() as patch:
-        patch.setattr(request.Request, "build", lambda self: build(self)._replace(anchors=lambda data: {"code": 3.0}))
-        patch.setattr(quality, "measure", lambda *_: {"frechet": 2.0})
-        finish(run)
-    assert capsys.readouterr().err == "" and figures_of(run) == ALL and "What failed" not in page(run)
-    whole = summary(run)
-    assert whole.pop("metrics") == first.pop("metrics") | {"test/code": 3.0, "test/frechet": 2.0}
-    assert whole == {name: value for name, value in first.items() if name != "pending"}
-    # And what fails as a whole.
-    for target, what in (
+        assert session.execute(with_stages(made, broken, code=BROKEN, quality=BROKEN))
+    return made, summary(made), page(made), figures_of(made)
+
+
+def test_nothing_beside_the_result_costs_it(finished):
+    made, first, report, drawn = finished
+    assert set(made.spec.class_names) == set(NAMES)
+    assert set(first["metrics"]) == {"test/accuracy", "test/error", "test/nll_nats", "test/ece"}
+    assert drawn == ALL - {"confusion"}
+    assert all(text in report for text in ("What failed", "MemoryError: no room", "the figure confusion", "quality"))
+    assert not (made.folder / "quality" / "result.json").exists()
+
+
+def test_what_failed_is_made_later_and_once(finished, monkeypatch, capsys):
+    made, first, _, _ = finished
+    again = with_stages(made, code=found("code", 3.0), quality=found("accuracy", 2.0))
+    assert session.lacking(again) and session.missing(again) == ["code", "quality"]
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        # Stopped when a study is done, before its number stands in the summary.
+        patch.setattr(outcome, "gather", lambda made: (_ for _ in ()).throw(KeyboardInterrupt))
+        session.finish(again)
+    assert summary(made) == first and session.missing(again) == []
+    session.finish(with_stages(made, code=BROKEN, quality=BROKEN))
+    assert capsys.readouterr().err == "" and figures_of(made) == ALL and "What failed" not in page(made)
+    whole = summary(made)
+    more = {"test/code": 3.0, "quality/test/accuracy": 2.0}
+    assert whole.pop("metrics") == first["metrics"] | more
+    assert whole == {name: value for name, value in first.items() if name != "metrics"}
+    assert not session.lacking(again)
+    session.finish(made)
+    assert summary(made) == first, "what the system no longer has is no longer told"
+
+
+@pytest.mark.parametrize(
+    ("target", "what"),
+    [
         ("dlcore.report.figures.curves", "the figure curves"),
-        ("dlcore.report.figures.mistakes", "figures"),
-        ("launch.results.write_report", "report.html"),
-    ):
-        with monkeypatch.context() as patch:
-            patch.setattr(target, broken)
-            finish(run)
-        line = f"note: {what} failed, the run goes on without (MemoryError: no room)"
-        assert capsys.readouterr().err.splitlines() == [line]
-    assert summary(run) == {**whole, "metrics": summary(run)["metrics"]}
+        ("dlcore.report.figures.mistakes", "the figure mistakes"),
+        ("dlcore.train.outcome.write_report", "report.html"),
+    ],
+)
+def test_a_failing_figure_or_report_is_told_in_one_line(finished, monkeypatch, capsys, target, what):
+    made, first, _, _ = finished
+    monkeypatch.setattr(target, broken)
+    session.finish(made)
+    line = f"note: {what} failed, the run goes on without (MemoryError: no room)"
+    assert capsys.readouterr().err.splitlines() == [line]
+    assert summary(made) == first
 
 
-def test_attempt_lets_stops_through():
-    def stop():
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        results.attempt("anything", stop, {})
+def test_stages_with_the_same_metric_keep_both():
+    joined = outcome.together({"a": {"mse": 1.0, "bias": 2.0}, "b": {"mse": 3.0}})
+    assert joined == {"a/test/mse": 1.0, "test/bias": 2.0, "b/test/mse": 3.0}

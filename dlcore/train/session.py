@@ -37,7 +37,7 @@ from dlcore.train.progress import announced, attempt, say
 from dlcore.train.run import Run
 from dlcore.train.run_folder import LAYOUT, check_data, check_identity, claim, locked, read_json, write_json
 from dlcore.train.studying import run_study, study_result
-from dlcore.train.system import Fit, Result, Results, RunSpec, Study, System, beside, check, main_fit
+from dlcore.train.system import Fit, Result, Results, RunSpec, Study, System, beside, check, compiled, main_fit
 from dlcore.types import Params, State
 
 
@@ -192,7 +192,7 @@ def needed(made: Run, spec: RunSpec) -> Result:
             execute(other)
     name, _ = main_fit(other.system)
     return result(other, name)._replace(
-        metrics=read_json(other.folder / "summary.json")["metrics"], functions=other.system.functions
+        metrics=read_json(other.folder / "summary.json")["metrics"], functions=compiled(other.system)
     )
 
 
@@ -274,10 +274,10 @@ class OpenRun:
         """The model state that belongs to them."""
         return self._view.state
 
-    @property
+    @cached_property
     def functions(self) -> Mapping[str, Callable[..., Any]]:
-        """What it is used for, `f(params, state, *inputs)` by name."""
-        return self.run.system.functions
+        """What it is used for, `f(params, state, *inputs)` by name, compiled; inputs may be NumPy arrays."""
+        return compiled(self.run.system)
 
     def sample(self, num: int, *, key: jax.Array | int = 0, **options: Any) -> jax.Array:
         """`num` samples of a generative model; raises `ValueError` for any other, and for options it does not take."""

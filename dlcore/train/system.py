@@ -4,6 +4,8 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+import jax
+
 from dlcore.report.panel import Panel
 from dlcore.train.config import LoopConfig
 from dlcore.train.step import Preprocess
@@ -112,7 +114,7 @@ class System(NamedTuple):
     stages: Mapping[str, Fit | Study]
     needs: Mapping[str, RunSpec] = NOTHING
     functions: Mapping[str, Callable[..., Any]] = NOTHING
-    """What a trained system is used for, `f(params, state, *inputs)` by name: "predict", "features", …"""
+    """What a trained system is used for, `f(params, state, *inputs)` of arrays by name: "predict", "features", …"""
 
 
 def check(system: System) -> System:
@@ -134,6 +136,11 @@ def check(system: System) -> System:
 def beside(stage: Fit | Study) -> bool:
     """Whether a stage only stands beside the result of a run."""
     return isinstance(stage, Study) and stage.beside
+
+
+def compiled(system: System) -> dict[str, Callable[..., Any]]:
+    """The functions of a system, each compiled for the shapes that it is called with."""
+    return {name: jax.jit(function) for name, function in system.functions.items()}
 
 
 RESERVED = ("checkpoints", "samples", "figures", "turn", "shared")

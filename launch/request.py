@@ -10,7 +10,7 @@ from dlcore.train.run import NAMES, Run
 from dlcore.train.run_folder import check_data
 from launch import paths
 
-flags.DEFINE_string("experiment", None, "Name of the system, e.g. classify.")
+flags.DEFINE_string("experiment", None, "Name of the system, e.g. classify; python -m launch.list shows all.")
 flags.DEFINE_string("preset", None, "smoke (under a minute), default, full, or one of the experiment's own.")
 flags.DEFINE_string("data", None, "digits, fashion_mnist, idx:DIR, folder:DIR, npz:FILE, tfds:NAME or a synthetic set.")
 flags.DEFINE_string("data_dir", None, "Folder that holds data sets.")
@@ -19,7 +19,9 @@ flags.DEFINE_integer(
 )
 flags.DEFINE_string("workdir", None, "Run folder; default runs/<experiment>-<data>-<preset>.")
 flags.DEFINE_integer("seed", None, "Seed of params, order of the data and all randomness.")
-flags.DEFINE_multi_string("set", [], "Override one setting: --set=train.epochs=20; may be repeated.")
+flags.DEFINE_multi_string(
+    "set", [], "Override one setting: --set=train.epochs=20; may be repeated; python -m launch.list shows them."
+)
 
 
 def from_flags() -> Run:

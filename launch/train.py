@@ -3,7 +3,8 @@
 python -m launch.train --experiment=classify --data=digits --preset=default
 python -m launch.train --workdir=runs/classify-digits-default
 
-`python -m launch.list` shows systems, presets, settings and data sets. A run that SIGTERM or Ctrl-C stopped has saved, and exits with --stopped_exit_code.
+`python -m launch.list` shows systems, presets, settings and data sets.
+A run that SIGTERM or Ctrl-C stopped has saved, and exits with --stopped_exit_code.
 """
 
 import jax

@@ -172,6 +172,19 @@ def of_folder(
     """
     check_layout(folder)
     held = read_json(folder / "config.json")
+    return of_config(folder, held, data_dir=data_dir, with_data=with_data, system=system, source=source)
+
+
+def of_config(
+    place: Path,
+    held: Mapping[str, Any],
+    *,
+    data_dir: str | None = None,
+    with_data: bool = False,
+    system: System | None = None,
+    source: Data | None = None,
+) -> Run:
+    """The run that the values of a `config.json` describe, which stand at `place`; raises as `of_folder` does."""
     try:
         names = {name: held[name] for name in NAMES if name in held and name != "seed"}
         data_dir, spec = data_dir or held.get("data_dir"), spec_of(held)
@@ -179,14 +192,14 @@ def of_folder(
         config = from_json(module.Config, held["config"]) if module else None
         seed = held["seed"]
     except (KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{folder / 'config.json'} does not describe a run ({error}); choose another folder") from None
+        raise ValueError(f"the config of {place} does not describe a run ({error}); choose another") from None
     if module is None and system is None:
-        raise ValueError(f"{folder} holds a run of a system without a name; pass that system to open it")
+        raise ValueError(f"{place} holds a run of a system without a name; pass that system to open it")
     if source is None and with_data and module:
         source = load_for(module, names["data"], data_dir, names["image_size"])
     spec = spec if source is None else source.spec
     built = check(module.build(config, spec) if module else system)
-    return Run(folder, built, source, spec, seed, names, config, data_dir)
+    return Run(place, built, source, spec, seed, names, config, data_dir)
 
 
 def spec_of(held: Mapping[str, Any]) -> DataSpec:

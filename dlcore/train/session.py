@@ -21,7 +21,7 @@ from dlcore.data.source import Data
 from dlcore.lookup import check_name
 from dlcore.parallel import processes
 from dlcore.parallel.mesh import make_mesh
-from dlcore.train import environment, outcome, run
+from dlcore.train import environment, export, outcome, run
 from dlcore.train.evaluate import make_evaluate
 from dlcore.train.fitting import (
     Stop,
@@ -211,8 +211,11 @@ def open_run(
 ) -> "OpenRun":
     """The run of a folder, finished or not; `system` and `data` are those that were at hand when it was trained.
 
-    Raises `DataError` if its data has changed since it began.
+    A file that `launch.export` wrote opens as well, without data. Raises `DataError` if the data of a run has changed
+    since it began.
     """
+    if Path(folder).suffix == export.SUFFIX:
+        return OpenRun(*export.read(Path(folder)))
     made = run.of_folder(Path(folder), data_dir=data_dir, with_data=with_data, system=system, source=data)
     if made.data is not None:
         check_data(made.folder, made.identity()["fingerprint"])
@@ -220,10 +223,11 @@ def open_run(
 
 
 class OpenRun:
-    """A run to look at: its config, params, state, metrics and functions."""
+    """A run to look at: its config, params, state, metrics and functions; or one of which only a file is left."""
 
-    def __init__(self, made: Run):
+    def __init__(self, made: Run, exported: export.Exported | None = None):
         self.run = made
+        self._exported = exported
 
     @property
     def stage(self) -> str:
@@ -248,11 +252,15 @@ class OpenRun:
     @property
     def step(self) -> int:
         """The step of the checkpoint that counts."""
+        if self._exported is not None:
+            return self._exported.step
         return int(restore(self.run, self.stage, self.fit, make_mesh()).step)
 
     @property
     def metrics(self) -> dict[str, Any]:
         """The metrics of its summary; empty while it is not finished."""
+        if self._exported is not None:
+            return dict(self._exported.metrics)
         return read_json(self.folder / "summary.json")["metrics"] if finished(self.run) else {}
 
     def result(self, stage: str) -> Result:
@@ -262,7 +270,8 @@ class OpenRun:
 
     @cached_property
     def _view(self) -> Any:
-        return restored_view(self.run, self.stage, self.fit)
+        held = self._exported
+        return restored_view(self.run, self.stage, self.fit) if held is None else held.view
 
     @property
     def params(self) -> Params:

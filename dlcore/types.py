@@ -39,6 +39,9 @@ class Model(NamedTuple):
     `apply(params, state, *inputs, train=False, key=None) -> (outputs, state)` returns the state
     unchanged unless `train=True`; a stochastic layer asked to train without a key raises `ValueError`.
 
+    `kind` says what it is, as the name of the factory in snake case: "batch_norm", "max_pool", "serial".
+    Parts without a name of their own are called by it, and rules know parts by it (`dlcore.nn.intercept`).
+
     A memory of what a layer has been given, such as the keys and values of an attention that decodes one token after
     another, may move in evaluation as well. Whoever calls `apply` several times for one sequence hands the state on,
     in the carry of a `lax.scan` for instance; evaluation begins every batch from the trained state, and drops what
@@ -47,6 +50,7 @@ class Model(NamedTuple):
 
     init: Callable[..., tuple[Params, State]]
     apply: Callable[..., tuple[Any, State]]
+    kind: str = "layer"
 
 
 class Bijector(NamedTuple):
@@ -54,12 +58,13 @@ class Bijector(NamedTuple):
 
     `init(key, x) -> params` may look at the values of `x` (data-dependent start);
     `forward(params, x) -> (z, log_det)` and `inverse(params, z) -> (x, log_det)`, with `log_det`
-    of shape [B] in nats, each the log absolute determinant of its own direction's Jacobian.
+    of shape [B] in nats, each the log absolute determinant of its own direction's Jacobian. `kind` is as in `Model`.
     """
 
     init: Callable[..., Params]
     forward: Callable[[Params, Array], tuple[Array, Float[Array, " b"]]]
     inverse: Callable[[Params, Array], tuple[Array, Float[Array, " b"]]]
+    kind: str = "bijector"
 
 
 class Mean(NamedTuple):

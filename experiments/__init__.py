@@ -1,1 +1,1 @@
-"""One file per system: a frozen `Config`, `preset(name, spec)`, and `build(config, spec) -> Experiment`."""
+"""One file per system: a frozen `Config`, `preset(name, spec)`, and `build(config, spec) -> System`."""

@@ -22,7 +22,7 @@ from dlcore.data.preprocess import row_keys
 from dlcore.data.source import Data, DataSpec
 from dlcore.losses.classification import softmax_cross_entropy
 from dlcore.networks.mlp import MLP
-from dlcore.nn.combine import compose
+from dlcore.nn.graph import compose
 from dlcore.nn.summary import summarize, table
 from dlcore.optim.build import OptimizerConfig
 from dlcore.report.panel import panel

@@ -19,7 +19,7 @@ from dlcore.data.source import Data, DataSpec, Split
 from dlcore.losses.classification import softmax_cross_entropy
 from dlcore.losses.supervised import supervised
 from dlcore.networks.mlp import MLP
-from dlcore.nn.combine import compose
+from dlcore.nn.graph import compose
 from dlcore.nn.summary import summarize, table
 from dlcore.optim.build import OptimizerConfig
 from dlcore.report.panel import panel

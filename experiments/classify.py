@@ -23,7 +23,8 @@ from dlcore.losses.supervised import supervised
 from dlcore.networks import named
 from dlcore.networks.cnn import CNN
 from dlcore.networks.mlp import MLP
-from dlcore.nn.combine import activations, compute_in
+from dlcore.nn.cast import compute_in
+from dlcore.nn.intercept import activations
 from dlcore.nn.summary import summarize, table
 from dlcore.optim.build import OptimizerConfig
 from dlcore.report.panel import panel

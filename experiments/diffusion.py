@@ -17,7 +17,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from dlcore.train.experiment import Experiment
 
 from dlcore.data.preprocess import row_keys, scale
 from dlcore.data.source import Data, DataSpec
@@ -25,15 +24,15 @@ from dlcore.generative import decoder
 from dlcore.generative.diffusion import bound, objective, process, samplers, schedule, weighting
 from dlcore.generative.likelihood import Nats, anchors, bits_per_dim, joint_nats, summary
 from dlcore.networks.unet import UNet
-from dlcore.nn.combine import compute_in
+from dlcore.nn.cast import compute_in
 from dlcore.nn.sides import padded
 from dlcore.nn.summary import summarize, table
-from dlcore.optim.build import OptimizerConfig, learning_rate
-from dlcore.optim.build import build as build_optimizer
-from dlcore.report import diffusion as figures
-from dlcore.report import images as pictures
+from dlcore.optim.build import OptimizerConfig
+from dlcore.report.panel import panel
+from dlcore.train.builders import fit_by_gradient
 from dlcore.train.config import FEW, LoopConfig, budget
-from dlcore.train.updates import gradient_update, with_average
+from dlcore.train.quality import generative_system
+from dlcore.train.system import Findings, Result, System, likelihood
 from dlcore.types import Batch, Key, Mean, Model, Params, State
 
 PRESETS = ("smoke", "default", "full")
@@ -192,11 +191,9 @@ def to_pixels(x: Any) -> Any:
     return jnp.clip((x + 1) / 2, 0.0, 1.0)
 
 
-def build(config: Config, spec: DataSpec) -> Experiment:
+def build(config: Config, spec: DataSpec) -> System:
     """Compose network, process, optimiser, held-out bound, samples and figures."""
     network, full = make_network(config, spec), schedule.by_name(config.schedule, config.steps)
-    total = config.train.total_steps(spec.sizes[0])
-    tx = build_optimizer(config.optimizer, total)
     dims, classes = math.prod(spec.shape), classes_of(config, spec)
     weights = weighting_of(config)(full)
     reverse = bound.Reverse(full, config.prediction, config.variance, clip=1.0, levels=spec.levels)
@@ -235,22 +232,34 @@ def build(config: Config, spec: DataSpec) -> Experiment:
         return means | summary(sums["bound"], dims)
 
     network_inputs = [jax.ShapeDtypeStruct((1, *spec.shape), jnp.float32), *[jax.ShapeDtypeStruct((1,), jnp.int32)] * 2]
-    return Experiment(
+    fit = fit_by_gradient(
+        loss,
+        config.train,
+        config.optimizer,
+        spec.sizes[0],
+        ema=config.ema,
         init=lambda key, batch: network.init(key, *inputs(batch)),
-        update=with_average(gradient_update(loss, tx), config.ema),
         preprocess=preprocess,
         evaluate=evaluate,
         evaluate_test=functools.partial(evaluate, draws=config.test_draws),
         summarize=summarize_sums,
         monitor=("loss", "min"),
-        learning_rates={"learning_rate": learning_rate(config.optimizer, total)},
         describe=lambda: table(summarize(network, *network_inputs[: 3 if classes else 2])),
-        figures=lambda params, state, data: draw(config, network, full, params, state, data),
-        likelihood_kind="upper bound",
-        anchors=lambda data: anchors(data.train.all()["image"], data.test.all()["image"], spec.levels),
-        quality_samples=config.quality_samples,
+        ruler=likelihood("upper bound"),
         sample=make_sample(config, spec, network, full),
         sample_options=("steps", "sampler", "eta", *(("label", "guidance") if classes else ())),
+    )
+
+    def look(key: Key, data: Data, trained: Result) -> Findings:
+        return Findings(panels=draw(config, network, full, trained.params, trained.state, data))
+
+    return generative_system(
+        "diffusion",
+        fit,
+        spec,
+        look,
+        quality_samples=config.quality_samples,
+        baselines=lambda data: anchors(data.train.all()["image"], data.test.all()["image"], spec.levels),
     )
 
 
@@ -265,10 +274,12 @@ def draw(
     images = np.asarray(to_pixels(path))
     title = f"{config.sampler}, {config.sample_steps} steps, guidance {config.guidance:g}"
     return {
-        "samples": pictures.sheet(images[-1], 10, title),
-        "denoising": figures.denoising(images[kept, :10], times[kept]),
-        "schedules": figures.schedules(
-            {name: schedule.by_name(name, config.steps).alpha_bar for name in names}, config.schedule
+        "samples": panel("images.sheet", images[-1], 10, title),
+        "denoising": panel("diffusion.denoising", images[kept, :10], times[kept]),
+        "schedules": panel(
+            "diffusion.schedules",
+            {name: schedule.by_name(name, config.steps).alpha_bar for name in names},
+            config.schedule,
         ),
         "loss_by_time": loss_by_time(config, network, full, params, state, data),
     }
@@ -299,4 +310,4 @@ def loss_by_time(
     times = np.unique(np.geomspace(1, config.steps, 16).round().astype(int))
     errors, terms = zip(*(at_time(jnp.int32(t)) for t in times), strict=True)
     per_kind = {kind: np.array([float(e[kind]) for e in errors]) for kind in process.KINDS}
-    return figures.by_time(times, per_kind, bits_per_dim(np.array(terms, np.float32), math.prod(spec.shape)))
+    return panel("diffusion.by_time", times, per_kind, bits_per_dim(np.array(terms, np.float32), math.prod(spec.shape)))

@@ -21,7 +21,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from dlcore.train.experiment import Experiment
 
 from dlcore.data.preprocess import row_keys
 from dlcore.data.source import Data, DataSpec
@@ -32,12 +31,13 @@ from dlcore.generative.flow.pixels import Logit, dequantize, discrete_nats, quan
 from dlcore.generative.likelihood import Nats, anchors, bits_per_dim, summary
 from dlcore.networks.conditioner import ConvConditioner, MLPConditioner
 from dlcore.nn.sides import crop_sides, pad_sides, padded_sides
-from dlcore.optim.build import OptimizerConfig, learning_rate
-from dlcore.optim.build import build as build_optimizer
-from dlcore.report import images as pictures
-from dlcore.report.density import density_and_samples
+from dlcore.optim.build import OptimizerConfig
+from dlcore.report.density import grid, square
+from dlcore.report.panel import panel
+from dlcore.train.builders import fit_by_gradient
 from dlcore.train.config import FEW, LoopConfig, budget
-from dlcore.train.updates import gradient_update, with_average
+from dlcore.train.quality import generative_system
+from dlcore.train.system import Findings, Result, System, likelihood
 from dlcore.tree import named_leaves
 from dlcore.types import Aux, Batch, Bijector, Key, Mean, Model, Objective, Params, State
 
@@ -162,12 +162,10 @@ def make_objective(bijector: Bijector, spec: DataSpec) -> Objective:
     return per_pixel
 
 
-def build(config: Config, spec: DataSpec) -> Experiment:
+def build(config: Config, spec: DataSpec) -> System:
     """Compose flow, likelihood, optimiser, held-out bounds, samples and figures."""
     bijector, levels, dims = make_flow(config, spec), spec.levels, math.prod(spec.shape)
     target, whole = "point" if levels is None else "image", shape_of(config, spec)
-    total = config.train.total_steps(spec.sizes[0])
-    tx, objective = build_optimizer(config.optimizer, total), make_objective(bijector, spec)
 
     def values(batch: Batch, key: Key) -> jax.Array:
         if levels is None:
@@ -203,27 +201,34 @@ def build(config: Config, spec: DataSpec) -> Experiment:
     def sample(params: Params, state: State, key: Key, num: int, temperature: float = config.temperature) -> jax.Array:
         return draw_samples(params, key, temperature, num)
 
-    return Experiment(
+    fit = fit_by_gradient(
+        make_objective(bijector, spec),
+        config.train,
+        config.optimizer,
+        spec.sizes[0],
+        ema=config.ema,
         init=init,
-        update=with_average(gradient_update(objective, tx), config.ema),
         preprocess=make_preprocess(config, spec),
         evaluate=evaluate,
         evaluate_test=evaluate_test,
         summarize=summarize,
         monitor=("nll_nats", "min"),
-        learning_rates={"learning_rate": learning_rate(config.optimizer, total)},
         describe=lambda: describe(bijector, whole),
-        figures=lambda params, state, data: (
-            draw(config, bijector, params, data, sample) if levels else draw_points(bijector, params, data, sample)
-        ),
-        likelihood_kind="upper bound" if levels else None,
-        anchors=(lambda data: anchors(data.train.all()["image"], data.test.all()["image"], spec.levels))
-        if levels
-        else None,
-        quality_samples=config.quality_samples if levels else 0,
+        ruler=likelihood("upper bound") if levels else {},
         sample=sample,
         sample_options=("temperature",),
     )
+
+    def look(key: Key, data: Data, trained: Result) -> Findings:
+        drawn = draw if levels else draw_points
+        return Findings(panels=drawn(config, bijector, trained.params, data, sample))
+
+    def code_lengths(data: Data) -> dict[str, float]:
+        return anchors(data.train.all()["image"], data.test.all()["image"], levels)
+
+    quality = config.quality_samples if levels else 0
+    baselines = code_lengths if levels else None
+    return generative_system("flow", fit, spec, look, quality_samples=quality, baselines=baselines)
 
 
 def describe(bijector: Bijector, shape: Sequence[int]) -> str:
@@ -254,20 +259,18 @@ def draw(config: Config, bijector: Bijector, params: Params, data: Data, sample:
         for i in range(0, 10, 2)
     ]
     return {
-        "samples": pictures.rows(list(at.items()), "the same noise at several temperatures"),
-        "interpolation": pictures.rows(lines, "between two test images on a great circle of latent space"),
+        "samples": panel("images.rows", list(at.items()), "the same noise at several temperatures"),
+        "interpolation": panel("images.rows", lines, "between two test images on a great circle of latent space"),
     }
 
 
-def draw_points(bijector: Bijector, params: Params, data: Data, sample: Any) -> dict[str, Any]:
+def draw_points(config: Config, bijector: Bijector, params: Params, data: Data, sample: Any) -> dict[str, Any]:
     """Data, density and samples in the plane."""
     if data.spec.shape != (2,):
         return {}
     log_density = jax.jit(lambda x: density.log_prob(bijector, params, x))
     points = data.test.read(np.arange(data.test.size))["point"]
     drawn = np.asarray(sample(params, {}, jax.random.key(0), 2000))
-    return {
-        "density": density_and_samples(
-            lambda x: np.asarray(log_density(jnp.asarray(x, jnp.float32))), points, drawn, title=data.spec.name
-        )
-    }
+    low, high = square(points)
+    values = np.exp(np.asarray(log_density(jnp.asarray(grid(low, high, 200), jnp.float32)))).reshape(200, 200)
+    return {"density": panel("density.density_and_samples", low, high, values, points, drawn, title=data.spec.name)}

@@ -19,7 +19,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from dlcore.train.experiment import Experiment
 
 from dlcore.data.augment import random_shift
 from dlcore.data.preprocess import row_keys, scale
@@ -27,16 +26,17 @@ from dlcore.data.source import Data, DataSpec
 from dlcore.generative import collapse, gan
 from dlcore.networks.dcgan import DCDiscriminator, DCGenerator, conditioned, critic
 from dlcore.networks.mlp import MLP
-from dlcore.nn.combine import compute_in
+from dlcore.nn.cast import compute_in
 from dlcore.nn.sides import cropped, padded_sides
 from dlcore.nn.spectral import SpectralNorm
 from dlcore.nn.summary import summarize, table
 from dlcore.optim.build import OptimizerConfig, learning_rate
 from dlcore.optim.build import build as build_optimizer
 from dlcore.precision import matmul
-from dlcore.report import gan as figures
-from dlcore.report import images as pictures
+from dlcore.report.panel import panel
 from dlcore.train.config import LoopConfig, budget
+from dlcore.train.quality import generative_system
+from dlcore.train.system import Findings, Fit, Result, System
 from dlcore.train.updates import chain, ema_update, gradient_update, repeated, reported
 from dlcore.types import Batch, Key, Mean, Model, Params, State, Update
 
@@ -165,7 +165,7 @@ def make_update(config: Config, spec: DataSpec, system: gan.GAN, txs: Mapping[st
     )
 
 
-def build(config: Config, spec: DataSpec) -> Experiment:
+def build(config: Config, spec: DataSpec) -> System:
     """Compose networks, the two objectives, optimisers, the collapse report, samples and figures."""
     system, target, loss = make_gan(config, spec), target_of(spec), gan.loss_by_name(config.loss)
     total = config.train.total_steps(spec.sizes[0])
@@ -213,7 +213,8 @@ def build(config: Config, spec: DataSpec) -> Experiment:
     z, x = (jax.ShapeDtypeStruct((1, *shape), jnp.float32) for shape in ((config.latent,), spec.shape))
     given = (jax.ShapeDtypeStruct((1,), jnp.int32),) if system.conditional else ()
     networks = [(system.generator, z), (system.discriminator, x)]
-    return Experiment(
+    fit = Fit(
+        loop=config.train,
         init=init,
         update=make_update(config, spec, system, txs),
         preprocess=make_preprocess(spec),
@@ -222,11 +223,14 @@ def build(config: Config, spec: DataSpec) -> Experiment:
         monitor=("mmd", "min"),
         learning_rates={"learning_rate": learning_rate(config.optimizer, total)},
         describe=lambda: "\n".join(table(summarize(model, given_input, *given)) for model, given_input in networks),
-        figures=lambda params, state, data: draw(config, system, sample, params, state, data),
-        quality_samples=config.quality_samples,
         sample=sample,
         sample_options=("temperature", *(("label",) if system.conditional else ())),
     )
+
+    def look(key: Key, data: Data, trained: Result) -> Findings:
+        return Findings(panels=draw(config, system, sample, trained.params, trained.state, data))
+
+    return generative_system("gan", fit, spec, look, quality_samples=config.quality_samples)
 
 
 def to_unit(spec: DataSpec, x: Any) -> Any:
@@ -250,7 +254,7 @@ def draw(
     scores = {name: np.asarray(score(x, label[name] if system.conditional else None)) for name, x in shown.items()}
     name = "D(x), probability of being real" if config.loss.endswith("saturating") else "D(x)"
     drawn = {
-        "scores": figures.scores(scores, name),
+        "scores": panel("gan.scores", scores, name),
         "classes": classes(spec, shown["samples"], shown["held out"], data, scores, config),
     }
     if target == "image":
@@ -258,7 +262,7 @@ def draw(
     if spec.shape == (2,) and not system.conditional:
         ticks = np.linspace(-4.5, 4.5, 80, dtype=np.float32)
         grid = score(np.stack(np.meshgrid(ticks, ticks), -1).reshape(-1, 2), None).reshape(80, 80)
-        drawn["plane"] = figures.plane(shown["held out"], samples, np.asarray(grid), 4.5, name)
+        drawn["plane"] = panel("gan.plane", shown["held out"], samples, np.asarray(grid), 4.5, name)
     return drawn
 
 
@@ -288,7 +292,7 @@ def classes(
         copies=collapse.copies(samples, known, heldout),
     )
     title = "\n".join(report.problems()) or f"{report.covered()} of {count} classes, diversity {report.diversity:.2f}"
-    return figures.histogram(report.histogram, real, spec.class_names, title)
+    return panel("gan.histogram", report.histogram, real, spec.class_names, title)
 
 
 def image_figures(
@@ -306,7 +310,7 @@ def image_figures(
     x, _ = gan.generate(system, params, state, jnp.asarray(codes.reshape(60, -1)), label)
     lines = [("", line) for line in np.asarray(to_unit(spec, x)).reshape(6, 10, *spec.shape)]
     return {
-        "samples": pictures.sheet(samples[:100], 10, "z ~ N(0, I)"),
-        "neighbours": pictures.rows([("sample", samples[:12]), ("nearest training image", near)]),
-        "interpolation": pictures.rows(lines, "between two codes, along a circle"),
+        "samples": panel("images.sheet", samples[:100], 10, "z ~ N(0, I)"),
+        "neighbours": panel("images.rows", [("sample", samples[:12]), ("nearest training image", near)]),
+        "interpolation": panel("images.rows", lines, "between two codes, along a circle"),
     }

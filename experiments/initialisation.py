@@ -19,8 +19,9 @@ from dlcore.losses.classification import softmax_cross_entropy
 from dlcore.losses.supervised import supervised
 from dlcore.nn import init
 from dlcore.nn.activation import Activation, by_name
-from dlcore.nn.combine import compose, serial
+from dlcore.nn.combine import serial
 from dlcore.nn.dense import Dense
+from dlcore.nn.graph import compose
 from dlcore.nn.reshape import Flatten
 from dlcore.nn.summary import summarize, table
 from dlcore.optim.build import OptimizerConfig, learning_rate

@@ -14,21 +14,20 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from dlcore.train.experiment import Experiment
 
 from dlcore.data.preprocess import scale
 from dlcore.data.source import Data, DataSpec
 from dlcore.generative import autoregressive, decoder
 from dlcore.generative.likelihood import Nats, anchors, summary
 from dlcore.networks.pixelcnn import GatedPixelCNN, PixelCNN, PixelNetwork
-from dlcore.nn.combine import compute_in
+from dlcore.nn.cast import compute_in
 from dlcore.nn.summary import summarize, table
-from dlcore.optim.build import OptimizerConfig, learning_rate
-from dlcore.optim.build import build as build_optimizer
-from dlcore.report import images as pictures
-from dlcore.report import receptive
+from dlcore.optim.build import OptimizerConfig
+from dlcore.report.panel import panel
+from dlcore.train.builders import fit_by_gradient
 from dlcore.train.config import FEW, LoopConfig, budget
-from dlcore.train.updates import gradient_update, with_average
+from dlcore.train.quality import generative_system
+from dlcore.train.system import Findings, Result, System, likelihood
 from dlcore.types import Batch, Key, Params, State
 
 PRESETS = ("smoke", "default", "full", "masked")
@@ -139,13 +138,12 @@ def make_network(config: Config, spec: DataSpec) -> tuple[PixelNetwork, decoder.
     return network, likelihood
 
 
-def build(config: Config, spec: DataSpec) -> Experiment:
+def build(config: Config, spec: DataSpec) -> System:
     """Compose network, exact likelihood, optimiser, sampler and figures."""
-    network, likelihood = make_network(config, spec)
-    total, dims = config.train.total_steps(spec.sizes[0]), math.prod(spec.shape)
-    tx = build_optimizer(config.optimizer, total)
+    network, head = make_network(config, spec)
+    dims = math.prod(spec.shape)
     objective = autoregressive.negative_log_likelihood(
-        network.model, likelihood, label="label" if config.conditional else None
+        network.model, head, label="label" if config.conditional else None
     )
 
     def labels(batch: Batch) -> tuple[Any, ...]:
@@ -155,28 +153,39 @@ def build(config: Config, spec: DataSpec) -> Experiment:
         return {**batch, "image": scale(batch["image"], spec.levels)}
 
     def evaluate(params: Params, state: State, batch: Batch, key: Key) -> Mapping[str, Any]:
-        nats = autoregressive.nll(network.model, likelihood, params, state, batch["image"], *labels(batch))
+        nats = autoregressive.nll(network.model, head, params, state, batch["image"], *labels(batch))
         return {"nll": Nats.of(nats, batch["where"])}
 
-    sample = make_sample(network, likelihood, config, spec)
+    sample = make_sample(network, head, config, spec)
     image = jax.ShapeDtypeStruct((1, *spec.shape), jnp.float32)
     label = (jax.ShapeDtypeStruct((1,), jnp.int32),) if config.conditional else ()
-    return Experiment(
+    fit = fit_by_gradient(
+        objective,
+        config.train,
+        config.optimizer,
+        spec.sizes[0],
+        ema=config.ema,
         init=lambda key, batch: network.model.init(key, batch["image"], *labels(batch)),
-        update=with_average(gradient_update(objective, tx), config.ema),
         preprocess=preprocess,
         evaluate=evaluate,
         summarize=lambda sums: summary(sums["nll"], dims),
         monitor=("nll_nats", "min"),
-        learning_rates={"learning_rate": learning_rate(config.optimizer, total)},
         describe=lambda: table(summarize(network.model, image, *label)),
-        figures=lambda params, state, data: draw(network, likelihood, config, params, state, data, sample),
-        likelihood_kind="exact",
-        likelihood_of="x given label" if config.conditional else "x",
-        anchors=lambda data: anchors(data.train.all()["image"], data.test.all()["image"], spec.levels),
-        quality_samples=config.quality_samples,
+        ruler=likelihood("exact", "x given label" if config.conditional else "x"),
         sample=sample,
         sample_options=("temperature", *(("label",) if config.conditional else ())),
+    )
+
+    def look(key: Key, data: Data, trained: Result) -> Findings:
+        return Findings(panels=draw(network, head, config, trained, data, sample))
+
+    return generative_system(
+        "pixelcnn",
+        fit,
+        spec,
+        look,
+        quality_samples=config.quality_samples,
+        baselines=lambda data: anchors(data.train.all()["image"], data.test.all()["image"], spec.levels),
     )
 
 
@@ -203,14 +212,14 @@ def draw(
     network: PixelNetwork,
     likelihood: decoder.Likelihood,
     config: Config,
-    params: Params,
-    state: State,
+    trained: Result,
     data: Data,
     sample: Any,
 ) -> dict[str, Any]:
     """Samples, completions of lower halves, and what the network looks at beside a stack of masked convolutions."""
+    params, state = trained.params, trained.state
     drawn = {
-        "samples": pictures.sheet(np.asarray(sample(params, state, jax.random.key(0), 64)), 8, "samples"),
+        "samples": panel("images.sheet", np.asarray(sample(params, state, jax.random.key(0), 64)), 8, "samples"),
         "receptive_field": receptive_field(network, config, params, state, data.spec),
     }
     if network.pixel is not None:
@@ -235,7 +244,7 @@ def completions(
 
     given = jnp.where(upper[..., None], images, 0.5)
     rows = [(f"completion {i + 1}", np.asarray(complete(jax.random.key(i)))) for i in range(3)]
-    return pictures.rows([("image", np.asarray(images)), ("given", np.asarray(given)), *rows])
+    return panel("images.rows", [("image", np.asarray(images)), ("given", np.asarray(given)), *rows])
 
 
 def receptive_field(network: PixelNetwork, config: Config, params: Params, state: State, spec: DataSpec) -> Any:
@@ -257,4 +266,4 @@ def receptive_field(network: PixelNetwork, config: Config, params: Params, state
     found = {"this network": influence(network.model, params, state, *label)}
     for name, stack in stacks.items():
         found[name] = influence(stack.model, *stack.model.init(jax.random.key(1), x))
-    return receptive.maps(found, site, "gradient of the marked pixel's prediction (grey: exactly none)")
+    return panel("receptive.maps", found, site, "gradient of the marked pixel's prediction (grey: exactly none)")

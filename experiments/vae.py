@@ -20,7 +20,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from dlcore.train.experiment import Experiment
 
 from dlcore.data.preprocess import row_keys, scale
 from dlcore.data.source import Data, DataSpec
@@ -29,11 +28,12 @@ from dlcore.generative.likelihood import Nats, anchors, summary
 from dlcore.networks.autoencoder import ConvDecoder, ConvEncoder, MLPDecoder, MLPEncoder
 from dlcore.nn.sides import cropped, padded_sides
 from dlcore.nn.summary import summarize, table
-from dlcore.optim.build import OptimizerConfig, learning_rate
-from dlcore.optim.build import build as build_optimizer
-from dlcore.report import images as pictures
+from dlcore.optim.build import OptimizerConfig
+from dlcore.report.panel import panel
+from dlcore.train.builders import fit_by_gradient
 from dlcore.train.config import FEW, LoopConfig, budget
-from dlcore.train.updates import gradient_update, with_average
+from dlcore.train.quality import generative_system
+from dlcore.train.system import Findings, Result, System, likelihood
 from dlcore.types import Batch, Key, Mean, Params, State
 
 PRESETS = ("smoke", "default", "full", "manifold", "conv")
@@ -177,11 +177,9 @@ def make_objective(config: Config, system: vae.VAE, spec: DataSpec) -> Any:
     )
 
 
-def build(config: Config, spec: DataSpec) -> Experiment:
+def build(config: Config, spec: DataSpec) -> System:
     """Compose networks, bound, optimiser, held-out bounds, samples and figures."""
     system, preprocess = make_vae(config, spec), make_preprocess(config, spec)
-    total = config.train.total_steps(spec.sizes[0])
-    tx = build_optimizer(config.optimizer, total)
     dims, latent = math.prod(spec.shape), (config.latent,)
     if config.iwae_samples and config.iwae_samples % config.iwae_chunk:
         raise ValueError(f"iwae_chunk={config.iwae_chunk} must divide iwae_samples={config.iwae_samples}")
@@ -221,22 +219,34 @@ def build(config: Config, spec: DataSpec) -> Experiment:
 
     code = jax.ShapeDtypeStruct((1, *latent), jnp.float32)
     image = jax.ShapeDtypeStruct((1, *spec.shape), jnp.float32)
-    return Experiment(
+    fit = fit_by_gradient(
+        make_objective(config, system, spec),
+        config.train,
+        config.optimizer,
+        spec.sizes[0],
+        ema=config.ema,
         init=lambda key, batch: vae.init(system, key, batch["image"]),
-        update=with_average(gradient_update(make_objective(config, system, spec), tx), config.ema),
         preprocess=preprocess,
         evaluate=evaluate,
         evaluate_test=evaluate_test if config.iwae_samples else None,
         summarize=summarize_sums,
         monitor=("elbo_nats", "max"),
-        learning_rates={"learning_rate": learning_rate(config.optimizer, total)},
         describe=lambda: "\n".join([table(summarize(system.encoder, image)), table(summarize(system.decoder, code))]),
-        figures=lambda params, state, data: draw(config, system, preprocess, params, state, data),
-        anchors=(lambda data: code_lengths(config, preprocess, data)) if system.likelihood.discrete else None,
-        likelihood_kind="upper bound" if system.likelihood.discrete else None,
-        quality_samples=config.quality_samples,
+        ruler=likelihood("upper bound") if system.likelihood.discrete else {},
         sample=sample,
         sample_options=("temperature",),
+    )
+
+    def look(key: Key, data: Data, trained: Result) -> Findings:
+        return Findings(panels=draw(config, system, preprocess, trained, data))
+
+    return generative_system(
+        "vae",
+        fit,
+        spec,
+        look,
+        quality_samples=config.quality_samples,
+        baselines=functools.partial(code_lengths, config, preprocess) if system.likelihood.discrete else None,
     )
 
 
@@ -250,8 +260,9 @@ def code_lengths(config: Config, preprocess: Any, data: Data) -> dict[str, float
     return anchors(*binary, 2)
 
 
-def draw(config: Config, system: vae.VAE, preprocess: Any, params: Params, state: State, data: Data) -> dict[str, Any]:
+def draw(config: Config, system: vae.VAE, preprocess: Any, trained: Result, data: Data) -> dict[str, Any]:
     """Reconstructions, samples, an interpolation and traversals on test images; the manifold of a 2-D code."""
+    params, state = trained.params, trained.state
     chosen = np.arange(12) % data.test.size
     raw = {**data.test.read(chosen), "row": chosen.astype(np.int32)}
     x = preprocess(raw, key=None, train=False)["image"]
@@ -263,10 +274,11 @@ def draw(config: Config, system: vae.VAE, preprocess: Any, params: Params, state
 
     along = np.linspace(0, 1, 10)[:, None]
     lines = [(f"{i} to {i + 1}", images((1 - along) * mean[i] + along * mean[i + 1])) for i in range(0, 10, 2)]
+    noise = jax.random.normal(jax.random.key(0), (64, config.latent))
     drawn = {
-        "reconstructions": pictures.rows([("image", np.asarray(x)), ("mean of p(x|z)", images(mean))]),
-        "samples": pictures.sheet(images(jax.random.normal(jax.random.key(0), (64, config.latent))), 8, "z ~ N(0, I)"),
-        "interpolation": pictures.rows(lines, "between the codes of two test images"),
+        "reconstructions": panel("images.rows", [("image", np.asarray(x)), ("mean of p(x|z)", images(mean))]),
+        "samples": panel("images.sheet", images(noise), 8, "z ~ N(0, I)"),
+        "interpolation": panel("images.rows", lines, "between the codes of two test images"),
         "traversals": traversals(images, np.asarray(mean), np.asarray(log_std)),
     }
     if config.latent == 2:
@@ -282,11 +294,12 @@ def traversals(images: Any, mean: np.ndarray, log_std: np.ndarray, most: int = 8
         z = np.repeat(mean[:1], 9, axis=0)
         z[:, j] = np.linspace(-3, 3, 9)
         lines.append((f"z{j}: {kl[j]:.1f} nats", images(z)))
-    return pictures.rows(lines, "one latent dimension from −3 to 3")
+    return panel("images.rows", lines, "one latent dimension from −3 to 3")
 
 
 def manifold(images: Any, size: int = 16) -> Any:
     """Decoded means over the plane, at equal steps of probability under the prior."""
     ticks = np.asarray(jax.scipy.stats.norm.ppf((np.arange(size) + 0.5) / size))
     z = np.stack(np.meshgrid(ticks, -ticks), -1).reshape(-1, 2)
-    return pictures.sheet(images(z), size, "the decoder over the plane of codes", "quantiles of z0", "quantiles of z1")
+    title = "the decoder over the plane of codes"
+    return panel("images.sheet", images(z), size, title, "quantiles of z0", "quantiles of z1")

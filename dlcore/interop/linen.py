@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import flax.linen as nn
 from flax.errors import ModifyScopeVariableError
@@ -12,7 +12,6 @@ from dlcore.interop.linen_structure import DROPOUT, Structure, structure
 from dlcore.interop.matching import check_leaves, check_names, fitted, lacks, precision, signature, united
 from dlcore.interop.modes import by_mode, call_flags
 from dlcore.interop.taps import Tapping
-from dlcore.nn.combine import Tap
 from dlcore.types import Key, Model, Params, State
 
 Modules = nn.Module | tuple[nn.Module, nn.Module] | Callable[[bool], nn.Module]
@@ -41,7 +40,7 @@ def from_linen(
     `if self.has_rng(...)`.
 
     A collection without which the module runs (from `self.sow`) holds outputs: each call starts it afresh, and the new
-    state has its values in the structure that `init` gave. `dlcore.nn.combine.activations` gives the outputs of all
+    state has its values in the structure that `init` gave. `dlcore.nn.intercept.activations` gives the outputs of all
     submodules by path, and what is sown as `intermediates`.
 
     Collections in `remembered` move in evaluation as well, see `dlcore.types.Model`: Linen's attention with
@@ -54,7 +53,7 @@ def from_linen(
     """
     call = linen_call(module, flag=flag, method=method, rngs=rngs, axis_names=axis_names)
     linen = Linen(call, tuple(remembered))
-    return Model(linen.init, linen)
+    return Model(linen.init, linen, "linen")
 
 
 def linen_call(
@@ -88,22 +87,20 @@ class Linen:
         variables = self.call.start(key, bool(more), given)
         return variables.pop("params", {}), variables
 
-    def __call__(
-        self, params: Params, state: State, *inputs: Any, train: bool = False, key: Key | None = None, **named: Any
-    ) -> tuple[Any, State]:
-        return self.run(params, state, *inputs, train=train, key=key, **named)
+    taps: ClassVar[bool] = True
+    """Whether `apply` takes `tap=`, see `dlcore.nn.intercept.tapped`."""
 
-    def run(
+    def __call__(
         self,
         params: Params,
         state: State,
         *inputs: Any,
         train: bool = False,
         key: Key | None = None,
-        tap: Tap | None = None,
+        tap: Callable[[str, Any], Any] | None = None,
         **named: Any,
     ) -> tuple[Any, State]:
-        """Like a call, with the output of every submodule passed through `tap(path, output)` on its way.
+        """The module's outputs and state, the output of every submodule passed through `tap(path, output)` on its way.
 
         What runs inside Flax's own scan, and sown intermediates, the tap sees as Flax records it, and cannot change.
         """

@@ -13,7 +13,7 @@ from flax.errors import InvalidRngError
 
 from dlcore.interop.axes import advice, bound
 from dlcore.interop.taps import Tapping
-from dlcore.nn.combine import fold_name
+from dlcore.keys import fold_name
 from dlcore.types import Key
 
 PASSING = ("intermediates", "perturbations")

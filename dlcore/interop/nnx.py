@@ -13,7 +13,7 @@ from dlcore.interop.axes import advice, bound
 from dlcore.interop.matching import abstract, check_leaves, check_names, fitted, lacks, precision, united, zeros
 from dlcore.interop.modes import FLAGS, call_flags, config_fields, no_switch
 from dlcore.interop.unset_key import unset, without_key
-from dlcore.nn.combine import fold_name
+from dlcore.keys import fold_name
 from dlcore.tree import named_leaves, path_of
 from dlcore.types import Key, Model, Params, State
 
@@ -50,7 +50,7 @@ def from_nnx(make: Make | tuple[Make, Make], *, flag: str | None = None, axis_na
     if makes[0] is makes[1]:
         _refuse(training)
     model = Nnx(training, evaluation, tuple(axis_names))
-    return Model(model.init, model)
+    return Model(model.init, model, "nnx")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

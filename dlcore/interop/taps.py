@@ -6,13 +6,11 @@ from typing import Any
 import flax.linen as nn
 from jax.extend.core import get_opaque_trace_state
 
-from dlcore.nn.combine import Tap
-
 
 class Tapping:
     """Passes the outputs of a Linen module's submodules through `tap(path, output)` while the module runs."""
 
-    def __init__(self, tap: Tap):
+    def __init__(self, tap: Callable[[str, Any], Any]):
         self.tap = tap
 
     def run(self, module: Callable[..., tuple[Any, Any]]) -> tuple[Any, dict[str, Any]]:

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 
-from dlcore.nn.activation import Activation, glu
+from dlcore.nn.activation import GLU, Activation
 from dlcore.nn.combine import serial
 from dlcore.nn.conv import Conv
 from dlcore.nn.dense import Dense
@@ -15,9 +15,7 @@ def _hidden(widths: Sequence[int], activation: str) -> list[Model]:
     """Dense layers with an activation; "gated" ones multiply by a sigmoid gate."""
     layers: list[Model] = []
     for width in widths:
-        layers += (
-            [Dense(2 * width), Activation(glu)] if activation == "gated" else [Dense(width), Activation(activation)]
-        )
+        layers += [Dense(2 * width), GLU()] if activation == "gated" else [Dense(width), Activation(activation)]
     return layers
 
 

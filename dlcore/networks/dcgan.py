@@ -8,10 +8,11 @@ import jax.numpy as jnp
 from jaxtyping import Array, Int
 
 from dlcore.nn.activation import Activation, leaky_relu
-from dlcore.nn.combine import Call, compose, serial
+from dlcore.nn.combine import serial
 from dlcore.nn.conv_blocks import BlockConv
 from dlcore.nn.conv_transpose import ConvTranspose
 from dlcore.nn.dense import Dense
+from dlcore.nn.graph import Call, compose
 from dlcore.nn.init import he_normal
 from dlcore.nn.norm import BatchNorm
 from dlcore.nn.reshape import Flatten, Reshape
@@ -74,7 +75,8 @@ def critic(features: Model, *, classes: int = 0) -> Model:
         return logit + jnp.take_along_axis(matches, label[:, None], 1, mode="fill", fill_value=jnp.nan)[:, 0]
 
     parts = {"features": features, "logit": Dense(1, bias=False)}
-    return compose(forward, **parts, **({"label": Dense(classes, bias=False)} if classes else {}))
+    parts |= {"label": Dense(classes, bias=False)} if classes else {}
+    return compose(forward, **parts)._replace(kind="critic")
 
 
 def conditioned(model: Model, classes: int) -> Model:
@@ -83,4 +85,4 @@ def conditioned(model: Model, classes: int) -> Model:
     def forward(call: Call, x: Array, label: Int[Array, " b"]) -> Array:
         return call("body", jnp.concatenate([x, jax.nn.one_hot(label, classes, dtype=x.dtype)], -1))
 
-    return compose(forward, body=model)
+    return compose(forward, body=model)._replace(kind="conditioned")

@@ -7,10 +7,11 @@ from jaxtyping import Array
 
 from dlcore.networks.stem import check_stem
 from dlcore.nn.activation import Activation
-from dlcore.nn.combine import Call, compose, concat, serial
+from dlcore.nn.combine import concat, serial
 from dlcore.nn.conv_norm import ConvNorm
 from dlcore.nn.dense import Dense
 from dlcore.nn.dropout import Dropout
+from dlcore.nn.graph import Call, compose
 from dlcore.nn.init import normal
 from dlcore.nn.pool import AdaptiveAvgPool, GlobalAvgPool, MaxPool
 from dlcore.nn.pool_ceil import MaxPoolCeil
@@ -104,7 +105,7 @@ def Inception(channels: Channels, wide: int = 3) -> Model:
         branch_2=serial(conv_1=_unit(before, 1), conv_2=_unit(three, 3)),
         branch_3=serial(conv_1=_unit(before_wide, 1), conv_2=_unit(five, wide)),
         branch_4=serial(pool=MaxPool(3, stride=1, padding=1), conv_1=_unit(pooled, 1)),
-    )
+    )._replace(kind="inception")
 
 
 def _modules(config: GoogLeNetConfig) -> dict[str, Model]:

@@ -77,7 +77,8 @@ def InvertedResidual(inputs: int, outputs: int, expansion: int, *, stride: int =
         "depthwise": ConvNorm(inner, 3, stride=stride, groups=inner, activation=jax.nn.relu6),
         "project": ConvNorm(outputs, 1, activation=None),
     }
-    return residual(serial(**body)) if stride == 1 and inputs == outputs else serial(body=serial(**body))
+    block = residual(serial(**body)) if stride == 1 and inputs == outputs else serial(body=serial(**body))
+    return block._replace(kind="inverted_residual")
 
 
 def rounded(channels: float, divisor: int = 8) -> int:

@@ -10,20 +10,20 @@ current pixel (mask A), and later layers pass group g on to groups ≥ g (mask B
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
-import numpy as np
-from jaxtyping import Array, Float, Real
+from jaxtyping import Array
 
+from dlcore.networks.causal import GatedTanh, HorizontalConv, MaskedConv, PointwiseConv, VerticalConv
+from dlcore.networks.pixelcnn_cached import cached, check_label
 from dlcore.nn.activation import Activation
-from dlcore.nn.combine import Call, compose, residual, serial
-from dlcore.nn.conv import conv
+from dlcore.nn.combine import residual, serial
 from dlcore.nn.dtypes import promoted, widely
-from dlcore.nn.embedding import Embedding, embedding
-from dlcore.nn.init import lecun_normal, zeros
+from dlcore.nn.embedding import Embedding
+from dlcore.nn.graph import Call, compose
+from dlcore.nn.init import zeros
 from dlcore.nn.position import PositionBias
 from dlcore.nn.rows import spread_space
-from dlcore.types import Input, Key, Model, Params, State
+from dlcore.types import Model
 
 
 class PixelNetwork(NamedTuple):
@@ -41,112 +41,13 @@ class PixelNetwork(NamedTuple):
     put: Callable[..., Any] | None = None
 
 
-def _groups(channels: int, colours: int, parts: int = 1) -> np.ndarray:
-    """The colour group of every channel; gated layers hold `parts` such sets side by side."""
-    if channels % (colours * parts):
-        raise ValueError(f"{channels} channels cannot be cut into {colours} colours; use a multiple of {colours}")
-    return np.tile(np.arange(channels // parts) * colours * parts // channels, parts)
-
-
-def colour_mask(inputs: int, outputs: int, colours: int, kind: str, parts: int = 1) -> np.ndarray:
-    """[inputs, outputs] of 0 and 1 within one pixel: "A" passes earlier colours on, "B" the same one as well."""
-    if kind not in ("A", "B"):
-        raise ValueError(f"mask must be A or B, got {kind!r}")
-    source, target = _groups(inputs, colours)[:, None], _groups(outputs, colours, parts)[None]
-    return (source < target if kind == "A" else source <= target).astype(np.float32)
-
-
-def causal_mask(window: int, inputs: int, outputs: int, colours: int, kind: str) -> np.ndarray:
-    """[window, window, inputs, outputs]: 1 above and to the left of the centre, `colour_mask` at it, 0 behind it.
-
-    Raises `ValueError` for an even window, or channels that colours do not divide.
-    """
-    if window % 2 == 0:
-        raise ValueError(f"a causal window must be odd, got {window}")
-    mask, middle = np.zeros((window, window, inputs, outputs), np.float32), window // 2
-    mask[:middle] = mask[middle, :middle] = 1
-    mask[middle, middle] = colour_mask(inputs, outputs, colours, kind)
-    return mask
-
-
-def _kernel(key: Key, shape: tuple[int, ...]) -> Params:
-    return {"kernel": lecun_normal(key, shape), "bias": zeros(key, shape[-1:])}
-
-
-def masked_conv(
-    x: Real[Array, "b h w c"], kernel: Float[Array, "k k c f"], bias: Float[Array, " f"]
-) -> Float[Array, "b h w f"]:
-    """Convolution with a kernel that is 0 behind its centre: rows above and pixels to the left are all it computes."""
-    half = kernel.shape[0] // 2
-    left = conv(x, kernel[half : half + 1, : half + 1], bias, padding=[(0, 0), (half, 0)])
-    if half == 0:
-        return left
-    return left + conv(x, kernel[:half], padding=[(half, 0), (half, half)])[:, :-1]
-
-
-def MaskedConv(features: int, window: int, *, colours: int = 1, kind: str = "B") -> Model:
-    """Convolution with the kernel masked by `causal_mask` (van den Oord et al. 2016, fig. 2)."""
-
-    def init(key: Key, x: Input) -> tuple[Params, State]:
-        return _kernel(key, (window, window, x.shape[-1], features)), {}
-
-    def apply(
-        params: Params, state: State, x: Real[Array, "b h w c"], *, train: bool = False, key: Key | None = None
-    ) -> tuple[Float[Array, "b h w f"], State]:
-        mask = causal_mask(window, x.shape[-1], features, colours, kind)
-        return masked_conv(x, params["kernel"] * mask.astype(x.dtype), params["bias"]), state
-
-    return Model(init, apply)
-
-
-def _vertical(features: int, window: int, first: bool, dilation: int) -> Model:
-    """Rows above (layer one), or rows up to the current one of a stack that has only seen rows above."""
-    half = window // 2
-    height = half if first else half + 1
-
-    def init(key: Key, x: Input) -> tuple[Params, State]:
-        return _kernel(key, (height, window, x.shape[-1], features)), {}
-
-    def apply(
-        params: Params, state: State, x: Real[Array, "b h w c"], *, train: bool = False, key: Key | None = None
-    ) -> tuple[Float[Array, "b h w f"], State]:
-        padding = [((height - 1) * dilation + first, 0), (half * dilation, half * dilation)]
-        y = conv(x, params["kernel"], params["bias"], padding=padding, dilation=dilation)
-        return y[:, :-1] if first else y, state
-
-    return Model(init, apply)
-
-
-def _horizontal(features: int, window: int, colours: int, kind: str, dilation: int) -> Model:
-    """Pixels to the left, and the current one through a colour mask."""
-    reach = window // 2 + 1
-
-    def init(key: Key, x: Input) -> tuple[Params, State]:
-        return _kernel(key, (1, reach, x.shape[-1], features)), {}
-
-    def apply(
-        params: Params, state: State, x: Real[Array, "b h w c"], *, train: bool = False, key: Key | None = None
-    ) -> tuple[Float[Array, "b h w f"], State]:
-        mask = np.ones((1, reach, x.shape[-1], features), np.float32)
-        mask[0, -1] = colour_mask(x.shape[-1], features, colours, kind, parts=2)
-        kernel = params["kernel"] * mask.astype(x.dtype)
-        padding = [(0, 0), ((reach - 1) * dilation, 0)]
-        return conv(x, kernel, params["bias"], padding=padding, dilation=(1, dilation)), state
-
-    return Model(init, apply)
-
-
-def _pointwise(features: int, colours: int) -> Model:
-    return MaskedConv(features, 1, colours=colours)
-
-
 def _head(outputs: int, colours: int, hidden: int) -> Model:
     """Two masked 1×1 layers on the features."""
     return serial(
         relu_0=Activation("relu"),
-        hidden=_pointwise(hidden, colours),
+        hidden=PointwiseConv(hidden, colours),
         relu_1=Activation("relu"),
-        outputs=_pointwise(colours * outputs, colours),
+        outputs=PointwiseConv(colours * outputs, colours),
     )
 
 
@@ -164,23 +65,17 @@ def PixelCNN(
         return residual(
             serial(
                 relu_0=Activation("relu"),
-                reduce=_pointwise(half, colours),
+                reduce=PointwiseConv(half, colours),
                 relu_1=Activation("relu"),
                 context=MaskedConv(half, window, colours=colours),
                 relu_2=Activation("relu"),
-                expand=_pointwise(features, colours),
+                expand=PointwiseConv(features, colours),
             )
         )
 
     blocks = {f"block_{i + 1}": block(window) for i, window in enumerate(windows)}
     stem = MaskedConv(features, first, colours=colours, kind="A")
     return PixelNetwork(serial(first=stem, **blocks, head=_head(outputs, colours, features)))
-
-
-def gate(x: Float[Array, "*b f"]) -> Float[Array, "*b half"]:
-    """tanh(a) ⊙ σ(b) of the two halves of the last axis (van den Oord et al. 2016b, eq. 2)."""
-    a, b = jnp.split(x, 2, axis=-1)
-    return jnp.tanh(a) * jax.nn.sigmoid(b)
 
 
 def GatedLayer(
@@ -202,18 +97,20 @@ def GatedLayer(
             # The label is added at every position: its gradient is a sum over all of them.
             both = widely(_add_everywhere, *promoted("pixelcnn", both, call("label", y)))
         up, left = jnp.split(both, 2, axis=-1)
-        out = call("out", gate(left + call("link", up)))
-        return gate(up), out if first else h + out
+        out = call("out", call("gated_horizontal", left + call("link", up)))
+        return call("gated_vertical", up), out if first else h + out
 
     return compose(
         forward,
-        vertical=_vertical(2 * features, window, first, dilation),
-        horizontal=_horizontal(2 * features, window, colours, "A" if first else "B", dilation),
-        link=_pointwise(2 * features, 1),
-        out=_pointwise(features, colours),
+        vertical=VerticalConv(2 * features, window, first, dilation),
+        horizontal=HorizontalConv(2 * features, window, colours, "A" if first else "B", dilation),
+        link=PointwiseConv(2 * features, 1),
+        out=PointwiseConv(features, colours),
+        gated_vertical=GatedTanh(),
+        gated_horizontal=GatedTanh(),
         **label,
         **position,
-    )
+    )._replace(kind="gated_layer")
 
 
 def _add_everywhere(x: Array, v: Array) -> Array:
@@ -250,96 +147,12 @@ def GatedPixelCNN(
     }
 
     def forward(call: Call, x: Array, label: Array | None = None) -> Array:
-        _check_label(classes, label, x.shape)
+        check_label(classes, label, x.shape)
         v, h = x, x
         for name in names:
             v, h = call(name, v, h, label) if classes else call(name, v, h)
         return call("head", h)
 
     model = compose(forward, **layers, head=_head(outputs, colours, hidden or 2 * features))
-    return _cached(model, windows, dilations, colours, features, classes)
-
-
-def _check_label(classes: int, label: Array | None, shape: Sequence[int]) -> None:
-    if classes and (label is None or label.shape != tuple(shape[:1])):
-        given = "none" if label is None else f"shape {label.shape}"
-        raise ValueError(f"label must be one class number for each image of {tuple(shape)}, got {given}")
-    if not classes and label is not None:
-        raise ValueError("this network takes no label: it was made without classes")
-
-
-def _cached(
-    model: Model, windows: Sequence[int], dilations: Sequence[int], colours: int, features: int, classes: int
-) -> PixelNetwork:
-    """The gated network as small matrix products: a row of the vertical stack, a pixel of the horizontal one."""
-    count = len(windows)
-    heights = [w // 2 if i == 0 else w // 2 + 1 for i, w in enumerate(windows)]
-    # Rows above, columns at either side and pixels at the left that a layer's cache holds beside the current one.
-    tops = [(height - 1) * d + (i == 0) for i, (height, d) in enumerate(zip(heights, dilations, strict=True))]
-    sides = [window // 2 * d for window, d in zip(windows, dilations, strict=True)]
-
-    def start(params: Params, shape: Sequence[int], label: Array | None = None) -> dict[str, Any]:
-        _check_label(classes, label, shape)
-        b, h, w, c = shape
-        widths = [c, *[features] * (count - 1)]
-        up = [jnp.zeros((b, h + tops[i], w + 2 * sides[i], widths[i])) for i in range(count)]
-        left = [jnp.zeros((b, w + sides[i], widths[i])) for i in range(count)]
-        links = [jnp.zeros((b, w, 2 * features)) for _ in range(count)]
-        labels = [
-            embedding(label, params[f"layer_{i + 1}"]["label"]["embedding"])
-            if classes
-            else jnp.zeros((b, 4 * features))
-            for i in range(count)
-        ]
-        return {"up": up, "left": left, "links": links, "labels": labels}
-
-    def row(params: Params, cache: dict[str, Any], r: Array) -> dict[str, Any]:
-        up, links = list(cache["up"]), []
-        for i in range(count):
-            layer, label = params[f"layer_{i + 1}"], cache["labels"][i]
-            kernel, d = layer["vertical"]["kernel"], dilations[i]
-            rows = jax.lax.dynamic_slice_in_dim(up[i], r, (heights[i] - 1) * d + 1, axis=1)
-            width = rows.shape[2] - 2 * sides[i]
-            taps = [rows[:, a * d, k * d : k * d + width] for a in range(heights[i]) for k in range(windows[i])]
-            y = jnp.concatenate(taps, -1) @ kernel.reshape(-1, kernel.shape[-1]) + layer["vertical"]["bias"]
-            y = y + label[:, None, : 2 * features]
-            if i == 0:
-                y = y + layer["position"]["bias"][r, :, : 2 * features]
-            links.append(y @ layer["link"]["kernel"][0, 0] + layer["link"]["bias"])
-            if i + 1 < count:
-                place = (0, r + tops[i + 1], sides[i + 1], 0)
-                up[i + 1] = jax.lax.dynamic_update_slice(up[i + 1], gate(y)[:, None], place)
-        return {**cache, "up": up, "links": links, "left": [jnp.zeros_like(h) for h in cache["left"]]}
-
-    def pixel(params: Params, cache: dict[str, Any], r: Array, c: Array) -> tuple[Array, dict[str, Any]]:
-        left = list(cache["left"])
-        for i in range(count):
-            layer, label = params[f"layer_{i + 1}"], cache["labels"][i]
-            patch = jax.lax.dynamic_slice_in_dim(left[i], c, sides[i] + 1, axis=1)[:, :: dilations[i]]
-            kernel = layer["horizontal"]["kernel"][0]
-            mask = colour_mask(kernel.shape[1], kernel.shape[2], colours, "B" if i else "A", parts=2)
-            kernel = kernel.at[-1].multiply(mask)
-            y = patch.reshape(len(patch), -1) @ kernel.reshape(-1, kernel.shape[-1]) + layer["horizontal"]["bias"]
-            y = y + label[:, 2 * features :] + cache["links"][i][:, c]
-            if i == 0:
-                y = y + layer["position"]["bias"][r, c, 2 * features :]
-            out = _point(layer["out"], gate(y), colours)
-            h = out if i == 0 else patch[:, -1] + out
-            if i + 1 < count:
-                place = (0, c + sides[i + 1], 0)
-                left[i + 1] = jax.lax.dynamic_update_slice(left[i + 1], h[:, None], place)
-        h = _point(params["head"]["hidden"], jax.nn.relu(h), colours)
-        return _point(params["head"]["outputs"], jax.nn.relu(h), colours), {**cache, "left": left}
-
-    def put(cache: dict[str, Any], r: Array, c: Array, value: Array) -> dict[str, Any]:
-        up, left = list(cache["up"]), list(cache["left"])
-        up[0] = jax.lax.dynamic_update_slice(up[0], value[:, None, None], (0, r + tops[0], c + sides[0], 0))
-        left[0] = jax.lax.dynamic_update_slice(left[0], value[:, None], (0, c + sides[0], 0))
-        return {**cache, "up": up, "left": left}
-
-    return PixelNetwork(model, start, row, pixel, put)
-
-
-def _point(params: Params, x: Float[Array, "b f"], colours: int) -> Float[Array, "b g"]:
-    kernel = params["kernel"][0, 0]
-    return x @ (kernel * colour_mask(*kernel.shape, colours, "B")) + params["bias"]
+    cache = cached(windows, dilations, colours, features, classes)
+    return PixelNetwork(model._replace(kind="gated_pixelcnn"), *cache)

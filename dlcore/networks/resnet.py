@@ -12,10 +12,11 @@ from jaxtyping import Array, Float
 
 from dlcore.networks.stem import ConvStem, around, check_padding, check_stem
 from dlcore.nn.activation import Activation
-from dlcore.nn.combine import compose, residual, serial
+from dlcore.nn.combine import residual, serial
 from dlcore.nn.conv import Conv
 from dlcore.nn.dense import Dense
 from dlcore.nn.dropout import Dropout
+from dlcore.nn.function import Function
 from dlcore.nn.init import he_normal_fan_out, zeros
 from dlcore.nn.norm import BatchNorm
 from dlcore.nn.pool import GlobalAvgPool
@@ -148,7 +149,7 @@ def _conv(config: ResNetConfig, features: int, window: int, stride: int) -> Mode
 
 def _shortcut(config: ResNetConfig, outputs: int, stride: int) -> Model:
     if config.shortcut == "A":
-        return compose(lambda call, x: subsample(x, outputs, stride))
+        return Function(lambda x: subsample(x, outputs, stride), "subsample")
     norm = {} if config.preactivation else {"norm": BatchNorm()}
     return serial(conv=_conv(config, outputs, 1, stride), **norm)
 

@@ -7,16 +7,18 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from dlcore.nn.activation import Activation, silu
-from dlcore.nn.combine import Call, compose, serial
+from dlcore.nn.activation import Activation
+from dlcore.nn.combine import serial
 from dlcore.nn.conv import Conv
 from dlcore.nn.dense import Dense
 from dlcore.nn.dropout import Dropout
 from dlcore.nn.dtypes import promoted, widely
 from dlcore.nn.embedding import Embedding
+from dlcore.nn.function import Function
+from dlcore.nn.graph import Call, compose
 from dlcore.nn.init import zeros
 from dlcore.nn.norm import GroupNorm
-from dlcore.nn.pool import avg_pool
+from dlcore.nn.pool import AvgPool
 from dlcore.nn.reshape import depth_to_space, space_to_depth
 from dlcore.nn.rows import spread_space
 from dlcore.setting import Number
@@ -53,24 +55,27 @@ def TimeBlock(inputs: int, features: int, *, dropout: Number = 0.0) -> Model:
     """
 
     def forward(call: Call, x: Array, e: Array) -> Array:
-        h = call("conv_1", silu(call("norm_1", x)))
-        scale, shift = jnp.split(call("film", silu(e)), 2, axis=-1)
+        h = call("conv_1", call("silu_1", call("norm_1", x)))
+        scale, shift = jnp.split(call("film", call("silu_film", e)), 2, axis=-1)
         h, scale, shift = promoted("TimeBlock", call("norm_2", h), scale, shift)
         # Both are added up over all positions in the backward pass.
         h = widely(_moved, h, scale, shift)
-        h = call("dropout", silu(h))
+        h = call("dropout", call("silu_2", h))
         return (x if inputs == features else call("shortcut", x)) + call("conv_2", h)
 
     return compose(
         forward,
         norm_1=Norm(inputs),
+        silu_1=Activation("silu"),
         conv_1=Conv(features, 3),
+        silu_film=Activation("silu"),
         film=Dense(2 * features),
         norm_2=GroupNorm(math.gcd(features, 8), scale=False, bias=False),
+        silu_2=Activation("silu"),
         dropout=Dropout(dropout),
         conv_2=Conv(features, 3, kernel_init=zeros),
         shortcut=Conv(features, 1),
-    )
+    )._replace(kind="time_block")
 
 
 def _moved(h: Array, scale: Array, shift: Array) -> Array:
@@ -90,10 +95,12 @@ def SpatialAttention(features: int, heads: int) -> Model:
     def forward(call: Call, x: Array) -> Array:
         b, h, w, _ = x.shape
         qkv = call("qkv", call("norm", x)).reshape(b, h * w, 3, heads, features // heads)
-        mixed = jax.nn.dot_product_attention(qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2])
+        mixed = call("attention", qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2])
         return x + call("out", mixed.reshape(b, h, w, features))
 
-    return compose(forward, norm=Norm(features), qkv=Dense(3 * features), out=Dense(features, kernel_init=zeros))
+    parts = {"norm": Norm(features), "qkv": Dense(3 * features), "out": Dense(features, kernel_init=zeros)}
+    attention = Function(jax.nn.dot_product_attention, "dot_product_attention")
+    return compose(forward, **parts, attention=attention)._replace(kind="spatial_attention")
 
 
 def UNet(
@@ -121,7 +128,7 @@ def UNet(
         e = e + call("label", *label) if classes else e
         h, kept = call("stem", space_to_depth(x, patch)), []
         for i in range(levels):
-            h = avg_pool(h, 2) if i else h
+            h = call("pool", h) if i else h
             for j in range(blocks):
                 h = call(f"down_{i}_{j}", h, e)
             kept.append(h)
@@ -130,13 +137,15 @@ def UNet(
             h = jnp.concatenate([h if i == levels - 1 else upsample(h), kept[i]], axis=-1)
             for j in range(blocks):
                 h = call(f"up_{i}_{j}", h, e)
-        return depth_to_space(call("out", silu(call("norm", h))), patch)
+        return depth_to_space(call("out", call("silu", call("norm", h))), patch)
 
     parts = {
         "time": serial(Dense(wide), Activation("silu"), Dense(wide)),
         "stem": Conv(widths[0], 3),
         "middle": TimeBlock(widths[-1], widths[-1], dropout=dropout),
+        "pool": AvgPool(2),
         "norm": Norm(widths[0]),
+        "silu": Activation("silu"),
         "out": Conv(channels * patch**2, 3, kernel_init=zeros),
     }
     parts |= {"label": Embedding(classes + 1, wide)} if classes else {}
@@ -146,7 +155,7 @@ def UNet(
         for j in range(blocks):
             parts[f"down_{i}_{j}"] = TimeBlock(width if j else above, width, dropout=dropout)
             parts[f"up_{i}_{j}"] = TimeBlock(width if j else below + width, width, dropout=dropout)
-    return compose(forward, **parts)
+    return compose(forward, **parts)._replace(kind="unet")
 
 
 def _check_sizes(shape: Sequence[int], patch: int, levels: int) -> None:

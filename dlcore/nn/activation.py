@@ -10,7 +10,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from dlcore.lookup import lookup
-from dlcore.types import Input, Key, Model, Params, State
+from dlcore.nn.function import Function
+from dlcore.nn.graph import Call, compose
+from dlcore.types import Model
 
 
 def linear(x: Float[Array, "..."]) -> Float[Array, "..."]:
@@ -91,18 +93,26 @@ def by_name(name: str) -> Callable[[Array], Array]:
 def Activation(function: str | Callable[[Array], Array] | None) -> Model:
     """The model without params that applies `function`, given itself or by name.
 
-    Raises `ValueError` for an unknown name and for what cannot be called, such as None: no activation is "linear".
+    Its kind is "activation" for what acts on every element by itself, which a function of your own is taken to do;
+    "glu", "softmax" and "log_softmax" are kinds of their own. Raises `ValueError` for an unknown name and for what
+    cannot be called, such as None: no activation is "linear".
     """
     activate = by_name(function) if isinstance(function, str) else function
     if not callable(activate):
         raise ValueError(f'Activation: pass a function or a name, got {activate!r}; no activation is "linear"')
+    return Function(activate, activate.__name__ if activate in (glu, softmax, log_softmax) else "activation")
 
-    def init(key: Key, x: Input) -> tuple[Params, State]:
-        return {}, {}
 
-    def apply(
-        params: Params, state: State, x: Array, *, train: bool = False, key: Key | None = None
-    ) -> tuple[Array, State]:
-        return activate(x), state
+def GLU() -> Model:
+    """Layer of `glu`. Its part `gate` is σ, the factor that makes it no function of single elements."""
 
-    return Model(init, apply)
+    def forward(call: Call, x: Float[Array, "*b c"]) -> Float[Array, "*b half"]:
+        value, gate = jnp.split(x, 2, axis=-1)
+        return value * call("gate", gate)
+
+    return compose(forward, gate=Gate())._replace(kind="glu")
+
+
+def Gate() -> Model:
+    """σ where it multiplies another part: a kind of its own, as it is not an activation that values pass through."""
+    return Function(sigmoid, "gate")

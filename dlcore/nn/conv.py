@@ -94,4 +94,4 @@ def Conv(
         options = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
         return conv(x, params["kernel"], params.get("bias"), **options), state
 
-    return Model(init, apply)
+    return Model(init, apply, "conv")

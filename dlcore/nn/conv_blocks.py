@@ -96,4 +96,4 @@ def BlockConv(
         y = conv_by_blocks(x, params["kernel"], stride, padding)
         return (add_bias(*promoted("BlockConv", y, params["bias"])) if bias else y), state
 
-    return Model(init, apply)
+    return Model(init, apply, "block_conv")

@@ -32,4 +32,4 @@ def ConvNorm(
         features, window, stride=stride, padding=window // 2, groups=groups, bias=False, kernel_init=kernel_init
     )
     parts = {"conv": conv, "norm": BatchNorm(epsilon=epsilon)}
-    return serial(**parts, **({"activation": Activation(activation)} if activation else {}))
+    return serial(**parts, **({"activation": Activation(activation)} if activation else {}))._replace(kind="conv_norm")

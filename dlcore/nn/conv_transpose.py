@@ -124,4 +124,4 @@ def ConvTranspose(
         options = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
         return conv_transpose(x, params["kernel"], params.get("bias"), **options), state
 
-    return Model(init, apply)
+    return Model(init, apply, "conv_transpose")

@@ -37,4 +37,4 @@ def Dense(
     ) -> tuple[Float[Array, "*batch m"], State]:
         return dense(x, params["kernel"], params.get("bias")), state
 
-    return Model(init, apply)
+    return Model(init, apply, "dense")

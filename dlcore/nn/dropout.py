@@ -62,7 +62,7 @@ def Dropout(rate: Number, *, broadcast_axes: Sequence[int] = ()) -> Model:
             raise ValueError("Dropout: train=True needs a key; pass key=jax.random.key(...) to apply")
         return dropout(x, rate, key=key, broadcast_axes=broadcast_axes), state
 
-    return Model(init, apply)
+    return Model(init, apply, "dropout")
 
 
 def _check(rate: Number) -> None:

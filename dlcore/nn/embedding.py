@@ -34,4 +34,4 @@ def Embedding(size: Size, features: Size, *, table_init: Initializer = normal(1.
     ) -> tuple[Float[Array, "*b d"], State]:
         return embedding(ids, params["embedding"]), state
 
-    return Model(init, apply)
+    return Model(init, apply, "embedding")

@@ -12,6 +12,7 @@ from jaxtyping import Array, Float, Real
 
 from dlcore.nn.conv import conv
 from dlcore.nn.dtypes import promoted, widely
+from dlcore.nn.function import Function
 from dlcore.nn.groups import Action, dihedral, dihedral_action, rotations
 from dlcore.nn.init import Initializer, lecun_normal, zeros
 from dlcore.nn.pool import fold_max
@@ -74,7 +75,7 @@ def GroupLift(
         x, kernel, bias = promoted("GroupLift", x, params["kernel"], params["bias"])
         return add_bias(lift(x, kernel, group=group, padding=padding), bias), state
 
-    return Model(init, apply)
+    return Model(init, apply, "group_lift")
 
 
 def GroupConv(
@@ -101,21 +102,16 @@ def GroupConv(
         x, kernel, bias = promoted("GroupConv", x, params["kernel"], params["bias"])
         return add_bias(group_conv(x, kernel, group=group, padding=padding), bias), state
 
-    return Model(init, apply)
+    return Model(init, apply, "group_conv")
 
 
 def GroupPool() -> Model:
     """The maximum over the elements: feature maps [b, n, n, g, c] to images [b, n, n, c] that turn with the input."""
 
-    def init(key: Key, x: Input) -> tuple[Params, State]:
-        return {}, {}
+    def pool(x: Real[Array, "b n n g c"]) -> Real[Array, "b n n c"]:
+        return fold_max(x, (x.ndim - 2,))
 
-    def apply(
-        params: Params, state: State, x: Real[Array, "b n n g c"], *, train: bool = False, key: Key | None = None
-    ) -> tuple[Real[Array, "b n n c"], State]:
-        return fold_max(x, (x.ndim - 2,)), state
-
-    return Model(init, apply)
+    return Function(pool, "group_pool")
 
 
 def _turned(kernels: Iterable[Array]) -> Array:

@@ -23,4 +23,4 @@ def LayerScale(start: float = 1e-6) -> Model:
         scaled = widely(lambda x, gamma: x * spread(gamma, x.shape[:-1]), *promoted("LayerScale", x, params["gamma"]))
         return scaled, state
 
-    return Model(init, apply)
+    return Model(init, apply, "layer_scale")

@@ -1,6 +1,6 @@
 """Monte-Carlo dropout: what a network predicts under many masks (lecture 12.8)."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -8,14 +8,14 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from dlcore.nn.activation import by_name
-from dlcore.nn.combine import Graph, fold_name, kind, tapped
+from dlcore.nn.intercept import intercepted
 from dlcore.types import Key, Model, Params, State
 
 Output = str | Callable[[Array], Array]
 """What turns outputs into predictions: a function or its name, "softmax" or "linear" for instance."""
 
 KINDS = ("dropout",)
-"""Names of the layers whose noise is on, by `dlcore.nn.combine.kind`."""
+"""The kinds of the layers whose noise is on."""
 
 
 class Prediction(NamedTuple):
@@ -41,9 +41,9 @@ def monte_carlo(
 
     Only dropout is on: all else is as in inference, batch norm with its running statistics, and state stays. Every
     example has masks of its own. At most `chunk` samples are in memory at a time. `output` is applied to each sample;
-    pass "linear" for regression. `kinds` names layers to be on, such as "stochasticdepth" or "noise" as well. They are
+    pass "linear" for regression. `kinds` names layers to be on, such as "stochastic_depth" or "noise" as well. They are
     found among the parts of composed models, not inside of ensembles or Flax modules. Raises `ValueError` when there is
-    none of them, for fewer than two samples, and for chunks below 1.
+    none of them, for a model without parts, for fewer than two samples, and for chunks below 1.
     """
     if samples < 2:
         raise ValueError(f"monte_carlo: a variance needs two samples or more, got samples={samples}")
@@ -99,28 +99,21 @@ def _sampler(
 ) -> Callable[[Key], Array]:
     """One prediction under the masks of a key."""
     activate = by_name(output) if isinstance(output, str) else output
-    noisy = {path: part for path, part in _parts(model).items() if path and kind(part) in kinds}
-    if not noisy:
-        raise ValueError(
-            f"monte_carlo: no part of the model is a {' or '.join(kinds)} layer; there is nothing random about it"
-        )
 
     def one(key: Key) -> Array:
-        def tap(path: str, h: Array) -> Array:
-            part = noisy.get("/".join(name.split(":")[0] for name in path.split("/")))
-            # In inference the layer has passed its input on, so that its output is what it is to disturb.
-            return h if part is None else part.apply({}, {}, h, train=True, key=fold_name(key, path))[0]
+        noisy: list[str] = []
 
-        return activate(tapped(model, tap, params, state, *inputs)[0])
+        def rule(path: str, part: Model, inputs: tuple[Any, ...], proceed: Callable[..., Any]) -> Any:
+            if part.kind not in kinds:
+                return proceed(*inputs)
+            noisy.append(path)
+            return proceed(*inputs, train=True)
+
+        outputs, _ = intercepted(model, rule).apply(params, state, *inputs, key=key)
+        if not noisy:
+            raise ValueError(
+                f"monte_carlo: no part of the model is a {' or '.join(kinds)} layer; there is nothing random about it"
+            )
+        return activate(outputs)
 
     return one
-
-
-def _parts(model: Model, path: str = "") -> Mapping[str, Model]:
-    """The innermost parts by path."""
-    if not isinstance(model.apply, Graph):
-        return {path: model}
-    found: dict[str, Any] = {}
-    for name, part in model.apply.parts.items():
-        found |= _parts(part, f"{path}/{name}" if path and name else path or name)
-    return found

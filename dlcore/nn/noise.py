@@ -39,7 +39,7 @@ def Noise(std: Number) -> Model:
             raise ValueError("Noise: train=True needs a key; pass key=jax.random.key(...) to apply")
         return add_noise(x, std, key=key), state
 
-    return Model(init, apply)
+    return Model(init, apply, "noise")
 
 
 def weight_noise(model: Model, std: Number) -> Model:
@@ -60,7 +60,7 @@ def weight_noise(model: Model, std: Number) -> Model:
             params = jax.tree.unflatten(structure, noisy)
         return model.apply(params, state, *inputs, train=train, key=key)
 
-    return Model(model.init, apply)
+    return model._replace(apply=apply)
 
 
 def _check(std: Number) -> None:

@@ -132,7 +132,7 @@ def BatchNorm(*, momentum: float = 0.9, epsilon: float = 1e-5, scale: bool = Tru
             state = jax.tree.map(lambda old, now: _running(old, now, momentum), dict(state), new)
         return batch_norm(x, mean, variance, params.get("scale"), params.get("bias"), epsilon=epsilon), state
 
-    return Model(init, apply)
+    return Model(init, apply, "batch_norm")
 
 
 def _running(old: ArrayLike, now: Array, momentum: float) -> Array:
@@ -151,7 +151,7 @@ def LayerNorm(*, epsilon: float = 1e-5, scale: bool = True, bias: bool = True) -
     ) -> tuple[Float[Array, "*b c"], State]:
         return layer_norm(x, params.get("scale"), params.get("bias"), epsilon=epsilon), state
 
-    return Model(init, apply)
+    return Model(init, apply, "layer_norm")
 
 
 def GroupNorm(groups: Size, *, epsilon: float = 1e-5, scale: bool = True, bias: bool = True) -> Model:
@@ -166,7 +166,7 @@ def GroupNorm(groups: Size, *, epsilon: float = 1e-5, scale: bool = True, bias: 
     ) -> tuple[Float[Array, "b *space c"], State]:
         return group_norm(x, groups, params.get("scale"), params.get("bias"), epsilon=epsilon), state
 
-    return Model(init, apply)
+    return Model(init, apply, "group_norm")
 
 
 def InstanceNorm(*, epsilon: float = 1e-5, scale: bool = True, bias: bool = True) -> Model:
@@ -180,4 +180,4 @@ def InstanceNorm(*, epsilon: float = 1e-5, scale: bool = True, bias: bool = True
     ) -> tuple[Float[Array, "b *space c"], State]:
         return group_norm(x, x.shape[-1], params.get("scale"), params.get("bias"), epsilon=epsilon), state
 
-    return Model(init, apply)
+    return Model(init, apply, "instance_norm")

@@ -13,9 +13,10 @@ import numpy as np
 from jaxtyping import Array, Float, Real, Shaped
 
 from dlcore.nn.dtypes import promoted, widely
+from dlcore.nn.function import Function
 from dlcore.nn.rows import sum_space
 from dlcore.nn.window import Padding, Sizes, check_seen, copies, pad_widths, per_axis
-from dlcore.types import Input, Key, Model, Params, State
+from dlcore.types import Model
 
 
 def max_pool(
@@ -152,43 +153,31 @@ def _reduce(
     return jax.lax.reduce_window(x, start, operation, (1, *sizes, 1), (1, *strides, 1), ((0, 0), *widths, (0, 0)))
 
 
-def _pooling(function: Callable[[Array], Array]) -> Model:
-    def init(key: Key, x: Input) -> tuple[Params, State]:
-        return {}, {}
-
-    def apply(
-        params: Params, state: State, x: Array, *, train: bool = False, key: Key | None = None
-    ) -> tuple[Array, State]:
-        return function(x), state
-
-    return Model(init, apply)
-
-
 def MaxPool(window: Sizes, *, stride: Sizes | None = None, padding: Padding = "valid") -> Model:
     """Layer of `max_pool`."""
-    return _pooling(lambda x: max_pool(x, window, stride=stride, padding=padding))
+    return Function(lambda x: max_pool(x, window, stride=stride, padding=padding), "max_pool")
 
 
 def AvgPool(window: Sizes, *, stride: Sizes | None = None, padding: Padding = "valid") -> Model:
     """Layer of `avg_pool`."""
-    return _pooling(lambda x: avg_pool(x, window, stride=stride, padding=padding))
+    return Function(lambda x: avg_pool(x, window, stride=stride, padding=padding), "avg_pool")
 
 
 def GlobalAvgPool() -> Model:
     """Layer of `global_avg_pool`."""
-    return _pooling(global_avg_pool)
+    return Function(global_avg_pool, "global_avg_pool")
 
 
 def GlobalMaxPool() -> Model:
     """Layer of `global_max_pool`."""
-    return _pooling(global_max_pool)
+    return Function(global_max_pool, "global_max_pool")
 
 
 def AdaptiveMaxPool(size: Sizes) -> Model:
     """Layer of `adaptive_max_pool`."""
-    return _pooling(lambda x: adaptive_max_pool(x, size))
+    return Function(lambda x: adaptive_max_pool(x, size), "adaptive_max_pool")
 
 
 def AdaptiveAvgPool(size: Sizes) -> Model:
     """Layer of `adaptive_avg_pool`."""
-    return _pooling(lambda x: adaptive_avg_pool(x, size))
+    return Function(lambda x: adaptive_avg_pool(x, size), "adaptive_avg_pool")

@@ -2,9 +2,10 @@
 
 from jaxtyping import Array, Shaped
 
+from dlcore.nn.function import Function
 from dlcore.nn.pool import max_pool
 from dlcore.nn.window import Sizes, per_axis
-from dlcore.types import Input, Key, Model, Params, State
+from dlcore.types import Model
 
 
 def ceil_width(n: int, window: int, stride: int) -> int:
@@ -27,13 +28,4 @@ def max_pool_ceil(x: Shaped[Array, "b *space c"], window: Sizes, stride: Sizes) 
 
 def MaxPoolCeil(window: Sizes, stride: Sizes) -> Model:
     """Layer of `max_pool_ceil`."""
-
-    def apply(
-        params: Params, state: State, x: Array, *, train: bool = False, key: Key | None = None
-    ) -> tuple[Array, State]:
-        return max_pool_ceil(x, window, stride), state
-
-    def init(key: Key, x: Input) -> tuple[Params, State]:
-        return {}, {}
-
-    return Model(init, apply)
+    return Function(lambda x: max_pool_ceil(x, window, stride), "max_pool_ceil")

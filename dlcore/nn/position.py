@@ -19,4 +19,4 @@ def PositionBias() -> Model:
     ) -> tuple[Float[Array, "b *s"], State]:
         return widely(jnp.add, *promoted("PositionBias", x, params["bias"])), state
 
-    return Model(init, apply)
+    return Model(init, apply, "position_bias")

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from jaxtyping import Array, Real
 
+from dlcore.nn.function import Function
 from dlcore.nn.size import Size, whole
 from dlcore.types import Input, Key, Model, Params, State
 
@@ -40,30 +41,12 @@ def depth_to_space(x: Real[Array, "b hs ws cs"], size: Size) -> Real[Array, "b h
 def DepthToSpace(size: Size) -> Model:
     """Layer of `depth_to_space`: behind a convolution, a way to more pixels (Shi et al. 2016)."""
     size = whole(size, "DepthToSpace: size")
-
-    def init(key: Key, x: Input) -> tuple[Params, State]:
-        return {}, {}
-
-    def apply(
-        params: Params, state: State, x: Array, *, train: bool = False, key: Key | None = None
-    ) -> tuple[Array, State]:
-        return depth_to_space(x, size), state
-
-    return Model(init, apply)
+    return Function(lambda x: depth_to_space(x, size), "depth_to_space")
 
 
 def Flatten() -> Model:
     """Layer of `flatten`."""
-
-    def init(key: Key, x: Input) -> tuple[Params, State]:
-        return {}, {}
-
-    def apply(
-        params: Params, state: State, x: Array, *, train: bool = False, key: Key | None = None
-    ) -> tuple[Array, State]:
-        return flatten(x), state
-
-    return Model(init, apply)
+    return Function(flatten, "flatten")
 
 
 def Reshape(shape: Sequence[Size]) -> Model:
@@ -80,4 +63,4 @@ def Reshape(shape: Sequence[Size]) -> Model:
     ) -> tuple[Array, State]:
         return x.reshape(x.shape[0], *shape), state
 
-    return Model(init, apply)
+    return Model(init, apply, "reshape")

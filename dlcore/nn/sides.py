@@ -6,7 +6,7 @@ from typing import Any
 import jax.numpy as jnp
 from jaxtyping import Array, Shaped
 
-from dlcore.nn.combine import Call, Graph
+from dlcore.nn.graph import Call, Graph
 from dlcore.types import Model
 
 
@@ -45,14 +45,14 @@ def padded(model: Model, factor: int) -> Model:
     def forward(call: Call, x: Array, *rest: Any) -> Array:
         return crop_sides(call("", pad_sides(x, factor, "edge"), *rest), *x.shape[1:3])
 
-    return _around(model, forward)
+    return _around(model, forward, "padded")
 
 
 def cropped(model: Model, height: int, width: int) -> Model:
     """`model` with images as output, of which the first `height` rows and `width` columns are kept; same paths."""
-    return _around(model, lambda call, *inputs: crop_sides(call("", *inputs), height, width))
+    return _around(model, lambda call, *inputs: crop_sides(call("", *inputs), height, width), "cropped")
 
 
-def _around(model: Model, forward: Callable[..., Array]) -> Model:
+def _around(model: Model, forward: Callable[..., Array], kind: str) -> Model:
     graph = Graph(forward, {"": model}, lambda tree, name: tree, lambda branches: branches[""])
-    return Model(graph.init, graph)
+    return Model(graph.init, graph, kind)

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from dlcore.nn.combine import Graph
+from dlcore.nn.graph import Graph
 from dlcore.precision import matmul
 from dlcore.tree import by_layer, named_leaves, stack_axes
 from dlcore.types import Key, Model, Params, State
@@ -78,8 +78,8 @@ def SpectralNorm(model: Model, *, iterations: int = 1) -> Model:
     are matrices of their own. The vectors v are `state`, by the path of their leaf; only training moves them, by
     `iterations` steps each. Without training the norm is iterated from there until it stands still, so that it is that
     of the params given, moving averages included, whose vectors are averages too. Kernels of norm 0 are not divided.
-    Paths of params and activations are those of `model`. Raises `ValueError` for fewer than one iteration, and at
-    `init` for a model without weights.
+    Kind and paths of params and activations are those of `model`. Raises `ValueError` for fewer than one iteration, and
+    at `init` for a model without weights.
     """
     if iterations < 1:
         raise ValueError(f"SpectralNorm: iterations must be at least 1, got {iterations}")
@@ -87,7 +87,7 @@ def SpectralNorm(model: Model, *, iterations: int = 1) -> Model:
     graph = _Spectral(
         forward, {"": model}, lambda tree, name: tree, lambda branches: branches[""], iterations=iterations
     )
-    return Model(graph.init, graph)
+    return Model(graph.init, graph, model.kind)
 
 
 @dataclass(frozen=True, eq=False)

@@ -17,4 +17,4 @@ def starting_at(layer: Model, **initializers: Initializer) -> Model:
             raise ValueError(f"starting_at: the layer has params {sorted(params)}, not {sorted(unknown)}")
         return {**params, **{name: start(key, params[name].shape) for name, start in initializers.items()}}, state
 
-    return Model(init, layer.apply)
+    return layer._replace(init=init)

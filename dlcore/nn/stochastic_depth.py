@@ -35,7 +35,7 @@ def StochasticDepth(rate: Number) -> Model:
             raise ValueError("StochasticDepth: train=True needs a key; pass key=jax.random.key(...) to apply")
         return stochastic_depth(x, rate, key=key), state
 
-    return Model(init, apply)
+    return Model(init, apply, "stochastic_depth")
 
 
 def linear_rates(last: Number, count: int) -> tuple[Number, ...]:

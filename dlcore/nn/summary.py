@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 
 import jax
 
-from dlcore.nn.combine import Graph
 from dlcore.nn.count import flops
+from dlcore.nn.graph import Graph
 from dlcore.types import Model
 
 

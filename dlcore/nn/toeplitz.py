@@ -11,7 +11,17 @@ from jaxtyping import Array, Float, Real
 
 from dlcore.nn.dtypes import promoted, widely
 from dlcore.nn.size import Size, whole
-from dlcore.nn.window import Padding, Sizes, copies, output_space, pad, pad_widths, per_axis
+from dlcore.nn.window import (
+    MIRROR,
+    PERIODIC,
+    Padding,
+    Sizes,
+    copies,
+    output_space,
+    pad,
+    pad_widths,
+    per_axis,
+)
 
 
 def conv_matrix(
@@ -94,9 +104,9 @@ def _taps(
     counts = output_space(space, window, strides, widths, dilations)
     for n, w, s, d, (low, _), count in zip(space, window, strides, dilations, widths, counts, strict=True):
         cell = np.arange(count)[:, None] * s + np.arange(w) * d - low
-        if padding == "periodic":
+        if padding in PERIODIC:
             cell = cell % n
-        elif padding == "mirror":
+        elif padding in MIRROR:
             cell = np.abs(cell)
             cell = np.where(cell >= n, 2 * (n - 1) - cell, cell)
         cell = np.where((cell >= 0) & (cell < n), cell, -1)

@@ -14,8 +14,8 @@ Sizes: TypeAlias = Size | Sequence[Size]
 """A whole number for all spatial axes or one per axis."""
 
 Padding: TypeAlias = str | Size | Sequence[Size | Sequence[Size]]
-"""`"valid"`, `"zero"` or `"same"`, `"mirror"`, `"periodic"`; or zeros to add: one number for all sides, or per axis a
-number for both sides or a pair (low, high). `(1, 2)` adds 1 on both sides of the first of two axes and 2 on those of
+"""`"valid"`, `"zero"` or `"same"`, `"mirror"` or `"reflect"`, `"periodic"` or `"circular"`; or zeros to add: one number
+for all sides, or per axis a number for both sides or a pair (low, high). `(1, 2)` adds 1 on both sides of the first of two axes and 2 on those of
 the second.
 
 The named ones other than valid keep ⌈n/stride⌉ positions and put the odd cell at the high side. That is `"SAME"` of
@@ -23,7 +23,12 @@ XLA, Flax and TensorFlow, hence the second name of zero. PyTorch's layers pad by
 differ at a stride of 2 where the size is even.
 """
 
-MODES = {"zero": "constant", "same": "constant", "mirror": "reflect", "periodic": "wrap"}
+MIRROR, PERIODIC = ("mirror", "reflect"), ("periodic", "circular")
+MODES = {
+    **dict.fromkeys(("zero", "same"), "constant"),
+    **dict.fromkeys(MIRROR, "reflect"),
+    **dict.fromkeys(PERIODIC, "wrap"),
+}
 
 
 def per_axis(value: Any, axes: int, name: str) -> tuple[int, ...]:
@@ -46,7 +51,10 @@ def pad_widths(
         widths = [(0, 0)] * len(space)
     elif isinstance(padding, str):
         if padding not in MODES:
-            raise ValueError(f"padding must be valid, zero, same, mirror, periodic, an int or pairs, got {padding!r}")
+            raise ValueError(
+                f"padding must be valid, zero, same, mirror, reflect, periodic, circular, an int or pairs; "
+                f"got {padding!r}"
+            )
         totals = [max((-(-n // s) - 1) * s + r - n, 0) for n, s, r in zip(space, stride, reach, strict=True)]
         widths = [(total // 2, total - total // 2) for total in totals]
     else:
@@ -75,7 +83,7 @@ def _explicit(padding: Any, axes: int) -> list[tuple[int, int]]:
 
 def copies(padding: Padding) -> bool:
     """Whether added cells are copies of the input's rather than zeros."""
-    return isinstance(padding, str) and padding in ("mirror", "periodic")
+    return isinstance(padding, str) and padding in (*MIRROR, *PERIODIC)
 
 
 def check_seen(window: Sequence[int], widths: Sequence[tuple[int, int]]) -> None:
@@ -102,7 +110,7 @@ def output_space(
 
 def pad(x: Array, widths: Sequence[tuple[int, int]], padding: Padding) -> Array:
     """`x` [b, *space, c] extended by mirroring (without repeating the edge) or periodically."""
-    limit = {"mirror": -1, "periodic": 0}[padding]
+    limit = -1 if padding in MIRROR else 0
     for n, (low, high) in zip(x.shape[1:-1], widths, strict=True):
         if max(low, high) > n + limit:
             raise ValueError(

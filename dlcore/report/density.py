@@ -1,6 +1,6 @@
 """Densities in the plane, and samples beside data."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -15,24 +15,28 @@ def grid(low: Sequence[float] | np.ndarray, high: Sequence[float] | np.ndarray, 
     return np.stack(np.meshgrid(x, y), -1).reshape(-1, 2)
 
 
+def square(data: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The lower left and the upper right corner of a square around points [n, 2]."""
+    centre, half = (data.max(0) + data.min(0)) / 2, 0.55 * float(np.ptp(data, axis=0).max())
+    return centre - half, centre + half
+
+
 def density_and_samples(
-    log_density: Callable[[np.ndarray], np.ndarray],
+    low: np.ndarray,
+    high: np.ndarray,
+    density: np.ndarray,
     data: np.ndarray,
     samples: np.ndarray,
     *,
-    size: int = 200,
     most: int = 3000,
     title: str = "",
 ) -> Figure:
     """Three panels over the same square: points of the data, the density p(x) of a model, and points drawn from it.
 
-    `log_density` maps points [n, 2] to log p [n] in nats. The probability on the square is written above the density.
+    `density` [size, size] is p at the points of `grid(low, high, size)`. Its mass on the square is written above.
     """
-    centre, half = (data.max(0) + data.min(0)) / 2, 0.55 * float(np.ptp(data, axis=0).max())
-    low, high = centre - half, centre + half
     extent = (low[0], high[0], low[1], high[1])
-    density = np.exp(log_density(grid(low, high, size))).reshape(size, size)
-    mass = density.sum() * (2 * half / size) ** 2
+    mass = density.sum() * (high[0] - low[0]) * (high[1] - low[1]) / density.size
     figure = Figure(figsize=(10.2, 3.9), layout="constrained")
     left, middle, right = figure.subplots(1, 3, sharex=True, sharey=True)
     # The brightest thousandth of cells would hide the rest.

@@ -61,7 +61,7 @@ def ensemble(model: Model, members: int) -> Model:
             out, new = jax.vmap(one, in_axes=(*axes, *(0 for _ in inputs)))(*own, keys, *inputs)
         return out, stacked(new)
 
-    return Model(init, apply)
+    return Model(init, apply, "ensemble")
 
 
 def _unstack(tree: Any, members: int) -> list[Any]:

@@ -1,6 +1,6 @@
 """A study of sample quality: distances of samples to real images, on features of a classifier that runs share."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -9,7 +9,7 @@ import numpy as np
 from dlcore.data.source import Data, DataSpec, Split
 from dlcore.train.progress import ticker
 from dlcore.train.sample_quality import covered_classes, quality
-from dlcore.train.system import Findings, Result, Results, RunSpec, Study
+from dlcore.train.system import Findings, Fit, Result, Results, RunSpec, Study, System
 from dlcore.types import Key
 
 CLASSIFIER = {"classifier": RunSpec("classify", "features")}
@@ -69,3 +69,27 @@ def _drawn(sample: Callable[..., Any], model: Result, levels: int, count: int) -
         parts.append(np.asarray(sample(model.params, model.state, key, BATCH)))
     images = np.concatenate(parts)[:count]
     return np.round(np.clip(images, 0, 1) * (levels - 1)).astype(np.uint8)
+
+
+def generative_system(
+    name: str,
+    fit: Fit,
+    spec: DataSpec,
+    look: Callable[[Key, Data, Result], Findings],
+    *,
+    quality_samples: int,
+    baselines: Callable[[Data], Mapping[str, float]] | None = None,
+) -> System:
+    """The system of a generative model: its fit, and beside it model-free baselines, sample quality and figures.
+
+    `look(key, data, trained)` gives what the stage `gallery` shows, `baselines(data)` metrics of the test split that
+    need no model.
+    """
+    stages: dict[str, Fit | Study] = {name: fit}
+    if baselines is not None:
+        kept = lambda key, data, results: Findings({"metrics": baselines(data)})  # noqa: E731
+        stages["baselines"] = Study(kept, lambda arrays: arrays["metrics"], beside=True)
+    measured = quality_study(name, spec, fit.sample, quality_samples)
+    stages |= measured
+    stages["gallery"] = Study(lambda key, data, results: look(key, data, results[name]), uses=(name,), beside=True)
+    return System(stages, CLASSIFIER if measured else {})

@@ -10,9 +10,9 @@ import optax
 from clients.program import resumes_to_the_bit, same
 
 from dlcore.interop.flax import from_linen
+from dlcore.keys import fold_name
 from dlcore.losses.classification import softmax_cross_entropy
 from dlcore.losses.supervised import supervised
-from dlcore.nn.combine import fold_name
 from dlcore.train.state import create
 from dlcore.train.step import make_train_step, step_key
 from dlcore.train.updates import gradient_update

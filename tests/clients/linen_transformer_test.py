@@ -10,9 +10,9 @@ import optax
 from clients.program import resumes_to_the_bit, same
 
 from dlcore.interop.flax import from_linen, sharding_rules
+from dlcore.keys import fold_name
 from dlcore.losses.classification import softmax_cross_entropy
 from dlcore.losses.supervised import supervised
-from dlcore.nn.combine import fold_name
 from dlcore.optim.build import decay_mask
 from dlcore.parallel.mesh import make_mesh
 from dlcore.parallel.sharding import shardings

@@ -13,7 +13,8 @@ from dlcore.networks.conditioner import ConvConditioner, MLPConditioner
 from dlcore.networks.mlp import MLP
 from dlcore.networks.pixelcnn import GatedPixelCNN, PixelCNN
 from dlcore.nn.activation import Activation
-from dlcore.nn.combine import compute_in, concat, identity, residual, scan, serial
+from dlcore.nn.cast import compute_in
+from dlcore.nn.combine import concat, identity, residual, scan, serial
 from dlcore.nn.conv import Conv
 from dlcore.nn.conv_norm import ConvNorm
 from dlcore.nn.dense import Dense

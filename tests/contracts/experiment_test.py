@@ -18,9 +18,9 @@ from dlcore.parallel.mesh import global_batch, make_mesh, on_every_device
 from dlcore.parallel.sharding import fsdp, replicate
 from dlcore.train.config import from_json, to_json
 from dlcore.train.evaluate import make_evaluate
-from dlcore.train.experiment import Experiment
 from dlcore.train.loop import Engine, make_engine
 from dlcore.train.state import view_of
+from dlcore.train.system import Fit, main_fit
 from dlcore.types import TrainState
 
 VARIANTS = [(name, variant) for name, variants in EXPERIMENTS.items() for variant in variants]
@@ -64,7 +64,7 @@ def configured(name, variant, spec):
 
 
 class Trained(NamedTuple):
-    experiment: Experiment
+    fit: Fit
     mesh: Mesh
     engine: Engine
     state: TrainState
@@ -73,20 +73,20 @@ class Trained(NamedTuple):
 
 def train(name, variant, data, *, devices, steps=3, rule=replicate, kind="resident"):
     module, config = configured(name, variant, data.spec)
-    experiment, mesh = module.build(config, data.spec), make_mesh(devices)
+    (_, fit), mesh = main_fit(module.build(config, data.spec)), make_mesh(devices)
     feed = choose(data.train, seed=0, batch_size=16, kind=kind)
     start = {"rows": {**data.train.read(np.arange(16)), "row": np.arange(16)}, "key": jax.random.key(0)}
-    engine = make_engine(experiment, feed, config.train, **start, mesh=mesh, rule=rule)
+    engine = make_engine(fit, feed, config.train, **start, mesh=mesh, rule=rule)
     state, losses = engine.make(), []
     for _ in range(steps):
         totals = on_every_device(mesh, engine.zeros)
         state, totals = engine.program(state, totals, engine.resident, global_batch(mesh, feed.next(1), axis=1))
         losses.append({name: float(mean.value()) for name, mean in totals.items()})
-    return Trained(experiment, mesh, engine, state, losses)
+    return Trained(fit, mesh, engine, state, losses)
 
 
 def measure(trained, data, batch_size=100):
-    evaluate = make_evaluate(trained.experiment, trained.mesh, batch_size, full=True)
+    evaluate = make_evaluate(trained.fit, trained.mesh, batch_size, full=True)
     return evaluate(trained.state, data.test, jax.random.key(0))
 
 
@@ -110,7 +110,7 @@ def test_every_param_learns_and_the_average_follows(alone):
     start, state = alone.engine.make(), alone.state
     still = [path for path, (a, b) in _pairs(start.params, state.params) if (a == b).all()]
     assert not still, f"params that did not move: {still}"
-    view = view_of(alone.experiment.update, state)
+    view = view_of(alone.fit.update, state)
     for path, (average, value) in _pairs(view.params, state.params) if view.params is not state.params else ():
         assert (average != value).any(), path
 
@@ -140,8 +140,8 @@ def test_no_convolution_inside_a_loop(alone):
     programs = [
         jax.make_jaxpr(alone.engine.program)(alone.engine.like, alone.engine.zeros, alone.engine.resident, batch)
     ]
-    if alone.experiment.sample:
-        draw = lambda p, s, k: alone.experiment.sample(p, s, k, 4)  # noqa: E731
+    if alone.fit.sample:
+        draw = lambda p, s, k: alone.fit.sample(p, s, k, 4)  # noqa: E731
         programs.append(jax.make_jaxpr(draw)(alone.state.params, alone.state.state, jax.random.key(0)))
     for program in programs:
         assert not any(convolves(body) for body in loops(program)), "on CPU it is many times slower there"
@@ -167,6 +167,6 @@ def test_presets_are_typed_and_survive_json(name, data):
 
 
 def test_every_experiment_is_in_the_table():
-    from launch.request import experiment_names
+    from dlcore.train.run import experiment_names
 
     assert experiment_names() == sorted(EXPERIMENTS)

@@ -12,6 +12,7 @@ from dlcore.parallel.mesh import make_mesh
 from dlcore.parallel.sharding import replicate
 from dlcore.train.loop import state_like
 from dlcore.train.step import make_train_step
+from dlcore.train.system import main_fit
 
 KINDS = {
     "odd_colour": ((29, 31, 3), 256),
@@ -37,28 +38,28 @@ def check_shapes(name, preset, spec):
     """Trace all that a run computes."""
     module = importlib.import_module(f"experiments.{name}")
     config = module.preset(preset, spec)
-    experiment = module.build(config, spec)
+    fit = main_fit(module.build(config, spec))[1]
     batch = config.train.batch_size
     image = jax.ShapeDtypeStruct((batch, *spec.shape), jnp.uint8)
     numbers = jax.ShapeDtypeStruct((batch,), jnp.int32)
     rows = {"image": image, "label": numbers, "row": numbers}
-    like, _ = state_like(experiment, rows, key=jax.random.key(0), mesh=make_mesh(1), rule=replicate)
-    step = make_train_step(experiment.update, experiment.preprocess)
+    like, _ = state_like(fit, rows, key=jax.random.key(0), mesh=make_mesh(1), rule=replicate)
+    step = make_train_step(fit.update, fit.preprocess)
     after, _ = jax.eval_shape(step, like, rows)
     same = jax.tree.map(lambda a, b: (a.shape, a.dtype) == (b.shape, b.dtype), like, after)
     assert all(jax.tree.leaves(same)), "a step keeps the shapes of the state"
 
     def test(params, state, rows, where):
-        shown = experiment.preprocess({**rows, "where": where}, key=None, train=False)
-        return (experiment.evaluate_test or experiment.evaluate)(params, state, shown, jax.random.key(0))
+        shown = fit.preprocess({**rows, "where": where}, key=None, train=False)
+        return (fit.evaluate_test or fit.evaluate)(params, state, shown, jax.random.key(0))
 
     where = jax.ShapeDtypeStruct((batch,), jnp.bool_)
     sums = jax.eval_shape(test, like.params, like.state, rows, where)
-    found = experiment.summarize(jax.tree.map(lambda x: 2 * jnp.ones(x.shape, x.dtype), sums))
-    assert experiment.monitor[0] in found
-    if experiment.sample is None or (name, preset) == ("pixelcnn", "masked"):
+    found = fit.summarize(jax.tree.map(lambda x: 2 * jnp.ones(x.shape, x.dtype), sums))
+    assert fit.monitor[0] in found
+    if fit.sample is None or (name, preset) == ("pixelcnn", "masked"):
         return  # Naive sampling runs the network once per sub-pixel, in a loop on the host.
-    draw = lambda params, state: experiment.sample(params, state, jax.random.key(0), 2)  # noqa: E731
+    draw = lambda params, state: fit.sample(params, state, jax.random.key(0), 2)  # noqa: E731
     assert jax.eval_shape(draw, like.params, like.state).shape == (2, *spec.shape)
 
 
@@ -78,4 +79,4 @@ def test_every_preset_on_every_kind_of_images(name, preset, kind):
 def test_every_preset_builds_from_a_single_training_image(name, kind):
     module, spec = importlib.import_module(f"experiments.{name}"), spec_of(kind, examples=1)
     for preset in module.PRESETS:
-        assert module.build(module.preset(preset, spec), spec).describe is not None
+        assert module.build(module.preset(preset, spec), spec).stages

@@ -11,7 +11,8 @@ import pytest
 
 from dlcore.data.source import DataSpec
 from dlcore.generative.flow import density
-from dlcore.train.state import create
+from dlcore.train.system import main_fit
+from dlcore.types import Carry
 from experiments import diffusion, flow, gan, pixelcnn, vae
 
 LEVELS = 256
@@ -31,39 +32,39 @@ def rows_of(spec, count=6):
 
 def small_flow(spec):
     config = dataclasses.replace(flow.preset("smoke", spec), scales=1, widths=(4,), steps=1)
-    return config, flow.build(config, spec)
+    return config, main_fit(flow.build(config, spec))[1]
 
 
-def recorded_noise(monkeypatch, rows, experiment, params):
+def recorded_noise(monkeypatch, rows, fit, params):
     seen = []
     plain = flow.dequantize
     monkeypatch.setattr(flow, "dequantize", lambda x, noise, levels: seen.append(noise) or plain(x, noise, levels))
-    return np.asarray(jax.jit(lambda: experiment.evaluate(params, {}, rows, jax.random.key(3)) and seen[-1])())
+    return np.asarray(jax.jit(lambda: fit.evaluate(params, {}, rows, jax.random.key(3)) and seen[-1])())
 
 
 def test_noise_of_dequantisation_is_drawn_for_every_sub_pixel_by_row(monkeypatch):
     spec = spec_of((6, 4, 3))
-    _, experiment = small_flow(spec)
+    _, fit = small_flow(spec)
     rows = rows_of(spec)
-    params, _ = jax.jit(experiment.init)(jax.random.key(0), experiment.preprocess(rows, key=None, train=False))
-    noise = recorded_noise(monkeypatch, rows, experiment, params)
+    params, _ = jax.jit(fit.init)(jax.random.key(0), fit.preprocess(rows, key=None, train=False))
+    noise = recorded_noise(monkeypatch, rows, fit, params)
     assert noise.shape == rows["image"].shape
     assert len(np.unique(noise)) > 0.99 * noise.size, "every sub-pixel has noise of its own"
     assert ((noise >= 0) & (noise < 1)).all() and abs(noise.mean() - 0.5) < 4 / math.sqrt(12 * noise.size)
     turned = {name: values[::-1] for name, values in rows.items()}
-    np.testing.assert_array_equal(recorded_noise(monkeypatch, turned, experiment, params)[::-1], noise)
+    np.testing.assert_array_equal(recorded_noise(monkeypatch, turned, fit, params)[::-1], noise)
 
 
 @pytest.mark.parametrize("shape", [(5, 7, 3), (6, 3, 1)])
 def test_a_flow_pays_for_the_border_that_it_adds_and_does_not_count_it(shape, monkeypatch):
     spec = spec_of(shape)
-    config, experiment = small_flow(spec)
+    config, fit = small_flow(spec)
     rows = rows_of(spec)
-    batch = experiment.preprocess(rows, key=None, train=False)
-    params, _ = jax.jit(experiment.init)(jax.random.key(0), batch)
-    noise = recorded_noise(monkeypatch, batch, experiment, params)
-    sums = jax.jit(experiment.evaluate)(params, {}, batch, jax.random.key(3))
-    found = experiment.summarize(sums)
+    batch = fit.preprocess(rows, key=None, train=False)
+    params, _ = jax.jit(fit.init)(jax.random.key(0), batch)
+    noise = recorded_noise(monkeypatch, batch, fit, params)
+    sums = jax.jit(fit.evaluate)(params, {}, batch, jax.random.key(3))
+    found = fit.summarize(sums)
     even = (shape[0] + shape[0] % 2, shape[1] + shape[1] % 2, shape[2])
     padded = np.zeros((len(rows["row"]), *even), np.float32)
     padded[:, : shape[0], : shape[1]] = rows["image"]
@@ -86,12 +87,12 @@ def test_a_conditional_diffusion_bounds_the_image_alone():
     def bound(conditional):
         settings = {"widths": (4,), "heads": 0, "steps": 10, "sample_steps": 2}
         config = dataclasses.replace(diffusion.preset("smoke", spec), conditional=conditional, **settings)
-        experiment = diffusion.build(config, spec)
-        batch = experiment.preprocess(rows, key=None, train=False)
-        params, state = jax.jit(experiment.init)(jax.random.key(0), batch)
-        sums = jax.jit(experiment.evaluate)(params, state, batch, jax.random.key(1))
-        assert experiment.ruler() == {"bits_per_dim_kind": "upper bound", "bits_per_dim_of": "x"}
-        return experiment.summarize(sums)["nll_nats"]
+        fit = main_fit(diffusion.build(config, spec))[1]
+        batch = fit.preprocess(rows, key=None, train=False)
+        params, state = jax.jit(fit.init)(jax.random.key(0), batch)
+        sums = jax.jit(fit.evaluate)(params, state, batch, jax.random.key(1))
+        assert fit.ruler == {"bits_per_dim_kind": "upper bound", "bits_per_dim_of": "x"}
+        return fit.summarize(sums)["nll_nats"]
 
     assert bound(True) - bound(False) == pytest.approx(math.log(3), abs=2e-3 * math.log(3))
 
@@ -100,14 +101,16 @@ def test_every_likelihood_says_whose_it_is():
     spec = spec_of((8, 8, 1))
     for conditional, of in ((True, "x given label"), (False, "x")):
         config = dataclasses.replace(pixelcnn.preset("smoke", spec), conditional=conditional)
-        found = pixelcnn.build(config, spec).ruler()
+        found = main_fit(pixelcnn.build(config, spec))[1].ruler
         assert found == {"bits_per_dim_kind": "exact", "bits_per_dim_of": of}
     for module in (vae, flow):
-        found = module.build(module.preset("smoke", spec), spec).ruler()
+        found = main_fit(module.build(module.preset("smoke", spec), spec))[1].ruler
         assert found == {"bits_per_dim_kind": "upper bound", "bits_per_dim_of": "x"}
-    assert gan.build(gan.preset("smoke", spec), spec).ruler() == {}
+    assert main_fit(gan.build(gan.preset("smoke", spec), spec))[1].ruler == {}
     points = DataSpec("two_moons", (2,), None, 2, ("0", "1"), (300, 30, 30), (0.0, 0.0), (1.0, 1.0))
-    assert flow.build(flow.preset("smoke", points), points).ruler() == {}, "a density in nats has no bits per level"
+    assert main_fit(flow.build(flow.preset("smoke", points), points))[1].ruler == {}, (
+        "a density in nats has no bits per level"
+    )
 
 
 def test_the_vae_models_pixels_as_they_are_stored_but_for_the_binarised_benchmark():
@@ -138,13 +141,10 @@ def test_both_networks_of_a_gan_train_on_shifted_images(monkeypatch):
     shifted = []
     monkeypatch.setattr(gan, "random_shift", lambda key, x, pixels: shifted.append((x.shape, pixels)) or x)
     config = dataclasses.replace(gan.preset("smoke", spec), generator=(4, 4), discriminator=(4,), shift=2)
-    experiment = gan.build(config, spec)
-    batch = experiment.preprocess(rows_of(spec), key=None, train=True)
-    state = jax.eval_shape(
-        lambda: create(jax.random.key(0), lambda key: experiment.init(key, batch), experiment.update)
-    )
-    for update, least in zip(experiment.updates, (2, 1), strict=False):
-        shifted.clear()
-        jax.eval_shape(update, state, batch, jax.random.key(1))
-        assert len(shifted) >= least, "the discriminator sees real and fake images moved, the generator its own"
-        assert set(shifted) == {((6, 8, 8, 1), 2)}
+    fit = main_fit(gan.build(config, spec))[1]
+    batch = fit.preprocess(rows_of(spec), key=None, train=True)
+    params, state = jax.eval_shape(lambda: fit.init(jax.random.key(0), batch))
+    carry = Carry(params, state, jax.eval_shape(fit.update.init, params, state))
+    jax.eval_shape(lambda carry: fit.update.apply(carry, batch, key=jax.random.key(1), step=jnp.int32(0)), carry)
+    assert len(shifted) >= 3, "the discriminator sees real and fake images moved, the generator its own"
+    assert set(shifted) == {((6, 8, 8, 1), 2)}

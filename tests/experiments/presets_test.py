@@ -73,7 +73,7 @@ def icons(tmp_path_factory):
 def assert_trained(name, summary, printed, folder):
     numbers = [value for value in summary["metrics"].values() if not isinstance(value, str)]
     assert np.isfinite(numbers).all()
-    assert list((folder / "figures").glob("*.png")) and (folder / "report.html").exists()
+    assert list(folder.glob("*/figures/*.png")) and (folder / "report.html").exists()
     assert f"{summary['steps']:,} steps of" in printed and "epochs of" in printed
     if name == "classify":
         assert summary["metrics"]["test/accuracy"] > 0.2

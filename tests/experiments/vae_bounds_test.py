@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from dlcore.data.source import DataSpec
+from dlcore.train.system import main_fit
 from experiments import vae
 
 LEVELS, SHAPE = 5, (4, 3, 1)
@@ -20,25 +21,25 @@ SETTINGS = {"widths": (6,), "latent": 3, "likelihood": "categorical", "iwae_samp
 def measured(scale, **settings):
     """Metrics of the test protocol on eight images, the initial params multiplied by `scale`."""
     config = dataclasses.replace(vae.preset("smoke", SPEC), **(SETTINGS | settings))
-    experiment = vae.build(config, SPEC)
+    fit = main_fit(vae.build(config, SPEC))[1]
     rows = {"image": IMAGES, "row": jnp.arange(8), "where": jnp.ones(8, bool)}
-    batch = experiment.preprocess(rows, key=None, train=False)
-    params, state = experiment.init(jax.random.key(0), batch)
+    batch = fit.preprocess(rows, key=None, train=False)
+    params, state = fit.init(jax.random.key(0), batch)
     params = jax.tree.map(lambda leaf: scale * leaf, params)
-    sums = (experiment.evaluate_test or experiment.evaluate)(params, state, batch, jax.random.key(1))
-    return experiment.summarize(sums), experiment
+    sums = (fit.evaluate_test or fit.evaluate)(params, state, batch, jax.random.key(1))
+    return fit.summarize(sums), fit
 
 
 def test_bounds_of_a_decoder_that_knows_nothing_are_minus_the_entropy_of_the_uniform_code():
     # All weights 0: q(z|x) = p(z), every grey level equally likely, and both bounds are exactly log p(x).
-    found, experiment = measured(0.0)
+    found, fit = measured(0.0)
     nats = math.prod(SHAPE) * math.log(LEVELS)
     assert found["elbo_nats"] == pytest.approx(-nats, rel=1e-6)
     assert found["iwae_nats"] == pytest.approx(-nats, rel=1e-6)
     assert found["nll_nats"] == pytest.approx(nats, rel=1e-6)
     assert found["reconstruction_nats"] == pytest.approx(nats, rel=1e-6) and found["kl_nats"] == pytest.approx(0)
     assert found["bits_per_dim"] == pytest.approx(math.log2(LEVELS), rel=1e-6)
-    assert experiment.monitor == ("elbo_nats", "max")
+    assert fit.monitor == ("elbo_nats", "max")
 
 
 def test_bounds_lie_below_the_log_likelihood_in_their_order():
@@ -57,9 +58,9 @@ def test_without_importance_weights_the_ruler_is_the_bound_itself():
 @pytest.mark.parametrize("objective", ["elbo", "iwae"])
 def test_training_reports_the_bound_with_the_sign_that_the_test_has(objective):
     config = dataclasses.replace(vae.preset("smoke", SPEC), **SETTINGS, objective=objective, samples=2)
-    experiment = vae.build(config, SPEC)
-    batch = experiment.preprocess({"image": IMAGES}, key=None, train=False)
-    params, state = experiment.init(jax.random.key(0), batch)
+    fit = main_fit(vae.build(config, SPEC))[1]
+    batch = fit.preprocess({"image": IMAGES}, key=None, train=False)
+    params, state = fit.init(jax.random.key(0), batch)
     objective = vae.make_objective(config, vae.make_vae(config, SPEC), SPEC)
     zero = jax.tree.map(jnp.zeros_like, params)
     loss, aux = objective(zero, state, batch, key=jax.random.key(0), train=False)

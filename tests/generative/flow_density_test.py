@@ -15,7 +15,7 @@ from dlcore.generative.flow.networks import Glow, RealNVP
 from dlcore.generative.flow.pixels import Affine, Logit, dequantize, discrete_nats, quantize
 from dlcore.generative.likelihood import bits_per_dim
 from dlcore.networks.conditioner import MLPConditioner
-from dlcore.report.density import density_and_samples, grid
+from dlcore.report.density import density_and_samples, grid, square
 from dlcore.types import Bijector
 
 
@@ -176,7 +176,9 @@ def test_bits_per_dim_of_a_flow_agrees_with_the_ruler():
 def test_density_figure_writes_the_probability_on_the_square():
     points = np.random.default_rng(0).normal(size=(500, 2))
     log_density = scipy.stats.multivariate_normal(np.zeros(2), np.eye(2)).logpdf
-    figure = density_and_samples(log_density, points, points, size=60)
+    low, high = square(points)
+    density = np.exp(log_density(grid(low, high, 60))).reshape(60, 60)
+    figure = density_and_samples(low, high, density, points, points)
     titles = [axes.get_title() for axes in figure.axes]
     half = 0.55 * np.ptp(points, axis=0).max()
     centre = (points.max(0) + points.min(0)) / 2

@@ -9,6 +9,7 @@ from dlcore.data.source import DataSpec
 from dlcore.generative.diffusion import schedule
 from dlcore.train.state import create
 from dlcore.train.step import make_train_step
+from dlcore.train.system import main_fit
 from experiments import diffusion, pixelcnn
 
 SPEC = DataSpec("test", (28, 28, 1), 256, 10, tuple("0123456789"), (60_000, 0, 0), (0.3,), (0.35,))
@@ -40,11 +41,11 @@ def test_training(make):
     """Against the network and its gradient, for squared outputs; the rest is preparation, loss, optimiser and EMA."""
     batch = {"image": images(64), "label": jnp.arange(64, dtype=jnp.int32) % 10, "row": jnp.arange(64)}
     module, config, network = make(batch)
-    experiment = module.build(config, SPEC)
-    ready = experiment.preprocess(batch, key=jax.random.key(1), train=True)
-    state = create(jax.random.key(0), lambda key: experiment.init(key, ready), experiment.update)
+    fit = main_fit(module.build(config, SPEC))[1]
+    ready = fit.preprocess(batch, key=jax.random.key(1), train=True)
+    state = create(jax.random.key(0), lambda key: fit.init(key, ready), fit.update)
     own = jax.jit(jax.value_and_grad(lambda params, state: (network(params, state) ** 2).sum()))
-    step = jax.jit(make_train_step(experiment.update, experiment.preprocess))
+    step = jax.jit(make_train_step(fit.update, fit.preprocess))
     whole, alone = seconds(lambda: step(state, batch), lambda: own(state.params, state.state), turns=12)
     print(f"step {whole * 1e3:.0f} ms, the network's gradient {alone * 1e3:.0f} ms: {whole / alone:.3f} times")
     assert whole < LIMIT * alone

@@ -12,7 +12,7 @@ from interop.linen_test import KEY, OwnNoise, X
 from interop.trees import equal
 
 from dlcore.interop.flax import from_linen
-from dlcore.nn.combine import fold_name
+from dlcore.keys import fold_name
 
 
 def flagged(name, off, *, keyword_only=False, variadic=False):

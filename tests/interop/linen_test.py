@@ -11,10 +11,12 @@ import pytest
 from interop.trees import equal
 
 from dlcore.interop.flax import from_linen
+from dlcore.keys import fold_name
 from dlcore.losses.classification import softmax_cross_entropy
 from dlcore.losses.supervised import supervised
-from dlcore.nn.combine import activations, fold_name, serial
+from dlcore.nn.combine import serial
 from dlcore.nn.dense import Dense
+from dlcore.nn.intercept import activations
 from dlcore.train.state import create
 from dlcore.train.step import make_train_step
 from dlcore.train.updates import gradient_update

@@ -7,7 +7,7 @@ from interop.linen_test import KEY, X
 from interop.trees import changed, equal
 
 from dlcore.interop.flax import from_linen
-from dlcore.nn.combine import compute_in
+from dlcore.nn.cast import compute_in
 
 
 class Net(nn.Module):

@@ -10,8 +10,9 @@ from flax import nnx
 from interop.trees import changed, equal
 
 from dlcore.interop.flax import from_nnx
+from dlcore.keys import fold_name
 from dlcore.losses.penalty import l2
-from dlcore.nn.combine import compute_in, fold_name
+from dlcore.nn.cast import compute_in
 from dlcore.optim.build import decay_mask
 
 KEY = jax.random.key(0)

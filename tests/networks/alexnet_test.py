@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import pytest
 
 from dlcore.networks.alexnet import AlexNet, AlexNetConfig
-from dlcore.nn.combine import activations
+from dlcore.nn.intercept import activations
 
 
 def sizes(config, pixels):

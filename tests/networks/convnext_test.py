@@ -8,7 +8,7 @@ import pytest
 from network_table import TINY_CONVNEXT
 
 from dlcore.networks.convnext import Block, ConvNeXt, ConvNeXtConfig
-from dlcore.nn.combine import Graph
+from dlcore.nn.graph import Graph
 
 
 def test_a_block_starts_as_nearly_the_identity_and_is_its_formula():

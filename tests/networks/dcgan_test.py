@@ -25,7 +25,7 @@ def test_sizes_and_where_biases_are(shape, widths, inner):
     assert rows[""] == "1×" + "×".join(map(str, shape)) and rows["start"] == inner
     params, _ = jax.eval_shape(generator.init, jax.random.key(0), z)
     biases = [path for path in paths(params) if path.endswith("bias")]
-    assert all("batchnorm" in path or path == "image/convtranspose_0/bias" for path in biases)
+    assert all("batch_norm" in path or path == "image/conv_transpose_0/bias" for path in biases)
     x = jax.ShapeDtypeStruct((3, *shape), jnp.float32)
     params, state = jax.eval_shape(discriminator.init, jax.random.key(0), x)
     assert jax.eval_shape(discriminator.apply, params, state, x)[0].shape == (3,) and not state

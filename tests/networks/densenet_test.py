@@ -7,7 +7,7 @@ import numpy_layers as oracle
 import pytest
 
 from dlcore.networks.densenet import DenseNet, DenseNetConfig, Layer, densenet_config
-from dlcore.nn.combine import activations
+from dlcore.nn.intercept import activations
 
 
 def test_the_number_in_the_name_counts_weighted_layers():

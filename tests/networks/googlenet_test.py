@@ -7,7 +7,7 @@ import pytest
 from network_table import ARCHITECTURES, MODULE, TINY, TINY_GOOGLENET
 
 from dlcore.networks.googlenet import GoogLeNet, GoogLeNetConfig, Inception
-from dlcore.nn.combine import activations
+from dlcore.nn.intercept import activations
 
 
 def shapes(net, pixels):

@@ -7,7 +7,7 @@ import pytest
 from network_table import ARCHITECTURES, SMALL
 
 from dlcore.networks.mobilenet import InvertedResidual, rounded
-from dlcore.nn.combine import activations
+from dlcore.nn.intercept import activations
 
 
 @pytest.mark.parametrize(

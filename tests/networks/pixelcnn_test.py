@@ -7,8 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dlcore.networks.pixelcnn import GatedPixelCNN, MaskedConv, PixelCNN, causal_mask
-from dlcore.nn.combine import compute_in
+from dlcore.networks.causal import MaskedConv, causal_mask
+from dlcore.networks.pixelcnn import GatedPixelCNN, PixelCNN
+from dlcore.nn.cast import compute_in
 from dlcore.nn.conv import conv
 
 WINDOWS = {

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from dlcore.networks import unet
-from dlcore.nn.combine import activations
+from dlcore.nn.intercept import activations
 from dlcore.nn.reshape import depth_to_space, space_to_depth
 from dlcore.nn.summary import summarize
 

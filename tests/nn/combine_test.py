@@ -5,22 +5,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from dlcore.keys import fold_name
 from dlcore.nn.activation import Activation
-from dlcore.nn.combine import (
-    activations,
-    compose,
-    compute_in,
-    concat,
-    fold_name,
-    identity,
-    residual,
-    scan,
-    serial,
-    tapped,
-)
+from dlcore.nn.cast import compute_in
+from dlcore.nn.combine import concat, identity, residual, scan, serial
 from dlcore.nn.conv import Conv
 from dlcore.nn.dense import Dense
 from dlcore.nn.dropout import Dropout
+from dlcore.nn.graph import compose
+from dlcore.nn.intercept import activations, tapped
 from dlcore.nn.norm import BatchNorm
 
 X = jax.random.normal(jax.random.key(0), (4, 3))
@@ -169,5 +162,5 @@ def test_mixed_precision_computes_low_and_stores_high():
     assert {leaf.dtype for leaf in jax.tree.leaves(grads)} == {jnp.dtype("float32")}
     assert seen[-1] == jnp.bfloat16
     out, new = model.apply(params, state, x, train=True)
-    assert out.dtype == jnp.float32 and new["batchnorm_0"]["mean"].dtype == jnp.float32
-    assert list(activations(model, params, state, x)[1]) == ["conv_0", "activation_0", "batchnorm_0"]
+    assert out.dtype == jnp.float32 and new["batch_norm_0"]["mean"].dtype == jnp.float32
+    assert list(activations(model, params, state, x)[1]) == ["conv_0", "activation_0", "batch_norm_0"]

@@ -9,7 +9,8 @@ import pytest
 
 from dlcore.networks.pixelcnn import GatedLayer
 from dlcore.networks.unet import TimeBlock
-from dlcore.nn.combine import compute_in, scan, serial
+from dlcore.nn.cast import compute_in
+from dlcore.nn.combine import scan, serial
 from dlcore.nn.conv import Conv, conv
 from dlcore.nn.conv_blocks import BlockConv, conv_by_blocks
 from dlcore.nn.conv_cpu import conv_on_cpu

@@ -93,7 +93,7 @@ def test_convolution_is_scipys_correlation(channels):
     ("options", "text"),
     [
         ({"groups": 2}, "groups=2"),
-        ({"padding": "same"}, "valid, zero, mirror"),
+        ({"padding": "full"}, "valid, zero, same, mirror, reflect"),
         ({"padding": "valid", "dilation": 5}, "window reaches over 11"),
         ({"padding": "mirror", "dilation": 6}, "needs more than"),
         ({"stride": 0}, "stride"),

@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 
 from dlcore.nn.activation import Activation
-from dlcore.nn.combine import compose, compute_in, scan, serial
+from dlcore.nn.cast import compute_in
+from dlcore.nn.combine import scan, serial
 from dlcore.nn.dense import Dense
 from dlcore.nn.dropout import Dropout
+from dlcore.nn.graph import compose
 from dlcore.nn.monte_carlo import monte_carlo, monte_carlo_samples
 from dlcore.nn.noise import Noise
 from dlcore.nn.norm import BatchNorm
@@ -33,10 +35,10 @@ def fitted(model, x=X):
 def every_mask(params, state):
     """The logits [masks, b, 3] by hand: running statistics, tanh, one mask after the other."""
     p = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), (params, state))
-    params, norm = p[0], p[1]["batchnorm_0"]
+    params, norm = p[0], p[1]["batch_norm_0"]
     h = np.asarray(X, np.float64) @ params["dense_0"]["kernel"] + params["dense_0"]["bias"]
     h = (h - norm["mean"]) / np.sqrt(norm["variance"] + 1e-5)
-    h = np.tanh(h * params["batchnorm_0"]["scale"] + params["batchnorm_0"]["bias"])
+    h = np.tanh(h * params["batch_norm_0"]["scale"] + params["batch_norm_0"]["bias"])
     return (MASKS[:, None] * h / (1 - RATE)) @ params["dense_1"]["kernel"] + params["dense_1"]["bias"]
 
 
@@ -116,7 +118,7 @@ def test_layers_in_a_row_have_masks_of_their_own():
 def test_other_noise_only_when_named():
     model = serial(Dense(4), Dropout(0.5), StochasticDepth(0.5), Noise(0.1))
     params, state = fitted(model)
-    for kinds, values in ((("dropout",), 2), (("stochasticdepth",), 2), (("dropout", "noise"), 60)):
+    for kinds, values in ((("dropout",), 2), (("stochastic_depth",), 2), (("dropout", "noise"), 60)):
         run = jax.jit(
             lambda kinds=kinds: monte_carlo_samples(
                 model, params, state, X[:1], key=KEY, samples=60, output="linear", kinds=kinds
@@ -134,6 +136,6 @@ def test_bad_input():
         monte_carlo_samples(NET, params, state, X, key=KEY, samples=0)
     with pytest.raises(ValueError, match="did you mean 'softmax'"):
         monte_carlo(NET, params, state, X, key=KEY, samples=2, output="sofmax")
-    for model in (Dense(2), Dropout(0.5), serial(Dense(2))):
-        with pytest.raises(ValueError, match="nothing random"):
+    for model, text in ((Dense(2), "single layer"), (Dropout(0.5), "serial"), (serial(Dense(2)), "nothing random")):
+        with pytest.raises(ValueError, match=text):
             monte_carlo(model, *fitted(model), X, key=KEY, samples=2)

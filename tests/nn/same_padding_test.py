@@ -51,3 +51,12 @@ def test_where_it_is_even_it_is_the_same_of_scipy():
         jnp.asarray(x, jnp.float32)[None, :, None], jnp.asarray(kernel, jnp.float32)[:, None, None], padding="same"
     )
     np.testing.assert_allclose(ours[0, :, 0], scipy.signal.correlate(x, kernel, "same"), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("name", "mode"), [("reflect", "reflect"), ("circular", "wrap")])
+def test_the_names_of_other_libraries_for_mirror_and_periodic(name, mode):
+    x = jnp.asarray(RNG.normal(size=(1, 6, 5, 2)), jnp.float32)
+    kernel = jnp.asarray(RNG.normal(size=(3, 3, 2, 2)), jnp.float32)
+    padded = jnp.asarray(np.pad(np.asarray(x), ((0, 0), (1, 1), (1, 1), (0, 0)), mode=mode))
+    expected = conv(padded, kernel, padding="valid")
+    np.testing.assert_allclose(conv(x, kernel, padding=name), expected, rtol=1e-4, atol=1e-5)

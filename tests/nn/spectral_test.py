@@ -7,10 +7,11 @@ import optax
 import pytest
 
 from dlcore.nn.activation import Activation
-from dlcore.nn.combine import activations, serial
+from dlcore.nn.combine import serial
 from dlcore.nn.conv import Conv
 from dlcore.nn.dense import Dense
 from dlcore.nn.init import constant, zeros
+from dlcore.nn.intercept import activations
 from dlcore.nn.norm import BatchNorm
 from dlcore.nn.reshape import Flatten
 from dlcore.nn.spectral import SpectralNorm, spectral_norm
@@ -203,11 +204,11 @@ def test_state_of_the_model_passes_through_and_paths_stay():
     x = jax.random.normal(jax.random.key(0), (8, 3))
     wrapped = SpectralNorm(serial(Dense(4), BatchNorm(), Dense(2)))
     params, state = wrapped.init(jax.random.key(1), x)
-    assert state.keys() == {"vector", "model"} and params.keys() == {"dense_0", "batchnorm_0", "dense_1"}
+    assert state.keys() == {"vector", "model"} and params.keys() == {"dense_0", "batch_norm_0", "dense_1"}
     _, new = wrapped.apply(params, state, x, train=True)
-    assert (new["model"]["batchnorm_0"]["mean"] != 0).any()
+    assert (new["model"]["batch_norm_0"]["mean"] != 0).any()
     out, found = activations(wrapped, params, state, x)
-    assert set(found) == {"dense_0", "batchnorm_0", "dense_1"}
+    assert set(found) == {"dense_0", "batch_norm_0", "dense_1"}
     np.testing.assert_array_equal(out, wrapped.apply(params, state, x)[0])
 
 

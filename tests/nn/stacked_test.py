@@ -12,9 +12,10 @@ from dlcore.losses.penalty import group_lasso, l1, l2
 from dlcore.networks.mlp import MLP
 from dlcore.networks.resnet import ResNet, ResNetConfig
 from dlcore.networks.symmetry import fold_linear, permute_units
-from dlcore.nn.combine import compose, scan, serial
+from dlcore.nn.combine import scan, serial
 from dlcore.nn.conv import Conv
 from dlcore.nn.dense import Dense
+from dlcore.nn.graph import compose
 from dlcore.nn.init import he_normal, orthogonal
 from dlcore.nn.spectral import SpectralNorm
 from dlcore.nn.stage import restack, unstack

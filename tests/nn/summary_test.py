@@ -4,7 +4,8 @@ import jax
 import jax.numpy as jnp
 
 from dlcore.networks.cnn import CNN
-from dlcore.nn.combine import compute_in, scan, serial
+from dlcore.nn.cast import compute_in
+from dlcore.nn.combine import scan, serial
 from dlcore.nn.conv import Conv
 from dlcore.nn.count import convolves, flops, loops
 from dlcore.nn.dense import Dense

@@ -48,6 +48,7 @@ def experiment_step(name):
     from dlcore.data.source import load
     from dlcore.train.state import create
     from dlcore.train.step import make_train_step
+    from dlcore.train.system import main_fit
 
     experiment_name, preset, rows = EXPERIMENTS[name]
     module, data = importlib.import_module(f"experiments.{experiment_name}"), load("fashion_mnist")
@@ -55,16 +56,16 @@ def experiment_step(name):
     config = dataclasses.replace(
         config, train=dataclasses.replace(config.train, batch_size=rows or config.train.batch_size)
     )
-    experiment = module.build(config, data.spec)
+    fit = main_fit(module.build(config, data.spec))[1]
     chosen = np.asarray(train_rows(0, seed=0, size=data.train.size, batch_size=config.train.batch_size))
     raw = {k: jnp.asarray(v) for k, v in {**data.train.read(chosen), "row": chosen}.items()}
 
     def start():
-        batch = experiment.preprocess(raw, key=jax.random.key(1), train=True)
-        init = lambda key: experiment.init(key, batch)  # noqa: E731
-        return create(jax.random.key(0), init, experiment.update)
+        batch = fit.preprocess(raw, key=jax.random.key(1), train=True)
+        init = lambda key: fit.init(key, batch)  # noqa: E731
+        return create(jax.random.key(0), init, fit.update)
 
-    return make_train_step(experiment.update, experiment.preprocess), start, raw
+    return make_train_step(fit.update, fit.preprocess), start, raw
 
 
 def network_step(name):

@@ -73,9 +73,9 @@ def test_awkward_names_are_drawn_literally_on_every_figure(names, tmp_path, recw
 def test_a_title_with_the_name_of_a_file_is_literal(tmp_path):
     points = np.random.default_rng(0).normal(size=(9, 2))
     title = "npz:/a$^$b/$"
-    log_density = lambda x: -np.square(x).sum(-1)  # noqa: E731
+    low, high = density.square(points)
     drawn = [
-        density.density_and_samples(log_density, points, points, size=4, title=title),
+        density.density_and_samples(low, high, np.ones((4, 4)), points, points, title=title),
         studies.consistency([2, 4], {"a": np.ones(2)}, 0.1, title=title),
     ]
     for figure in drawn:

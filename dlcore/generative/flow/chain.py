@@ -1,7 +1,6 @@
 """Bigger bijections from smaller ones: composition, inversion, factoring out (lecture 28, 28.3)."""
 
 import math
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -10,7 +9,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from dlcore.generative.check import like_examples
-from dlcore.nn.combine import fold_name
+from dlcore.keys import fold_name
+from dlcore.nn.graph import numbered
 from dlcore.types import Bijector, Key, Params
 
 Tap = Callable[[str, Array], None]
@@ -61,11 +61,11 @@ def no_change(x: Float[Array, "b ..."]) -> Float[Array, " b"]:
 def chain(*bijectors: Bijector, **named: Bijector) -> Bijector:
     """f = f_n ∘ … ∘ f_1 from data to latent: log|det J_f| = Σ_i log|det J_{f_i}| at the points passed (lecture 28).
 
-    Positional parts are named by the factory that made them (`act_norm_0`); keyword ones, which follow, keep their
-    names. `init` runs the chain, so that a part whose start depends on data sees what the parts before make of it; it
-    is compiled as a whole. Raises `ValueError` for a part whose log-determinant is not one number per example.
+    Positional parts are called by their kind (`act_norm_0`); keyword ones, which follow, keep their names. `init` runs
+    the chain, so that a part whose start depends on data sees what the parts before make of it; it is compiled as a
+    whole. Raises `ValueError` for a part whose log-determinant is not one number per example.
     """
-    parts = {**_numbered(bijectors), **named}
+    parts = {**numbered(bijectors), **named}
 
     def init(key: Key, x: Array) -> Params:
         started = start(key, x)  # sorted by name, as jit returns dicts
@@ -95,15 +95,7 @@ def chain(*bijectors: Bijector, **named: Bijector) -> Bijector:
             total = total + log_det
         return z, total
 
-    return Bijector(init, Watched(run), inverse)
-
-
-def _numbered(bijectors: Sequence[Bijector]) -> dict[str, Bijector]:
-    parts: dict[str, Bijector] = {}
-    for bijector in bijectors:
-        name = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", bijector.init.__qualname__.split(".")[0]).lower()
-        parts[f"{name}_{sum(other.rsplit('_', 1)[0] == name for other in parts)}"] = bijector
-    return parts
+    return Bijector(init, Watched(run), inverse, "chain")
 
 
 def invert(bijector: Bijector) -> Bijector:
@@ -112,7 +104,7 @@ def invert(bijector: Bijector) -> Bijector:
     A data-dependent start sees the batch on the side where the original has its data, so the batch that starts the
     inverted map must be one that the original's `forward` takes.
     """
-    return Bijector(bijector.init, bijector.inverse, bijector.forward)
+    return Bijector(bijector.init, bijector.inverse, bijector.forward, bijector.kind)
 
 
 def Flatten(shape: Sequence[int]) -> Bijector:
@@ -129,7 +121,7 @@ def Flatten(shape: Sequence[int]) -> Bijector:
     def init(key: Key, x: Array) -> Params:
         return {}
 
-    return Bijector(init, forward, inverse)
+    return Bijector(init, forward, inverse, "flatten")
 
 
 def split(rest: Bijector, shape: Sequence[int]) -> Bijector:
@@ -161,7 +153,7 @@ def split(rest: Bijector, shape: Sequence[int]) -> Bijector:
         out = z[:, size // 2 :].reshape(z.shape[0], *shape[:-1], kept)
         return jnp.concatenate([x, out], axis=-1), log_det
 
-    return Bijector(init, Watched(run), inverse)
+    return Bijector(init, Watched(run), inverse, "split")
 
 
 def _check_flat(z: Array, size: int, name: str) -> None:

@@ -112,6 +112,7 @@ def AffineCoupling(conditioner: Model, *, mask: str = "channel", flip: bool = Fa
         init,
         Watched(lambda params, x, tap: move(params, x, affine_coupling, tap)),
         lambda params, z: move(params, z, affine_coupling_inverse, lambda path, value: None),
+        "affine_coupling",
     )
 
 

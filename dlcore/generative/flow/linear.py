@@ -44,7 +44,7 @@ def Permutation(order: Sequence[int]) -> Bijector:
     def inverse(params: Params, z: Array) -> Moved:
         return moved(z, back)
 
-    return Bijector(init, forward, inverse)
+    return Bijector(init, forward, inverse, "permutation")
 
 
 def reversed_order(channels: int) -> tuple[int, ...]:
@@ -80,7 +80,7 @@ def InvertibleConv() -> Bijector:
         x = z @ jnp.linalg.inv(params["kernel"])
         return x, jnp.broadcast_to(-sites(z) * jnp.linalg.slogdet(params["kernel"])[1], z.shape[:1])
 
-    return Bijector(init, forward, inverse)
+    return Bijector(init, forward, inverse, "invertible_conv")
 
 
 def _check_kernel(kernel: Array, x: Array) -> None:
@@ -130,7 +130,7 @@ def InvertibleConvPLU(channels: int, *, seed: int = 0, rotate: bool = True) -> B
         columns = jax.scipy.linalg.solve_triangular(right, columns)
         return columns.T.reshape(z.shape), -log_det(params, z)
 
-    return Bijector(init, forward, inverse)
+    return Bijector(init, forward, inverse, "invertible_conv_plu")
 
 
 def _rotation(channels: int, seed: int) -> np.ndarray:
@@ -185,4 +185,4 @@ def ActNorm(*, epsilon: float = 1e-6) -> Bijector:
         x = z * jnp.exp(-params["log_scale"]) - params["bias"]
         return x, jnp.broadcast_to(-sites(z) * params["log_scale"].sum(), z.shape[:1])
 
-    return Bijector(init, forward, inverse)
+    return Bijector(init, forward, inverse, "act_norm")

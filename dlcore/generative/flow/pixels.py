@@ -72,7 +72,7 @@ def Logit(alpha: Number = 0.05) -> Bijector:
     def inverse(params: Params, z: Array) -> Moved:
         return (jax.nn.sigmoid(z) - alpha) / (1 - 2 * alpha), -log_slope(z)
 
-    return Bijector(init, forward, inverse)
+    return Bijector(init, forward, inverse, "logit")
 
 
 def Affine(scale: Number, shift: Number = 0.0) -> Bijector:
@@ -89,4 +89,4 @@ def Affine(scale: Number, shift: Number = 0.0) -> Bijector:
     def inverse(params: Params, z: Array) -> Moved:
         return (z - shift) / scale, no_change(z) - math.prod(z.shape[1:]) * jnp.log(jnp.abs(scale))
 
-    return Bijector(init, forward, inverse)
+    return Bijector(init, forward, inverse, "affine")

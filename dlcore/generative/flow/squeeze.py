@@ -19,4 +19,4 @@ def Squeeze(factor: int = 2) -> Bijector:
     def inverse(params: Params, z: Array) -> Moved:
         return depth_to_space(z, factor), no_change(z)
 
-    return Bijector(init, forward, inverse)
+    return Bijector(init, forward, inverse, "squeeze")

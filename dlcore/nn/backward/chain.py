@@ -156,8 +156,8 @@ def cnn(stages: int, activation: str = "relu", pool: str = "max") -> Pair:
     body = {
         f"stage_{i + 1}": chain(
             conv_0=conv_pair(bias=False),
-            pooling_0=pool_pair(pool, 2),
-            batchnorm_0=batch_norm_pair(),
+            **{f"{pool}_pool_0": pool_pair(pool, 2)},
+            batch_norm_0=batch_norm_pair(),
             activation_0=activation_pair(activation),
         )
         for i in range(stages)

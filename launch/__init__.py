@@ -1,1 +1,1 @@
-"""Command-line programs: train, eval, sample, report, bench and doctor."""
+"""Command-line programs: train, eval, sample, report, export, list, bench and doctor."""

@@ -6,7 +6,7 @@ python -m launch.report --workdir=runs/classify-digits-default
 from absl import flags
 
 from dlcore.data.checks import DataError
-from dlcore.train import outcome, session
+from dlcore.train import session
 from dlcore.train.run_folder import locked
 from launch import request, runtime
 
@@ -20,11 +20,11 @@ def main() -> None:
     runtime.start()
     try:
         run = request.from_folder(flags.FLAGS.workdir)
-        with locked(run.folder):
-            session.complete(run)
     except DataError as error:
-        print(f"what is missing is not computed: {error}", flush=True)
-        outcome.draw(request.from_folder(flags.FLAGS.workdir, with_data=False), {})
+        print(f"figures are drawn from what was kept, and nothing is computed: {error}", flush=True)
+        run = request.from_folder(flags.FLAGS.workdir, with_data=False)
+    with locked(run.folder):
+        session.complete(run)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,6 @@
 """Which run is meant: from the flags, or from the run folder alone."""
 
 from pathlib import Path
-from typing import Any
 
 from absl import flags
 
@@ -11,7 +10,7 @@ from dlcore.train.run import NAMES, Run
 from dlcore.train.run_folder import check_data
 from launch import paths
 
-flags.DEFINE_string("experiment", None, "Name of the system, e.g. classify.")
+flags.DEFINE_string("experiment", None, "Name of the system, e.g. classify; python -m launch.list shows all.")
 flags.DEFINE_string("preset", None, "smoke (under a minute), default, full, or one of the experiment's own.")
 flags.DEFINE_string("data", None, "digits, fashion_mnist, idx:DIR, folder:DIR, npz:FILE, tfds:NAME or a synthetic set.")
 flags.DEFINE_string("data_dir", None, "Folder that holds data sets.")
@@ -20,7 +19,9 @@ flags.DEFINE_integer(
 )
 flags.DEFINE_string("workdir", None, "Run folder; default runs/<experiment>-<data>-<preset>.")
 flags.DEFINE_integer("seed", None, "Seed of params, order of the data and all randomness.")
-flags.DEFINE_multi_string("set", [], "Override one setting: --set=train.epochs=20; may be repeated.")
+flags.DEFINE_multi_string(
+    "set", [], "Override one setting: --set=train.epochs=20; may be repeated; python -m launch.list shows them."
+)
 
 
 def from_flags() -> Run:
@@ -55,17 +56,18 @@ def announced(made: Run) -> Run:
     return made
 
 
-def _new(folder: Path | None, **instead: Any) -> Run:
+def _new(folder: Path | None) -> Run:
     values = flags.FLAGS
-    options = {
-        "data": values.data or "digits",
-        "preset": values.preset or "default",
-        "seed": values.seed or 0,
-        "image_size": values.image_size,
-        "settings": values.set,
-        "data_dir": values.data_dir,
-    }
-    return run.named(values.experiment, folder=folder, **{**options, **instead})
+    return run.named(
+        values.experiment,
+        data=values.data or "digits",
+        preset=values.preset or "default",
+        seed=values.seed or 0,
+        image_size=values.image_size,
+        settings=values.set,
+        folder=folder,
+        data_dir=values.data_dir,
+    )
 
 
 def _continued(folder: Path) -> Run:

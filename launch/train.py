@@ -3,6 +3,7 @@
 python -m launch.train --experiment=classify --data=digits --preset=default
 python -m launch.train --workdir=runs/classify-digits-default
 
+`python -m launch.list` shows systems, presets, settings and data sets.
 A run that SIGTERM or Ctrl-C stopped has saved, and exits with --stopped_exit_code.
 """
 
@@ -11,7 +12,7 @@ from absl import flags
 
 from dlcore.train import outcome, session
 from dlcore.train.progress import attempt, say
-from dlcore.train.run_folder import check_identity, locked, read_json
+from dlcore.train.run_folder import check_identity, read_json
 from launch import request, runtime
 
 flags.DEFINE_integer(
@@ -29,10 +30,10 @@ def main() -> None:
     stop = runtime.StopRequest(flags.FLAGS.stopped_exit_code)
     run = request.from_flags()
     check_identity(run.folder, run.identity())
-    if (run.folder / "summary.json").exists():
+    if session.finished(run):
         say(f"{run.folder} holds a finished run: {outcome.show(read_json(run.folder / 'summary.json')['metrics'])}")
-        if not (run.folder / "report.html").exists() and jax.process_count() == 1:
-            attempt("completing the run", lambda: finish(run), {})
+        if session.lacking(run):
+            attempt("completing the run", lambda: session.finish(run), {})
         return
     try:
         finished = session.execute(run, stop)
@@ -42,13 +43,6 @@ def main() -> None:
         raise
     if not finished:
         stop.leave()
-
-
-def finish(run: session.Run) -> None:
-    """What a finished run lacks beside its summary: it was stopped while it drew, or drawing failed."""
-    say("its report is missing and is made now")
-    with locked(run.folder):
-        session.complete(run)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from jax.sharding import Mesh
 from dlcore.data.pipeline import choose, train_rows
 from dlcore.data.source import Data, Rows
 from dlcore.parallel import processes
-from dlcore.parallel.mesh import make_mesh, to_host
+from dlcore.parallel.mesh import check_batch, make_mesh, to_host
 from dlcore.parallel.sharding import named_rule
 from dlcore.train.checkpoint import Checkpoints
 from dlcore.train.evaluate import make_evaluate
@@ -30,6 +30,14 @@ Stop = Callable[[], bool]
 def data_of(run: Run, stage: Fit, results: Results) -> Data:
     """The data that a fit trains and is evaluated on."""
     return run.whole() if stage.data is None else stage.data(run.whole(), results)
+
+
+def check_loop(run: Run, stage: Fit) -> None:
+    """Raise `ValueError` for settings of the loop that cannot be, on these devices and this data."""
+    check_batch(stage.loop.batch_size, make_mesh(), "train.batch_size")
+    # How many examples a fit on data of its own has is not known yet.
+    cadence(stage.loop, run.whole().train.size if stage.data is None else max(stage.loop.batch_size, 1), 1)
+    named_rule(stage.loop.sharding)
 
 
 def first_rows(run: Run, stage: Fit, data: Data) -> Rows:

@@ -14,11 +14,12 @@ from dlcore.train.progress import attempt, say
 from dlcore.train.record import read_rows
 from dlcore.train.run import Run
 from dlcore.train.run_folder import read_json, write_json
+from dlcore.train.system import beside
 
 
 def summarize(run: Run) -> None:
     """Write `summary.json` from the results of the stages that are done."""
-    required = {name: stage for name, stage in run.system.stages.items() if not getattr(stage, "beside", False)}
+    required = [name for name, stage in run.system.stages.items() if not beside(stage)]
     results = {name: read_json(run.folder / name / "result.json") for name in required}
     fits = [found for found in results.values() if found["kind"] == "fit"]
     last = fits[-1] if fits else {}
@@ -36,7 +37,7 @@ def summarize(run: Run) -> None:
         "images_per_second": last.get("images_per_second", 0.0),
         "peak_memory_bytes": peak_memory(),
         "state_sha256": digests[0] if len(digests) == 1 else whole,
-        "metrics": together({name: found["metrics"] for name, found in results.items()}),
+        "metrics": metrics_of(run),
     }
     write_json(run.folder / "summary.json", summary)
     seconds = f"{summary['train_seconds']:.1f} s, compiling {summary['compile_seconds']:.1f} s"
@@ -53,13 +54,23 @@ def together(metrics: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     }
 
 
-def add(run: Run, stage: str) -> None:
-    """Put the metrics of a stage that stands beside into the summary."""
+def gather(run: Run) -> None:
+    """Put the metrics of the stages that stand beside, as far as they are done, into the summary."""
     summary = read_json(run.folder / "summary.json")
-    found = read_json(run.folder / stage / "result.json")["metrics"]
-    held = summary.pop("metrics")
-    new = {name if name not in held else f"{stage}/{name}": v for name, v in together({stage: found}).items()}
-    write_json(run.folder / "summary.json", {**summary, "metrics": held | new})
+    if summary["metrics"] != (metrics := metrics_of(run)):
+        write_json(run.folder / "summary.json", {**summary, "metrics": metrics})
+
+
+def metrics_of(run: Run) -> dict[str, Any]:
+    """The metrics of all stages that are done; one beside that has a name in use is `STAGE/test/NAME`."""
+    paths = {name: run.folder / name / "result.json" for name in run.system.stages}
+    found = {name: read_json(path)["metrics"] for name, path in paths.items() if path.exists()}
+    stands_beside = [name for name in found if beside(run.system.stages[name])]
+    held = together({name: metrics for name, metrics in found.items() if name not in stands_beside})
+    for stage in stands_beside:
+        own = together({stage: found[stage]})
+        held |= {name if name not in held else f"{stage}/{name}": value for name, value in own.items()}
+    return held
 
 
 def draw(run: Run, notes: dict[str, str]) -> None:

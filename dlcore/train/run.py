@@ -157,14 +157,34 @@ def file_name(data: str) -> str:
     return data.replace("/", "_").replace(":", "-")
 
 
-def of_folder(folder: Path, *, data_dir: str | None = None, with_data: bool = True, system: Any = None) -> Run:
-    """The run that a folder holds. `system` (or a function of the data's `DataSpec`) is needed if it has no name.
+def of_folder(
+    folder: Path,
+    *,
+    data_dir: str | None = None,
+    with_data: bool = True,
+    system: System | None = None,
+    source: Data | None = None,
+) -> Run:
+    """The run that a folder holds. `system` is needed if it has no name, and `source` if its data has none.
 
     Without its data a run can be restored, sampled, exported and reported. Raises `ValueError` for a folder that holds
     no run of this layout, `DataError` when the data is gone.
     """
     check_layout(folder)
     held = read_json(folder / "config.json")
+    return of_config(folder, held, data_dir=data_dir, with_data=with_data, system=system, source=source)
+
+
+def of_config(
+    place: Path,
+    held: Mapping[str, Any],
+    *,
+    data_dir: str | None = None,
+    with_data: bool = False,
+    system: System | None = None,
+    source: Data | None = None,
+) -> Run:
+    """The run that the values of a `config.json` describe, which stand at `place`; raises as `of_folder` does."""
     try:
         names = {name: held[name] for name in NAMES if name in held and name != "seed"}
         data_dir, spec = data_dir or held.get("data_dir"), spec_of(held)
@@ -172,13 +192,14 @@ def of_folder(folder: Path, *, data_dir: str | None = None, with_data: bool = Tr
         config = from_json(module.Config, held["config"]) if module else None
         seed = held["seed"]
     except (KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{folder / 'config.json'} does not describe a run ({error}); choose another folder") from None
+        raise ValueError(f"the config of {place} does not describe a run ({error}); choose another") from None
     if module is None and system is None:
-        raise ValueError(f"{folder} holds a run of a system without a name; pass that system to open it")
-    data = load_for(module, names["data"], data_dir, names["image_size"]) if with_data and module else None
-    spec = spec if data is None else data.spec
-    built = check(module.build(config, spec)) if module else system
-    return Run(folder, built, data, spec, seed, names, config, data_dir)
+        raise ValueError(f"{place} holds a run of a system without a name; pass that system to open it")
+    if source is None and with_data and module:
+        source = load_for(module, names["data"], data_dir, names["image_size"])
+    spec = spec if source is None else source.spec
+    built = check(module.build(config, spec) if module else system)
+    return Run(place, built, source, spec, seed, names, config, data_dir)
 
 
 def spec_of(held: Mapping[str, Any]) -> DataSpec:

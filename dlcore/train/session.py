@@ -18,16 +18,26 @@ from typing import Any
 import jax
 
 from dlcore.data.source import Data
+from dlcore.lookup import check_name
 from dlcore.parallel import processes
 from dlcore.parallel.mesh import make_mesh
-from dlcore.train import environment, outcome, run
+from dlcore.train import environment, export, outcome, run
 from dlcore.train.evaluate import make_evaluate
-from dlcore.train.fitting import Stop, data_of, evaluation_key, fit_result, restore, restored_view, run_fit
+from dlcore.train.fitting import (
+    Stop,
+    check_loop,
+    data_of,
+    evaluation_key,
+    fit_result,
+    restore,
+    restored_view,
+    run_fit,
+)
 from dlcore.train.progress import announced, attempt, say
 from dlcore.train.run import Run
 from dlcore.train.run_folder import LAYOUT, check_data, check_identity, claim, locked, read_json, write_json
 from dlcore.train.studying import run_study, study_result
-from dlcore.train.system import Fit, Result, Results, RunSpec, Study, System, check, main_fit
+from dlcore.train.system import Fit, Result, Results, RunSpec, Study, System, beside, check, compiled, main_fit
 from dlcore.types import Params, State
 
 
@@ -62,20 +72,28 @@ def train(
             raise ValueError("train: a system at hand needs data= as Data, and folder=")
         made = Run(Path(folder), check(system), data, data.spec, seed, {})
     check_identity(made.folder, made.identity())
-    if not (made.folder / "summary.json").exists():
+    if not finished(made):
         execute(made)
+    elif lacking(made):
+        finish(made)
     return OpenRun(made)
 
 
 def execute(made: Run, stop: Stop = never) -> bool:
-    """Every stage of a run that is not done; summary, what stands beside it, report. Whether it finished."""
+    """Every stage of a run that is not done; summary, what stands beside it, report. Whether it finished.
+
+    Raises `ValueError`, before anything is written, for settings of a fit that cannot be.
+    """
+    for stage in made.system.stages.values():
+        if isinstance(stage, Fit):
+            check_loop(made, stage)
     with ExitStack() as stack:
         if processes.is_main():
             stack.enter_context(locked(made.folder))
             claim(made.folder, made.identity(), made.notes())
             write_json(made.folder / "environment.json", environment.describe())
         for name, stage in made.system.stages.items():
-            if getattr(stage, "beside", False) or done(made, name):
+            if beside(stage) or done(made, name):
                 continue
             if not run_stage(made, name, stop):
                 return False
@@ -89,12 +107,34 @@ def execute(made: Run, stop: Stop = never) -> bool:
 def complete(made: Run) -> None:
     """What stands beside the results and is not there yet, then figures and report; what fails is noted."""
     notes: dict[str, str] = {}
-    beside = [n for n, stage in made.system.stages.items() if getattr(stage, "beside", False) and not done(made, n)]
-    finished = (made.folder / "summary.json").exists()
-    for name in beside if finished and made.data is not None and jax.process_count() == 1 else ():
-        if attempt(name, lambda name=name: run_stage(made, name, never), notes):
-            outcome.add(made, name)
+    if finished(made):
+        possible = made.data is not None and jax.process_count() == 1
+        for name in missing(made) if possible else ():
+            attempt(name, lambda name=name: run_stage(made, name, never), notes)
+        outcome.gather(made)
     outcome.draw(made, notes)
+
+
+def finish(made: Run) -> None:
+    """`complete` for a finished run, which was stopped while it drew, or of which something failed."""
+    say("what it lacks beside its result is made now")
+    with locked(made.folder):
+        complete(made)
+
+
+def finished(made: Run) -> bool:
+    """Whether a run has its summary."""
+    return (made.folder / "summary.json").exists()
+
+
+def lacking(made: Run) -> bool:
+    """Whether a finished run lacks its report, or something that this process could compute beside its result."""
+    return jax.process_count() == 1 and bool(missing(made) or not (made.folder / "report.html").exists())
+
+
+def missing(made: Run) -> list[str]:
+    """The stages beside the result that are not done."""
+    return [name for name, stage in made.system.stages.items() if beside(stage) and not done(made, name)]
 
 
 def done(made: Run, name: str) -> bool:
@@ -141,16 +181,18 @@ def needed(made: Run, spec: RunSpec) -> Result:
     )
     identity = {"layout": LAYOUT, **other.identity(), "needs": to_json_needs(other.system)}
     key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
-    other = other._replace(folder=made.folder.parent / "shared" / f"{spec.experiment}-{key}")
+    beside_run = made.folder.parent
+    shared = beside_run if beside_run.name == "shared" else beside_run / "shared"
+    other = other._replace(folder=shared / f"{spec.experiment.rpartition('.')[2]}-{key}")
     with ExitStack() as stack:
         if processes.is_main():
             stack.enter_context(locked(other.folder / "turn", wait=True))
-        if processes.any_process(not (other.folder / "summary.json").exists()):
+        if processes.any_process(not finished(other)):
             say(f"training {spec.experiment} ({spec.preset}), which this run needs, in {other.folder}")
             execute(other)
     name, _ = main_fit(other.system)
     return result(other, name)._replace(
-        metrics=read_json(other.folder / "summary.json")["metrics"], functions=other.system.functions
+        metrics=read_json(other.folder / "summary.json")["metrics"], functions=compiled(other.system)
     )
 
 
@@ -160,21 +202,42 @@ def to_json_needs(system: System) -> dict[str, Any]:
 
 
 def open_run(
-    folder: str | Path, *, system: System | None = None, data_dir: str | None = None, with_data: bool = True
+    folder: str | Path,
+    *,
+    system: System | None = None,
+    data: Data | None = None,
+    data_dir: str | None = None,
+    with_data: bool = True,
 ) -> "OpenRun":
-    """The run of a folder, finished or not. Raises `DataError` if its data has changed since it began."""
-    made = run.of_folder(Path(folder), data_dir=data_dir, with_data=with_data, system=system)
+    """The run of a folder, finished or not; `system` and `data` are those that were at hand when it was trained.
+
+    A file that `launch.export` wrote opens as well, without data. Raises `DataError` if the data of a run has changed
+    since it began.
+    """
+    if Path(folder).suffix == export.SUFFIX:
+        return OpenRun(*export.read(Path(folder)))
+    made = run.of_folder(Path(folder), data_dir=data_dir, with_data=with_data, system=system, source=data)
     if made.data is not None:
         check_data(made.folder, made.identity()["fingerprint"])
     return OpenRun(made)
 
 
 class OpenRun:
-    """A run to look at: its config, params, state, metrics and functions."""
+    """A run to look at: its config, params, state, metrics and functions; or one of which only a file is left."""
 
-    def __init__(self, made: Run):
+    def __init__(self, made: Run, exported: export.Exported | None = None):
         self.run = made
-        self.stage, self.fit = main_fit(made.system)
+        self._exported = exported
+
+    @property
+    def stage(self) -> str:
+        """The name of its last fit; raises `ValueError` for a run that has none."""
+        return main_fit(self.run.system)[0]
+
+    @property
+    def fit(self) -> Fit:
+        """Its last fit; raises `ValueError` for a run that has none."""
+        return main_fit(self.run.system)[1]
 
     @property
     def folder(self) -> Path:
@@ -189,17 +252,26 @@ class OpenRun:
     @property
     def step(self) -> int:
         """The step of the checkpoint that counts."""
+        if self._exported is not None:
+            return self._exported.step
         return int(restore(self.run, self.stage, self.fit, make_mesh()).step)
 
     @property
     def metrics(self) -> dict[str, Any]:
         """The metrics of its summary; empty while it is not finished."""
-        path = self.folder / "summary.json"
-        return read_json(path)["metrics"] if path.exists() else {}
+        if self._exported is not None:
+            return dict(self._exported.metrics)
+        return read_json(self.folder / "summary.json")["metrics"] if finished(self.run) else {}
+
+    def result(self, stage: str) -> Result:
+        """What a finished stage has come to: metrics, and params and state of a fit or arrays of a study."""
+        check_name("stage", stage, self.run.system.stages)
+        return result(self.run, stage)
 
     @cached_property
     def _view(self) -> Any:
-        return restored_view(self.run, self.stage, self.fit)
+        held = self._exported
+        return restored_view(self.run, self.stage, self.fit) if held is None else held.view
 
     @property
     def params(self) -> Params:
@@ -211,10 +283,10 @@ class OpenRun:
         """The model state that belongs to them."""
         return self._view.state
 
-    @property
+    @cached_property
     def functions(self) -> Mapping[str, Callable[..., Any]]:
-        """What it is used for, `f(params, state, *inputs)` by name."""
-        return self.run.system.functions
+        """What it is used for, `f(params, state, *inputs)` by name, compiled; inputs may be NumPy arrays."""
+        return compiled(self.run.system)
 
     def sample(self, num: int, *, key: jax.Array | int = 0, **options: Any) -> jax.Array:
         """`num` samples of a generative model; raises `ValueError` for any other, and for options it does not take."""

@@ -55,7 +55,7 @@ def checksums(tree: Any) -> jax.Array:
     return jnp.stack([_checksum(leaf) for leaf in jax.tree.leaves(tree)])
 
 
-def _numbers(leaf: jax.Array) -> jax.Array:
+def _numbers(leaf: jax.Array | np.ndarray | np.generic) -> jax.Array | np.ndarray | np.generic:
     """The leaf, or what is behind it if it is a key: some optimisers draw noise of their own."""
     return jax.random.key_data(leaf) if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) else leaf
 

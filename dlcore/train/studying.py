@@ -31,6 +31,7 @@ def run_study(run: Run, name: str, stage: Study, results: Results, stop: Callabl
             path = folder / "cells" / f"{cell}.npz"
             if not path.exists():
                 if stop():
+                    say(f"stopped with {i} of {len(stage.cells)} parts of {name}; run the same command to go on")
                     return False
                 say(f"{name}: {cell} ({i + 1} of {len(stage.cells)})")
                 write_arrays(path, stage.compute(run.key(name), run.whole(), results, cell).arrays)

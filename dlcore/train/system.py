@@ -4,6 +4,8 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+import jax
+
 from dlcore.report.panel import Panel
 from dlcore.train.config import LoopConfig
 from dlcore.train.step import Preprocess
@@ -112,7 +114,7 @@ class System(NamedTuple):
     stages: Mapping[str, Fit | Study]
     needs: Mapping[str, RunSpec] = NOTHING
     functions: Mapping[str, Callable[..., Any]] = NOTHING
-    """What a trained system is used for, `f(params, state, *inputs)` by name: "predict", "features", …"""
+    """What a trained system is used for, `f(params, state, *inputs)` of arrays by name: "predict", "features", …"""
 
 
 def check(system: System) -> System:
@@ -126,10 +128,19 @@ def check(system: System) -> System:
         if missing := [used for used in stage.uses if used not in known]:
             there = ", ".join(sorted(known)) or "none"
             raise ValueError(f"stage {name!r} uses {missing[0]!r}, but before it there are {there}")
-
-        if not getattr(stage, "beside", False):
+        if not beside(stage):
             known.add(name)
     return system
+
+
+def beside(stage: Fit | Study) -> bool:
+    """Whether a stage only stands beside the result of a run."""
+    return isinstance(stage, Study) and stage.beside
+
+
+def compiled(system: System) -> dict[str, Callable[..., Any]]:
+    """The functions of a system, each compiled for the shapes that it is called with."""
+    return {name: jax.jit(function) for name, function in system.functions.items()}
 
 
 RESERVED = ("checkpoints", "samples", "figures", "turn", "shared")

@@ -37,8 +37,8 @@ def wait_for(process, text):
 @pytest.mark.parametrize("model", FLAGS)
 def test_three_sigkills_change_no_bit(model, tmp_path):
     flags = FLAGS[model]
-    whole = command("train", *flags, "--workdir=whole", cwd=tmp_path)
-    assert whole.returncode == 0, whole.stderr
+    done = command("train", *flags, "--workdir=whole", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
     for _ in range(3):
         process = start((*flags, "--workdir=cut"), tmp_path)
         wait_for(process, "compiled")
@@ -49,8 +49,10 @@ def test_three_sigkills_change_no_bit(model, tmp_path):
     assert last.returncode == 0, last.stderr
     a, b = summary(tmp_path / "whole"), summary(tmp_path / "cut")
     assert a["state_sha256"] == b["state_sha256"] and a["metrics"] == b["metrics"]
-    strip = lambda folder: [json.loads(line) for line in (tmp_path / folder / "metrics.jsonl").read_text().splitlines()]  # noqa: E731
-    assert strip("whole") == strip("cut")
+    logs = [tmp_path / folder / "classifier" / "metrics.jsonl" for folder in ("whole", "cut")]
+    whole, cut = ([json.loads(line) for line in log.read_text().splitlines()] for log in logs)
+    assert whole == cut
+    assert b["train_seconds"] > 0
 
 
 def test_sigterm_saves_and_a_second_writer_is_refused(tmp_path):
@@ -64,8 +66,9 @@ def test_sigterm_saves_and_a_second_writer_is_refused(tmp_path):
     out, _ = process.communicate(timeout=30)
     assert process.returncode == 75 and time.monotonic() - began < 10
     assert "stopped and saved at step" in out
-    step = int(out.split("stopped and saved at step ")[1].split(";")[0])
-    assert (tmp_path / "run" / "checkpoints" / str(step)).is_dir()
+    step = int(out.split("stopped and saved at step ")[1].split()[0])
+    assert f"step {step} of classifier; run the same command to go on" in out
+    assert (tmp_path / "run" / "classifier" / "checkpoints" / str(step)).is_dir()
     assert not (tmp_path / "run" / "summary.json").exists()
 
 

@@ -2,6 +2,8 @@
 
 import json
 import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from cli_test import ENVIRONMENT, ROOT, command
@@ -16,7 +18,7 @@ FLAGS = (
 
 
 def rows(folder):
-    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    lines = [json.loads(line) for line in (folder / "classifier" / "metrics.jsonl").read_text().splitlines()]
     return [line["train/loss"] for line in lines if "train/loss" in line]
 
 
@@ -30,14 +32,10 @@ def test_devices_and_processes_change_nothing(model, tmp_path):
     flags = (*FLAGS, f"--set=model={model}")
     assert command("train", *flags, "--workdir=one", cwd=tmp_path).returncode == 0
     assert command("train", *flags, "--workdir=eight", "--cpu_devices=8", cwd=tmp_path).returncode == 0
-    import sys
-    from pathlib import Path
-
-    venv = Path(sys.prefix)
     done = subprocess.run(
         [ROOT / "launch" / "local.sh", "train", *flags, "--workdir=two", "--processes=2"],
         cwd=tmp_path,
-        env={**ENVIRONMENT, "DLCORE_VENV": str(venv)},
+        env={**ENVIRONMENT, "DLCORE_VENV": str(Path(sys.prefix))},
         capture_output=True,
         text=True,
         timeout=240,

@@ -13,20 +13,21 @@ from absl import flags
 from absl.testing import flagsaver
 from cli_test import ENVIRONMENT, ROOT
 from PIL import Image
-from results_test import run_on
 
 from dlcore.data.source import DataSpec
 from dlcore.report.density import cloud
+from dlcore.train import run, session
+from dlcore.train.fitting import first_rows
 from dlcore.train.state import create
+from dlcore.train.system import main_fit
 from launch import runtime, sample
-from launch.train import train
 
 SYSTEMS = {
-    "diffusion": {"widths": (4,), "heads": 0, "steps": 20, "sample_steps": 3, "sampler": "dpm", "guidance": 1.0},
-    "flow": {"widths": (4,), "scales": 1, "steps": 1, "flow": "real_nvp"},
-    "vae": {"widths": (4,), "latent": 3},
-    "gan": {"generator": (4, 4), "discriminator": (2, 2), "latent": 3, "conditional": True},
-    "pixelcnn": {"features": 4, "windows": (3,), "head": "categorical", "conditional": True},
+    "diffusion": ("widths=4", "heads=0", "steps=20", "sample_steps=3", "sampler=dpm", "guidance=1.0"),
+    "flow": ("widths=4", "scales=1", "steps=1", "flow=real_nvp"),
+    "vae": ("widths=4", "latent=3"),
+    "gan": ("generator=4,4", "discriminator=2,2", "latent=3", "conditional=true"),
+    "pixelcnn": ("features=4", "windows=3", "head=categorical", "conditional=true"),
 }
 OPTIONS = {
     "diffusion": {"steps", "sampler", "eta", "label", "guidance"},
@@ -38,24 +39,27 @@ OPTIONS = {
 NUM = 6
 
 
+SMALL = ("train.steps=2", "train.batch_size=16", "train.log_every=1")
+
+
 class System:
     """A system with params moved away from their zeros, and what it draws."""
 
     def __init__(self, name):
-        run = run_on("digits", None, name, **SYSTEMS[name])
-        self.experiment, start = run.build(), run.start()
+        made = run.named(name, preset="smoke", settings=(*SMALL, *SYSTEMS[name]))
+        stage, self.fit = main_fit(made.system)
 
         @jax.jit
         def make(rows):
-            batch = self.experiment.preprocess(rows, key=None, train=False)
-            return create(start["key"], lambda k: self.experiment.init(k, batch), self.experiment.update)
+            batch = self.fit.preprocess(rows, key=None, train=False)
+            return create(made.key(stage), lambda key: self.fit.init(key, batch), self.fit.update)
 
-        made = make(start["rows"])
+        created = make(first_rows(made, self.fit, made.data))
         noise = lambda x: x + 0.3 * jax.random.normal(jax.random.key(x.size), x.shape, x.dtype)  # noqa: E731
-        self.params, self.state = jax.tree.map(noise, made.params), made.state
+        self.params, self.state = jax.tree.map(noise, created.params), created.state
 
     def draw(self, **options):
-        return np.asarray(self.experiment.sample(self.params, self.state, jax.random.key(1), NUM, **options))
+        return np.asarray(self.fit.sample(self.params, self.state, jax.random.key(1), NUM, **options))
 
 
 system = functools.cache(System)
@@ -69,8 +73,8 @@ def parsed():
 @pytest.mark.parametrize("name", SYSTEMS)
 def test_every_system_says_which_options_it_takes(name):
     found = system(name)
-    assert set(found.experiment.sample_options) == OPTIONS[name]
-    assert set(found.experiment.sample_options) <= sample.FLAGS.keys()
+    assert set(found.fit.sample_options) == OPTIONS[name]
+    assert set(found.fit.sample_options) <= sample.FLAGS.keys()
 
 
 @pytest.mark.parametrize("name", [name for name, options in OPTIONS.items() if "label" in options])
@@ -169,13 +173,13 @@ def test_programs_ask_before_they_begin():
 
 
 def test_points_are_drawn_and_saved(tmp_path, monkeypatch, capsys):
-    run = run_on("two_moons", tmp_path / "run", "flow", widths=(4,), steps=1)
-    train(run)
+    settings = (*SMALL, "widths=4", "steps=1")
+    trained = session.train("flow", data="two_moons", preset="smoke", settings=settings, folder=tmp_path / "run")
     monkeypatch.setattr(runtime, "start", lambda: None)
     for extra in ({}, {"temperature": "0.0"}, {"out": str(tmp_path / "new" / "a.npz")}):
-        with flagsaver.as_parsed(workdir=str(run.workdir), seed="3", num="50", **extra):
+        with flagsaver.as_parsed(workdir=str(trained.folder), seed="3", num="50", **extra):
             sample.main()
-    folder = run.workdir / "samples"
+    folder = trained.folder / "samples"
     names = {"seed3.png", "seed3.npz", "seed3-temperature-0.0.png", "seed3-temperature-0.0.npz"}
     assert names <= {path.name for path in folder.iterdir()}
     points = np.load(folder / "seed3.npz")["points"]

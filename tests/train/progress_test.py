@@ -5,7 +5,7 @@ import pytest
 
 from dlcore.data.pipeline import evaluation_batches
 from dlcore.data.source import in_memory
-from launch import progress
+from dlcore.train import progress
 
 
 @pytest.fixture
@@ -47,3 +47,22 @@ def test_a_split_stays_what_it_is():
     again = progress.announced(SPLIT, "test")
     assert again.size == 50 and again.arrays is SPLIT.arrays
     np.testing.assert_array_equal(again.read(np.array([3, 1]))["label"], [3, 1])
+
+
+def test_attempt_lets_stops_through():
+    def stop():
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        progress.attempt("anything", stop, {})
+
+
+def test_attempt_says_what_failed_in_one_line(capsys):
+    def fail():
+        raise MemoryError("no\nroom")
+
+    notes = {}
+    assert progress.attempt("a figure", fail, notes) is None and progress.attempt("another", lambda: 3, notes) == 3
+    assert notes == {"a figure": "MemoryError: no room"}
+    line = "note: a figure failed, the run goes on without (MemoryError: no room)"
+    assert capsys.readouterr().err.splitlines() == [line]

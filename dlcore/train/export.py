@@ -1,0 +1,133 @@
+"""A trained model in one file: params and state of a run's last fit as `.safetensors`, with what opens it as metadata.
+
+Tensors are named by their path, `params/dense_0/kernel` and `state/…`; any reader of the format sees them as arrays.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.flax import load_file, save_file
+
+from dlcore.parallel.mesh import make_mesh, to_host
+from dlcore.parallel.sharding import named_rule
+from dlcore.train.fitting import restore
+from dlcore.train.loop import state_like
+from dlcore.train.run import Run, of_config
+from dlcore.train.run_folder import read_json
+from dlcore.train.state import view_of
+from dlcore.train.system import Fit, main_fit
+from dlcore.tree import named_leaves, path_of
+from dlcore.types import Params, State, View
+
+SUFFIX = ".safetensors"
+PLATFORMS = ("cpu", "cuda", "tpu")
+"""Where an exported program runs."""
+
+
+class Exported(NamedTuple):
+    """What a file holds of a run."""
+
+    step: int
+    metrics: Mapping[str, Any]
+    """Of its summary; empty if it was not finished."""
+    view: View
+
+
+def write(run: Run, path: Path) -> None:
+    """Write the params and state that evaluation uses. Raises `ValueError` for another suffix than `.safetensors`."""
+    if path.suffix != SUFFIX:
+        raise ValueError(f"an export ends in {SUFFIX}, got {path}; name it {path.with_suffix(SUFFIX).name}")
+    (name, stage), mesh = main_fit(run.system), make_mesh()
+    state = to_host(mesh, restore(run, name, stage, mesh))
+    view = view_of(stage.update, jax.device_put(state))
+    summary = run.folder / "summary.json"
+    told = {
+        "config": read_json(run.folder / "config.json"),
+        "rows": read_json(run.folder / name / "rows.json"),
+        "step": int(state.step),
+        "metrics": read_json(summary)["metrics"] if summary.exists() else {},
+    }
+    tensors = {path: _numbers(leaf) for path, leaf in named_leaves({"params": view.params, "state": view.state})}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}")
+    save_file(tensors, temporary, {name: json.dumps(value) for name, value in told.items()})
+    temporary.replace(path)
+
+
+def read(path: Path) -> tuple[Run, Exported]:
+    """The run that a file was exported from, without its data, and what the file holds of it.
+
+    Raises `ValueError`, naming the file, for one that is missing, damaged, or not made by `write`.
+    """
+    try:
+        with safe_open(path, framework="np") as file:
+            told = {name: json.loads(value) for name, value in (file.metadata() or {}).items() if name in TOLD}
+        tensors = load_file(path)
+    except (OSError, SafetensorError, json.JSONDecodeError) as error:
+        raise ValueError(f"{path} cannot be read ({error}); export the run again") from None
+    if missing := [name for name in TOLD if name not in told]:
+        raise ValueError(f"{path} holds tensors, but no run: it lacks {missing[0]!r}; write it with launch.export")
+    run = of_config(path, told["config"])
+    (name, stage) = main_fit(run.system)
+    view = _filled(path, _view_like(run, name, stage, told["rows"]), tensors)
+    return run, Exported(told["step"], told["metrics"], view)
+
+
+TOLD = ("config", "rows", "step", "metrics")
+
+
+def program(run: Run, view: View, name: str = "predict") -> jax.export.Exported | None:
+    """The function `name` of a system as a program of (params, state, x [n, *shape] float32) for any n, or None.
+
+    It runs on CPU, GPU and TPU; `mlir_module_serialized` is its portable StableHLO.
+    """
+    if name not in run.system.functions:
+        return None
+    shape = jax.export.symbolic_shape(", ".join(["n", *map(str, run.spec.shape)]))
+    like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), (view.params, view.state))
+    function = run.system.functions[name]
+
+    def each(params: Params, state: State, x: jax.Array) -> Any:
+        # One row at a time: then all sizes but that of the batch are numbers while it is traced.
+        alone = lambda row: jax.tree.map(lambda y: y[0], function(params, state, row[None]))  # noqa: E731
+        return jax.vmap(alone)(x)
+
+    return jax.export.export(jax.jit(each), platforms=PLATFORMS)(*like, jax.ShapeDtypeStruct(shape, jnp.float32))
+
+
+def _view_like(run: Run, name: str, stage: Fit, kept: Mapping[str, Any]) -> View:
+    """Shapes of what evaluation uses, from those of a raw batch."""
+    rows = {k: np.zeros((1, *shape[1:]), dtype) for k, (shape, dtype) in kept.items()}
+    like, _ = state_like(stage, rows, key=run.key(name), mesh=make_mesh(), rule=named_rule("replicate"))
+    return jax.eval_shape(lambda state: view_of(stage.update, state), like)
+
+
+def _filled(path: Path, like: View, tensors: Mapping[str, jax.Array]) -> View:
+    def leaf(steps: Any, expected: jax.ShapeDtypeStruct) -> jax.Array:
+        name = path_of(steps)
+        found = tensors.get(name)
+        wanted = jax.eval_shape(_numbers, expected)
+        if found is None or (found.shape, found.dtype) != (wanted.shape, wanted.dtype):
+            there = "nothing" if found is None else f"{found.dtype}{list(found.shape)}"
+            raise ValueError(
+                f"{path}: {name} should be {wanted.dtype}{list(wanted.shape)}, and there is {there}; "
+                "it was exported by another version: export the run again"
+            )
+        return jax.random.wrap_key_data(found) if _is_key(expected) else found
+
+    filled = jax.tree_util.tree_map_with_path(leaf, {"params": like.params, "state": like.state})
+    return View(filled["params"], filled["state"], {})
+
+
+def _is_key(leaf: Any) -> bool:
+    return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+def _numbers(leaf: Any) -> jax.Array:
+    return jax.random.key_data(leaf) if _is_key(leaf) else leaf

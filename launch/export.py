@@ -1,0 +1,33 @@
+"""Export a trained model, from its run folder alone.
+
+python -m launch.export --workdir=runs/classify-digits-default --out=classifier.safetensors
+
+`session.open_run("classifier.safetensors")` opens the model. Beside it, where the system has a function `predict`,
+`classifier.predict.stablehlo` is that function of (params, state, inputs [n, ...]) as portable StableHLO.
+"""
+
+from absl import flags
+
+from dlcore.train import export
+from dlcore.train.progress import say
+from launch import paths, request, runtime
+
+flags.DEFINE_string("out", None, "FILE.safetensors; default model.safetensors in the run folder.")
+
+
+def main() -> None:
+    """Write params and state as evaluation uses them, with the run's configuration, and the program."""
+    runtime.start()
+    run = request.from_folder(flags.FLAGS.workdir, with_data=False)
+    out = run.folder / "model.safetensors" if flags.FLAGS.out is None else paths.local("out", flags.FLAGS.out)
+    export.write(run, out)
+    say(f"wrote {out}")
+    _, exported = export.read(out)
+    if (program := export.program(run, exported.view)) is not None:
+        place = out.with_suffix(".predict.stablehlo")
+        place.write_bytes(program.mlir_module_serialized)
+        say(f"wrote {place}")
+
+
+if __name__ == "__main__":
+    runtime.run(main, uses=("workdir",))

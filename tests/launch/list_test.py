@@ -1,0 +1,79 @@
+"""What can be trained is listed: all systems, and every setting with its type, default and description."""
+
+import importlib
+import pkgutil
+from dataclasses import dataclass, field
+
+import pytest
+from absl import flags
+from absl.testing import flagsaver
+
+import experiments
+from dlcore.train.config import LoopConfig, override
+from launch import list as listing
+
+NAMES = sorted(module.name for module in pkgutil.iter_modules(experiments.__path__))
+
+
+def said(capsys, *given):
+    with flagsaver.flagsaver():
+        flags.FLAGS(["list", *given])
+        listing.main()
+    return capsys.readouterr().out
+
+
+def test_every_system_is_listed_with_its_presets(capsys):
+    out = said(capsys)
+    lines = [line.strip() for line in out.splitlines()]
+    for name in NAMES:
+        (at,) = [i for i, line in enumerate(lines) if line.startswith(f"{name} ")]
+        assert lines[at].endswith(".") and "smoke" in lines[at + 1] and "default" in lines[at + 1]
+    assert "--preset=smoke|default|full|mlp|mlp_full|features" in lines
+    assert all(data in out for data in ("digits", "fashion_mnist", "folder:DIR", "two_moons", "tfds:NAME"))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_presets_are_those_of_the_module(name):
+    tree = listing.sources()[name]
+    try:
+        module = importlib.import_module(f"experiments.{name}")
+    except ImportError:
+        pytest.skip("cannot be imported")
+    assert listing.presets(tree) == tuple(module.PRESETS)
+
+
+@dataclass(frozen=True)
+class Config:
+    """A config."""
+
+    widths: tuple[int, ...] = ()
+    """How wide.
+
+    Empty: not at all."""
+    flip: bool = False
+    name: str = ""
+    """A name."""
+    rate: float | None = None
+    train: LoopConfig = field(default_factory=lambda: LoopConfig(batch_size=7))
+
+
+def test_settings_are_read_with_types_defaults_and_descriptions():
+    found = {path: rest for path, *rest in listing.settings(Config)}
+    assert found["widths"] == ["tuple[int, ...]", "(empty)", "How wide.\n\nEmpty: not at all."]
+    assert found["flip"] == ["bool", "false", ""] and found["name"] == ["str", '""', "A name."]
+    assert found["rate"] == ["float | None", "None", ""]
+    assert found["train.steps"] == ["int", "0", "Number of steps; 0 means `epochs` epochs."]
+    assert found["train.batch_size"] == ["int", "7", ""], "the config's own default, not the group's"
+    for path, (_, default, _) in found.items():
+        if default not in ("(empty)", '""'):
+            assert override(Config(), path, default) == Config()
+
+
+def test_the_settings_of_a_system_are_listed(capsys):
+    out = said(capsys, "--experiment=classify")
+    assert "Image classification" in out and "--preset=smoke|default" in out
+    assert "  optimizer.learning_rate: float = " in out and "  label_smoothing: float = 0.0" in out
+    assert 'model: str = cnn\n      "mlp", "cnn", or an architecture by name' in out
+    assert max(map(len, out.splitlines())) <= 120
+    with pytest.raises(ValueError, match="did you mean 'classify'"):
+        said(capsys, "--experiment=clasify")

@@ -22,7 +22,8 @@ from dlcore.parallel.mesh import make_mesh
 from dlcore.parallel.sharding import replicate
 from dlcore.train.checkpoint import Checkpoints
 from dlcore.train.config import LoopConfig
-from dlcore.train.loop import Progress, cadence, fit, make_engine
+from dlcore.train.engine import make_engine
+from dlcore.train.loop import Progress, cadence, fit
 from dlcore.train.record import Recorder, read_rows
 from dlcore.train.state import sha256
 from dlcore.train.system import Fit

@@ -237,7 +237,8 @@ def ema_update(decay: Float[Array, ""] | float, *, only: Pattern = "**", warmup:
     Its memory is the average of what `only` names (of the state, what lies at paths that it names there); its view has
     them in place of the live ones. Decay 1 freezes the average; the decay may be traced. The warm-up lets the average
     forget the random start quickly; without it the decay is constant, as in `optax.incremental_update(new, average,
-    1 − decay)`. It goes last in a chain. Raises `ValueError` unless 0 ≤ decay ≤ 1.
+    1 − decay)`. It goes last in a chain, and averages the params that gradients are
+    taken at, of a lookahead the fast ones. Raises `ValueError` unless 0 ≤ decay ≤ 1.
     """
     if known(decay) and not 0 <= decay <= 1:
         raise ValueError(f"decay must lie in [0, 1], got {decay}")

@@ -4,6 +4,7 @@ Shapes that would broadcast are refused when a program is traced. Values can onl
 `vmap`: there a bad one raises; what becomes of it inside is said by each function.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -120,3 +121,14 @@ def _check_labels(function: str, labels: Any, classes: int, ignore: int | None, 
             f"{function}: {int(bad.sum())} {name} lie outside 0 … {classes - 1}: {found}; "
             "correct them, or pass the label to leave out as ignore="
         )
+
+
+def has_shape(name: str, argument: str, array: Any, shape: Sequence[int], reason: str) -> None:
+    """Raises `ValueError`, naming both shapes and the reason, unless the array has that shape."""
+    if shape_of(array) != tuple(shape):
+        raise ValueError(f"{name}: {argument} has shape {shape_of(array)}; it must be {tuple(shape)}, {reason}")
+
+
+def shape_of(array: Any) -> tuple[int, ...]:
+    """The shape of an array, a shape struct, or a number."""
+    return tuple(array.shape) if hasattr(array, "shape") else np.shape(array)

@@ -4,13 +4,14 @@ Params and state are nested dicts, a leaf's path its keys joined by "/". Copies 
 (`dlcore.nn.combine.scan`, `dlcore.train.ensemble.ensemble`) lie on a leading axis of every leaf, in the branch
 `stacked`. The shape alone does not tell: [3, 5, 4] is three dense kernels there, and one convolution's elsewhere.
 
-Sets of leaves are named by patterns of paths: `*` stands for anything inside a name, `**` for any names, a tuple for
-the union, and a leading `!` takes away from what stands before it (from everything, at the beginning).
+Sets of leaves are named by patterns of paths: `*` stands for anything inside a name (`?` for one character), `**` for
+any names, a tuple for the union, and a leading `!` takes away from what stands before it (from everything, at the
+beginning).
 """
 
 import functools
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from itertools import pairwise
 from typing import Any, TypeAlias
 
@@ -104,12 +105,17 @@ def partition(
 ) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
     """The leaves of a nested dict that the pattern names, and the others, each as a nested dict without empty branches.
 
-    `merge` puts them together again. Raises `ValueError` as `matching` does.
+    Whatever is no dict counts as one leaf. `merge` puts them together again. Raises `ValueError` as `matching` does.
     """
     if pattern == "**":
         return tree, {}
-    chosen = matching(pattern, [path for path, _ in named_leaves(tree)], strict=strict)
+    chosen = matching(pattern, list(_paths(tree)), strict=strict)
     return _kept(tree, chosen.__contains__), _kept(tree, lambda path: path not in chosen)
+
+
+def _paths(tree: Mapping[str, Any], above: str = "") -> Iterator[str]:
+    for name, node in tree.items():
+        yield from _paths(node, f"{above}{name}/") if isinstance(node, Mapping) else (f"{above}{name}",)
 
 
 def _kept(tree: Mapping[str, Any], keep: Callable[[str], bool], above: str = "") -> dict[str, Any]:

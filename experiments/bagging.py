@@ -20,13 +20,13 @@ import numpy as np
 
 from dlcore.data.preprocess import row_keys
 from dlcore.data.source import Data, DataSpec
+from dlcore.evaluation import metrics
 from dlcore.losses.classification import softmax_cross_entropy
 from dlcore.networks.mlp import MLP
 from dlcore.nn.graph import compose
 from dlcore.nn.summary import summarize, table
 from dlcore.optim.build import OptimizerConfig
 from dlcore.report.panel import panel
-from dlcore.train import metrics
 from dlcore.train.builders import fit_by_gradient, map_split, standardized
 from dlcore.train.config import LoopConfig, budget
 from dlcore.train.ensemble import average_probabilities, bootstrap_counts, ensemble

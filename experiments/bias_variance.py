@@ -27,7 +27,7 @@ from dlcore.optim.build import OptimizerConfig
 from dlcore.report.panel import panel
 from dlcore.stats.estimation import EstimatorStudy, consistency
 from dlcore.stats.estimation import summarize as bias_and_variance
-from dlcore.train import polynomial
+from dlcore.studies import polynomial
 from dlcore.train.builders import fit_by_gradient, standardized
 from dlcore.train.config import LoopConfig, budget
 from dlcore.train.ensemble import ensemble

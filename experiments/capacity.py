@@ -16,6 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from dlcore.data.source import Data, DataSpec, Split
+from dlcore.evaluation import metrics
+from dlcore.evaluation.cross_validation import choose
 from dlcore.losses.classification import softmax_cross_entropy
 from dlcore.losses.supervised import supervised
 from dlcore.networks.mlp import MLP
@@ -23,10 +25,9 @@ from dlcore.nn.graph import compose
 from dlcore.nn.summary import summarize, table
 from dlcore.optim.build import OptimizerConfig
 from dlcore.report.panel import panel
-from dlcore.train import approximation, metrics, polynomial
+from dlcore.studies import approximation, polynomial
 from dlcore.train.builders import fit_by_gradient, map_split, standardized
 from dlcore.train.config import LoopConfig, budget
-from dlcore.train.cross_validation import choose
 from dlcore.train.system import Findings, Result, Results, Study, System
 from dlcore.types import Batch, Key, Mean, Model, Params, State
 

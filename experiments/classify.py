@@ -18,6 +18,7 @@ from dlcore.data.augment import cutout, random_flip, random_rotation, random_shi
 from dlcore.data.mix import cutmix, mixup
 from dlcore.data.preprocess import scale, standardize
 from dlcore.data.source import Data, DataSpec
+from dlcore.evaluation import metrics
 from dlcore.losses.classification import softmax_cross_entropy
 from dlcore.losses.supervised import supervised
 from dlcore.networks import named
@@ -28,7 +29,6 @@ from dlcore.nn.intercept import activations
 from dlcore.nn.summary import summarize, table
 from dlcore.optim.build import OptimizerConfig
 from dlcore.report.panel import panel
-from dlcore.train import metrics
 from dlcore.train.builders import fit_by_gradient, map_split
 from dlcore.train.config import LoopConfig, budget
 from dlcore.train.ensemble import average_probabilities

@@ -20,9 +20,9 @@ import numpy as np
 
 from dlcore.data.preprocess import row_keys, scale
 from dlcore.data.source import Data, DataSpec
+from dlcore.evaluation.likelihood import Nats, anchors, bits_per_dim, joint_nats, summary
 from dlcore.generative import decoder
 from dlcore.generative.diffusion import bound, objective, process, samplers, schedule, weighting
-from dlcore.generative.likelihood import Nats, anchors, bits_per_dim, joint_nats, summary
 from dlcore.networks.unet import UNet
 from dlcore.nn.cast import compute_in
 from dlcore.nn.sides import padded

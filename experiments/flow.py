@@ -24,11 +24,11 @@ import numpy as np
 
 from dlcore.data.preprocess import row_keys
 from dlcore.data.source import Data, DataSpec
+from dlcore.evaluation.likelihood import Nats, anchors, bits_per_dim, summary
 from dlcore.generative.flow import density
 from dlcore.generative.flow.chain import chain
 from dlcore.generative.flow.networks import Glow, RealNVP
 from dlcore.generative.flow.pixels import Logit, dequantize, discrete_nats, quantize
-from dlcore.generative.likelihood import Nats, anchors, bits_per_dim, summary
 from dlcore.networks.conditioner import ConvConditioner, MLPConditioner
 from dlcore.nn.sides import crop_sides, pad_sides, padded_sides
 from dlcore.optim.build import OptimizerConfig

@@ -23,7 +23,8 @@ import numpy as np
 from dlcore.data.augment import random_shift
 from dlcore.data.preprocess import row_keys, scale
 from dlcore.data.source import Data, DataSpec
-from dlcore.generative import collapse, gan
+from dlcore.evaluation import collapse
+from dlcore.generative import gan
 from dlcore.networks.dcgan import DCDiscriminator, DCGenerator, conditioned, critic
 from dlcore.networks.mlp import MLP
 from dlcore.nn.cast import compute_in

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import optax
 
 from dlcore.data.source import DataSpec
+from dlcore.evaluation import metrics
 from dlcore.losses.classification import softmax_cross_entropy
 from dlcore.losses.supervised import supervised
 from dlcore.nn import init
@@ -27,10 +28,9 @@ from dlcore.nn.summary import summarize, table
 from dlcore.optim.build import OptimizerConfig, learning_rate
 from dlcore.optim.build import build as build_optimizer
 from dlcore.report.panel import panel
-from dlcore.train import metrics
+from dlcore.studies.scaling import scaling
 from dlcore.train.builders import standardized
 from dlcore.train.config import LoopConfig, budget
-from dlcore.train.scaling import scaling
 from dlcore.train.system import Findings, Fit, Study, System
 from dlcore.train.updates import gradient_update
 from dlcore.types import Batch, Key, Mean, Model, Params, State

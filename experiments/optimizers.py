@@ -17,6 +17,7 @@ import numpy as np
 import optax
 
 from dlcore.data.source import Data, DataSpec
+from dlcore.evaluation import metrics
 from dlcore.losses.classification import softmax_cross_entropy
 from dlcore.losses.supervised import supervised
 from dlcore.networks.mlp import MLP
@@ -32,10 +33,9 @@ from dlcore.optim.newton import damped_newton
 from dlcore.report.panel import panel
 from dlcore.report.surfaces import Landscape
 from dlcore.stats.minibatch import per_example_gradients, sampled_noise
-from dlcore.train import metrics
+from dlcore.studies.many import train_many
 from dlcore.train.builders import fit_by_gradient, standardized
 from dlcore.train.config import LoopConfig, budget
-from dlcore.train.many import train_many
 from dlcore.train.system import Findings, Results, Study, System
 from dlcore.types import Batch, Key, Mean, Model, Params, State
 

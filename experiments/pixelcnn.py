@@ -17,8 +17,8 @@ import numpy as np
 
 from dlcore.data.preprocess import scale
 from dlcore.data.source import Data, DataSpec
+from dlcore.evaluation.likelihood import Nats, anchors, summary
 from dlcore.generative import autoregressive, decoder
-from dlcore.generative.likelihood import Nats, anchors, summary
 from dlcore.networks.pixelcnn import GatedPixelCNN, PixelCNN, PixelNetwork
 from dlcore.nn.cast import compute_in
 from dlcore.nn.summary import summarize, table

@@ -23,8 +23,8 @@ import numpy as np
 
 from dlcore.data.preprocess import row_keys, scale
 from dlcore.data.source import Data, DataSpec
+from dlcore.evaluation.likelihood import Nats, anchors, summary
 from dlcore.generative import decoder, vae
-from dlcore.generative.likelihood import Nats, anchors, summary
 from dlcore.networks.autoencoder import ConvDecoder, ConvEncoder, MLPDecoder, MLPEncoder
 from dlcore.nn.sides import cropped, padded_sides
 from dlcore.nn.summary import summarize, table

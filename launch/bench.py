@@ -20,8 +20,9 @@ from dlcore.data.pipeline import choose, train_rows
 from dlcore.parallel.mesh import make_mesh
 from dlcore.parallel.sharding import named_rule
 from dlcore.train.checkpoint import Checkpoints
+from dlcore.train.engine import make_engine
 from dlcore.train.fitting import first_rows
-from dlcore.train.loop import cadence, fit, make_engine
+from dlcore.train.loop import cadence, fit
 from dlcore.train.record import Recorder
 from dlcore.train.run import Run
 from dlcore.train.step import make_train_step

@@ -9,13 +9,14 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-BASE = {"types", "operands", "precision", "tree", "setting", "lookup", "keys"}
+BASE = {"types", "operands", "precision", "tree", "setting", "lookup", "keys", "backend"}
 ALLOWED = {
     "operands": set(),
     "types": {"operands"},
     "precision": set(),
     "tree": {"lookup"},
     "lookup": set(),
+    "backend": set(),
     "keys": {"types"},
     "setting": set(),
     "stats": BASE,
@@ -27,10 +28,13 @@ ALLOWED = {
     "report": BASE,
     "networks": BASE | {"nn"},
     "interop": BASE | {"nn"},
-    "generative": BASE | {"stats", "losses", "nn"},
+    "backprop": BASE | {"nn"},
+    "evaluation": BASE,
+    "studies": BASE | {"optim", "nn"},
+    "generative": BASE | {"stats", "losses", "nn", "evaluation"},
     "retrieval": BASE | {"stats", "losses", "nn"},
     "visualize": BASE | {"stats", "losses", "nn"},
-    "train": BASE | {"optim", "parallel", "data", "nn", "report"},
+    "train": BASE | {"optim", "parallel", "data", "nn", "report", "evaluation"},
 }
 ONLY_IN = {
     "orbax": {"dlcore/train/checkpoint.py"},

@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from dlcore.generative import collapse, decoder, vae
+from dlcore.evaluation import collapse
+from dlcore.generative import decoder, vae
 from dlcore.generative.flow.chain import chain
 from dlcore.generative.flow.density import log_prob, sample
 from dlcore.generative.flow.linear import ActNorm, InvertibleConv, InvertibleConvPLU
@@ -15,7 +16,8 @@ from dlcore.nn.dense import dense
 from dlcore.optim import cma, gauss_newton, lanczos, least_squares, line_search, newton, surfaces
 from dlcore.precision import highest, matmul
 from dlcore.stats import fit, minibatch
-from dlcore.train import ensemble, polynomial
+from dlcore.studies import polynomial
+from dlcore.train import ensemble
 
 A, Y, X = jnp.eye(4, 3) + 0.1, jnp.arange(4.0), jnp.arange(1.0, 4.0)
 KEY = jax.random.key(0)

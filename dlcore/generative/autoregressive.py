@@ -11,8 +11,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from dlcore.generative.check import has_shape
 from dlcore.generative.decoder import Likelihood
+from dlcore.operands import has_shape
 from dlcore.setting import Number
 from dlcore.types import Aux, Batch, Key, Mean, Model, Objective, Params, State
 

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Integer
 
-from dlcore.generative.check import has_shape
+from dlcore.operands import has_shape
 from dlcore.stats.discretized import logistic_log_mass, mixture_mean, mixture_sample
 from dlcore.types import Key
 

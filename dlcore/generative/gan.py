@@ -12,9 +12,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from dlcore.generative.check import has_shape, in_range, is_zero, like_examples
+from dlcore.generative.check import in_range, is_zero, like_examples
 from dlcore.lookup import lookup
-from dlcore.operands import equal_shapes
+from dlcore.operands import equal_shapes, has_shape
 from dlcore.setting import Number
 from dlcore.types import Aux, Batch, Key, Mean, Model, Objective, Params, State
 

@@ -11,10 +11,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from dlcore.generative.check import has_shape, in_range, is_zero, like_examples
+from dlcore.backend import on_cpu
+from dlcore.generative.check import in_range, is_zero, like_examples
 from dlcore.generative.decoder import Likelihood
 from dlcore.nn.count import convolves
-from dlcore.operands import equal_shapes
+from dlcore.operands import equal_shapes, has_shape
 from dlcore.precision import highest
 from dlcore.setting import Number
 from dlcore.stats.divergence import kl_normal
@@ -205,7 +206,7 @@ def log_likelihood(
 
     empty = jnp.full(mean.shape[0], -jnp.inf)
     # A convolution inside a loop is slow on CPU; there the chunks are written out.
-    slow = jax.default_backend() == "cpu" and convolves(jax.make_jaxpr(body)((empty, empty), 0))
+    slow = on_cpu() and convolves(jax.make_jaxpr(body)((empty, empty), 0))
     steps = jnp.arange(samples // chunk)
     (first, second), _ = jax.lax.scan(body, (empty, empty), steps, unroll=len(steps) if slow else 1)
     relative = jnp.exp(second - 2 * first + math.log(samples)) - 1

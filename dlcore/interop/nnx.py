@@ -33,7 +33,7 @@ def from_nnx(make: Make | tuple[Make, Make], *, flag: str | None = None, axis_na
     `nnx.Rngs(fold_name(key, "rngs"))`.
 
     `nnx.Cache` variables move in evaluation as well, see `dlcore.types.Model`; they begin as the module leaves them,
-    for attention behind `init_cache`.
+    for attention behind `init_cache`, and `init` is given what one call takes: one token, if any.
 
     A variable that the call makes (`self.kl = Loss(...)`, `self.sow`) is an output: if `init` is given inputs it is
     zero in the state, and the new state has its value. Without inputs there is no place for it, and it is dropped.

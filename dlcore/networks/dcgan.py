@@ -9,8 +9,8 @@ from jaxtyping import Array, Int
 
 from dlcore.nn.activation import Activation, leaky_relu
 from dlcore.nn.combine import serial
-from dlcore.nn.conv_blocks import BlockConv
-from dlcore.nn.conv_transpose import ConvTranspose
+from dlcore.nn.conv.blocks import BlockConv
+from dlcore.nn.conv.transpose import ConvTranspose
 from dlcore.nn.dense import Dense
 from dlcore.nn.graph import Call, compose
 from dlcore.nn.init import he_normal

@@ -8,7 +8,7 @@ from jaxtyping import Array
 from dlcore.networks.stem import check_stem
 from dlcore.nn.activation import Activation
 from dlcore.nn.combine import concat, serial
-from dlcore.nn.conv_norm import ConvNorm
+from dlcore.nn.conv.norm import ConvNorm
 from dlcore.nn.dense import Dense
 from dlcore.nn.dropout import Dropout
 from dlcore.nn.graph import Call, compose

@@ -7,7 +7,7 @@ import jax
 
 from dlcore.networks.stem import check_stem
 from dlcore.nn.combine import residual, serial
-from dlcore.nn.conv_norm import ConvNorm
+from dlcore.nn.conv.norm import ConvNorm
 from dlcore.nn.dense import Dense
 from dlcore.nn.dropout import Dropout
 from dlcore.nn.init import normal

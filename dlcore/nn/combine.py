@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
+from dlcore.backend import on_cpu
 from dlcore.keys import fold_name
 from dlcore.nn.dtypes import promoted
 from dlcore.nn.function import Function
@@ -104,7 +105,7 @@ class _Scan(Graph):
     def __call__(
         self, params: Params, state: State, *inputs: Any, train: bool = False, key: Key | None = None
     ) -> tuple[Any, State]:
-        if self.unroll or (self.unroll is None and jax.default_backend() == "cpu"):
+        if self.unroll or (self.unroll is None and on_cpu()):
             return self.run(params, state, *inputs, train=train, key=key)
         block = self.parts["0"]
         keys = None if key is None else jnp.stack([fold_name(key, name) for name in self.parts])

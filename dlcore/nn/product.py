@@ -2,10 +2,10 @@
 
 import math
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Real
 
+from dlcore.backend import on_cpu
 from dlcore.nn.dtypes import promoted, widely
 
 MANY_ROWS = 2048
@@ -24,7 +24,7 @@ def row_product(x: Real[Array, "*rows n"], kernel: Real[Array, "n m"]) -> Float[
     x, kernel = promoted("row_product", x, kernel)
     rows = math.prod(x.shape[:-1])
     blocks = math.gcd(x.shape[0], BLOCKS) if x.ndim > 1 else 1
-    if blocks == 1 or rows < MANY_ROWS or jax.default_backend() != "cpu":
+    if blocks == 1 or rows < MANY_ROWS or not on_cpu():
         return product(x, kernel)
     split = x.reshape(blocks, rows // blocks, x.shape[-1])
     y = widely(lambda x, kernel: x @ jnp.broadcast_to(kernel, (blocks, *kernel.shape)), split, kernel)
@@ -36,4 +36,4 @@ def product(x: Float[Array, "*rows n"], kernel: Float[Array, "n m"]) -> Float[Ar
 
     On CPU XLA makes of a product with equal numbers, such as the gradient of a sum, a sum in their own dtype.
     """
-    return widely(jnp.matmul, x, kernel) if jax.default_backend() == "cpu" else x @ kernel
+    return widely(jnp.matmul, x, kernel) if on_cpu() else x @ kernel

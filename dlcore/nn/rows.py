@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Real
 
+from dlcore.backend import on_cpu, on_one_device
 from dlcore.nn.dtypes import widely
 from dlcore.operands import wide
 
@@ -22,7 +23,7 @@ MOST_SLABS = 16
 
 def by_slabs() -> bool:
     """Whether slabs are the faster way: on one CPU device. Of a sharded batch XLA would gather the slabs."""
-    return jax.default_backend() == "cpu" and jax.device_count() == 1
+    return on_cpu() and on_one_device()
 
 
 def add_bias(y: Float[Array, "*rows c"], bias: Float[Array, " c"]) -> Float[Array, "*rows c"]:

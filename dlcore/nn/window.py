@@ -15,8 +15,8 @@ Sizes: TypeAlias = Size | Sequence[Size]
 
 Padding: TypeAlias = str | Size | Sequence[Size | Sequence[Size]]
 """`"valid"`, `"zero"` or `"same"`, `"mirror"` or `"reflect"`, `"periodic"` or `"circular"`; or zeros to add: one number
-for all sides, or per axis a number for both sides or a pair (low, high). `(1, 2)` adds 1 on both sides of the first of two axes and 2 on those of
-the second.
+for all sides, or per axis a number for both sides or a pair (low, high). `(1, 2)` adds 1 on both sides of the first of
+two axes and 2 on those of the second.
 
 The named ones other than valid keep ⌈n/stride⌉ positions and put the odd cell at the high side. That is `"SAME"` of
 XLA, Flax and TensorFlow, hence the second name of zero. PyTorch's layers pad by numbers, alike on both sides: the two

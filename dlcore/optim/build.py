@@ -121,7 +121,8 @@ def build(config: OptimizerConfig, total_steps: int) -> optax.GradientTransforma
     decoupled = config.name == "adamw" if ours else "weight_decay" in takes(config.name)
     if config.weight_decay and not decoupled:
         chain.append(optax.add_decayed_weights(config.weight_decay, decay_mask))
-    chain.append(lookup("optimizer", config.name, optimizers)() if ours else _of_optax(config, rate))
+    optimizers["optax.NAME"] = lambda: _of_optax(config, rate)
+    chain.append(lookup("optimizer", config.name if ours else "optax.NAME", optimizers)())
     tx = optax.chain(*chain)
     return _frozen(tx, config.freeze) if config.freeze else tx
 

@@ -1,11 +1,12 @@
 """A figure as data: the name of a function of this room and its arguments, kept in files, drawn without anything else.
 
-The arguments are arrays, numbers, texts, None, and dicts, lists and tuples of them, also named tuples, which come back
-with the same fields.
+The arguments are arrays, numbers, texts, None, and dicts, lists and tuples of them. They come back equal: named tuples
+with the same fields, ranges as lists, and arrays of dtypes that are not numpy's, such as bfloat16, as float32.
 A folder of panels holds `panels.json`, in which every array stands as its number, and the arrays in `panels.npz`.
 """
 
 import importlib
+import importlib.util
 import json
 import re
 from collections import namedtuple
@@ -32,7 +33,7 @@ def panel(function: str, *arguments: Any, **options: Any) -> Panel:
 
 
 def draw(one: Panel) -> Any:
-    """The figure, of matplotlib."""
+    """The figure, of matplotlib. Raises `ValueError` for a function that is none of this room's."""
     return _named(one.function)(*one.arguments, **one.options)
 
 
@@ -47,13 +48,14 @@ def save(panels: Mapping[str, Panel], folder: Path) -> None:
         }
         for name, one in panels.items()
     }
+    text = json.dumps(kept, ensure_ascii=False).encode("utf-8", "surrogatepass")
     folder.mkdir(parents=True, exist_ok=True)
     # A file that was there belongs to other arrays.
     (folder / "panels.json").unlink(missing_ok=True)
     np.savez_compressed(folder / "panels.npz", **{str(i): array for i, array in enumerate(arrays)})
     # Last: where there is this file, the arrays are whole.
     temporary = folder / ".panels.json"
-    temporary.write_bytes(json.dumps(kept).encode("utf-8", "surrogatepass"))
+    temporary.write_bytes(text)
     temporary.replace(folder / "panels.json")
 
 
@@ -74,27 +76,40 @@ def load(folder: Path) -> dict[str, Panel]:
 
 
 def _named(name: str) -> Any:
-    if not re.fullmatch(r"[a-z]\w*\.[A-Za-z]\w*", name):
-        raise ValueError(f"{name!r} names no figure; write module.function of {ROOM}")
-    module, _, function = name.partition(".")
-    return getattr(importlib.import_module(f"{ROOM}.{module}"), function)
+    """The public function that a file of this room defines."""
+    file, _, function = name.partition(".")
+    if re.fullmatch(r"[a-z]\w*\.[A-Za-z]\w*", name) and importlib.util.find_spec(f"{ROOM}.{file}"):
+        found = getattr(importlib.import_module(f"{ROOM}.{file}"), function, None)
+        if callable(found) and found.__module__ == f"{ROOM}.{file}":
+            return found
+    raise ValueError(f"{name!r} names no figure; write file.function, a public function of a file of {ROOM}")
 
 
 def _encode(value: Any, arrays: list[np.ndarray]) -> Any:
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
-    if isinstance(value, np.generic):
-        return value.item()
+    plain = value.item() if isinstance(value, np.generic) else value
+    if plain is None or isinstance(plain, bool | int | float | str):
+        return plain
     if hasattr(value, "__array__"):
-        arrays.append(np.asarray(value))
+        arrays.append(_array(value))
         return {"array": str(len(arrays) - 1)}
     if isinstance(value, Mapping):
         return {"items": [[_encode(k, arrays), _encode(v, arrays)] for k, v in value.items()]}
     if isinstance(value, tuple) and hasattr(value, "_fields"):
         return {"fields": {name: _encode(item, arrays) for name, item in value._asdict().items()}}
-    if isinstance(value, list | tuple | range):
+    if isinstance(value, tuple):
+        return {"tuple": [_encode(item, arrays) for item in value]}
+    if isinstance(value, list | range):
         return [_encode(item, arrays) for item in value]
     raise TypeError(f"a panel keeps arrays, numbers, texts and collections of them, got {type(value).__name__}")
+
+
+def _array(value: Any) -> np.ndarray:
+    array = np.asarray(value)
+    if array.dtype.hasobject:
+        raise TypeError("a panel keeps arrays of numbers or texts, got one of objects; make it a list, or convert it")
+    # Files of numpy would give back the bytes of a dtype that numpy does not know, and not say what they mean.
+    foreign = array.dtype.kind == "V" and array.dtype.names is None
+    return array.astype(np.float32) if foreign else array
 
 
 def _decode(value: Any, arrays: Mapping[str, np.ndarray]) -> Any:
@@ -104,6 +119,8 @@ def _decode(value: Any, arrays: Mapping[str, np.ndarray]) -> Any:
         return value
     if "array" in value:
         return arrays[value["array"]]
+    if "tuple" in value:
+        return tuple(_decode(item, arrays) for item in value["tuple"])
     if "items" in value:
         return {_decode(k, arrays): _decode(v, arrays) for k, v in value["items"]}
     fields = {name: _decode(item, arrays) for name, item in value["fields"].items()}

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from dlcore.backend import on_cpu
 from dlcore.nn.count import convolves
 from dlcore.precision import matmul
 from dlcore.tree import stacked, unstacked
@@ -48,7 +49,7 @@ def ensemble(model: Model, members: int) -> Model:
 
         own, keys = (unstacked(params), unstacked(state)), None if key is None else jax.random.split(key, members)
         axes = (0, 0, None if key is None else 0)
-        if jax.default_backend() != "cpu":
+        if not on_cpu():
             out, new = jax.vmap(one, in_axes=(*axes, *(None for _ in inputs)))(*own, keys, *inputs)
         elif convolves(jax.make_jaxpr(one)(member(params, 0), member(state, 0), key, *inputs)):
             # XLA's grouped convolutions take ten times as long on CPU.

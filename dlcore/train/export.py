@@ -16,8 +16,8 @@ from safetensors.flax import load_file, save_file
 
 from dlcore.parallel.mesh import make_mesh, to_host
 from dlcore.parallel.sharding import named_rule
+from dlcore.train.engine import state_like
 from dlcore.train.fitting import restore
-from dlcore.train.loop import state_like
 from dlcore.train.run import Run, of_config
 from dlcore.train.run_folder import read_json
 from dlcore.train.state import view_of

@@ -13,8 +13,9 @@ from dlcore.parallel import processes
 from dlcore.parallel.mesh import check_batch, make_mesh, to_host
 from dlcore.parallel.sharding import named_rule
 from dlcore.train.checkpoint import Checkpoints
+from dlcore.train.engine import make_engine, state_like
 from dlcore.train.evaluate import make_evaluate
-from dlcore.train.loop import Fitted, cadence, fit, make_engine, state_like
+from dlcore.train.loop import Fitted, cadence, fit
 from dlcore.train.progress import announced, attempt, say
 from dlcore.train.record import Recorder
 from dlcore.train.run import Run

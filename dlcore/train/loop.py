@@ -12,20 +12,14 @@ import numpy as np
 from jax.sharding import Mesh
 
 from dlcore.data.pipeline import Pipeline
-from dlcore.nn.count import convolves
-from dlcore.parallel.mesh import check_batch, global_batch, on_every_device
+from dlcore.parallel.mesh import global_batch, on_every_device
 from dlcore.parallel.processes import any_process
-from dlcore.parallel.sharding import Rule, shardings
 from dlcore.train.checkpoint import Checkpoints
 from dlcore.train.config import LoopConfig
+from dlcore.train.engine import Engine
 from dlcore.train.record import Recorder
-from dlcore.train.state import create
-from dlcore.train.step import compile_step, make_train_step, repeat
 from dlcore.train.system import Fit
-from dlcore.types import Batch, Key, Mean, TrainState
-
-STEPS_PER_DISPATCH = 10
-"""Steps per dispatch where a loop on the device is as fast as one step after another."""
+from dlcore.types import Mean, TrainState
 
 IN_FLIGHT = 2
 """Dispatches that may be under way at once: enough to hide the host, few enough to stop soon."""
@@ -101,77 +95,6 @@ class Fitted(NamedTuple):
     step: int
     progress: Progress
     finished: bool
-
-
-class Engine(NamedTuple):
-    """A compiled fit on its data: what one dispatch needs."""
-
-    like: TrainState
-    """Shapes and shardings of the state."""
-    make: Callable[[], TrainState]
-    program: Callable[..., Any]
-    """`(state, totals, resident, feeds) -> (state, totals)`, jitted."""
-    resident: Any
-    zeros: Mapping[str, Mean]
-    dispatch: int
-    """Steps per dispatch."""
-
-
-def state_like(
-    stage: Fit, rows: Batch, *, key: Key, mesh: Mesh, rule: Rule
-) -> tuple[TrainState, Callable[[], TrainState]]:
-    """Shapes and shardings of the training state, and the function that makes it in place on its devices.
-
-    `rows` is a raw batch; one row gives the same shapes.
-    """
-
-    def make(rows: Batch) -> TrainState:
-        batch = stage.preprocess(rows, key=None, train=False)
-        return create(key, lambda key: stage.init(key, batch), stage.update)
-
-    shapes = jax.eval_shape(make, rows)
-    where = shardings(shapes, mesh, rule)
-    like = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, where)
-    # It runs once; on CPU less effort compiles its random numbers in a quarter of the time.
-    effort = {"xla_backend_optimization_level": 1} if mesh.devices.flat[0].platform == "cpu" else None
-    return like, lambda: jax.jit(make, out_shardings=where, compiler_options=effort)(rows)
-
-
-def make_engine(
-    stage: Fit,
-    pipeline: Pipeline,
-    config: LoopConfig,
-    *,
-    rows: Batch,
-    key: Key,
-    mesh: Mesh,
-    rule: Rule,
-) -> Engine:
-    """Compose the training step of a stage, lay out its state on the mesh and place resident data.
-
-    `rows` is a raw batch for starts that depend on data.
-    """
-    check_batch(config.batch_size, mesh, "train.batch_size")
-    like, make = state_like(stage, rows, key=key, mesh=mesh, rule=rule)
-    step = make_train_step(stage.update, stage.preprocess)
-    traced = jax.make_jaxpr(lambda s, r, f: step(s, pipeline.fetch(r, f))[1], return_shape=True)
-    jaxpr, metrics = traced(like, dict(pipeline.resident), pipeline.example())
-    most = paying_dispatch(jaxpr, mesh.devices.flat[0].platform)
-    fitting = max(k for k in range(1, most + 1) if config.log_every % k == 0)
-    dispatch = config.steps_per_dispatch or fitting
-    return Engine(
-        like=like,
-        make=make,
-        program=compile_step(repeat(step, pipeline.fetch), mesh, rule, like),
-        resident=on_every_device(mesh, dict(pipeline.resident)),
-        zeros=jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), metrics),
-        dispatch=dispatch,
-    )
-
-
-def paying_dispatch(jaxpr: Any, platform: str) -> int:
-    """How many steps per dispatch pay: several, unless a convolution would run inside a loop on CPU."""
-    return 1 if platform == "cpu" and convolves(jaxpr) else STEPS_PER_DISPATCH
 
 
 def fit(

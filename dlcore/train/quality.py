@@ -7,8 +7,8 @@ import jax
 import numpy as np
 
 from dlcore.data.source import Data, DataSpec, Split
+from dlcore.evaluation.sample_quality import covered_classes, quality
 from dlcore.train.progress import ticker
-from dlcore.train.sample_quality import covered_classes, quality
 from dlcore.train.system import Findings, Fit, Result, Results, RunSpec, Study, System
 from dlcore.types import Key
 

@@ -49,8 +49,9 @@ def test_a_flow_of_a_users_own(tmp_path):
     conditioner = from_linen(Conditioner())
     flow = chain(**{name: AffineCoupling(conditioner, flip=flip, bound=BOUND) for name, flip in FLIPS.items()})
     data = [{"x": jnp.tanh(x)} for x in jax.random.normal(KEY, (4, 8, 4))]
-    start = create(KEY, lambda key: (flow.init(key, data[0]["x"]), {}), {"params": tx})
-    step = jax.jit(make_train_step(gradient_update(density.negative_log_likelihood(flow, target="x"), tx)))
+    update = gradient_update(density.negative_log_likelihood(flow, target="x"), tx)
+    start = create(KEY, lambda key: (flow.init(key, data[0]["x"]), {}), update)
+    step = jax.jit(make_train_step(update))
     state, losses = resumes_to_the_bit(tmp_path, start, step, data)
 
     @jax.jit

@@ -10,9 +10,10 @@ from clients.program import resumes_to_the_bit, same
 
 from dlcore.generative import gan
 from dlcore.interop.flax import from_linen
+from dlcore.keys import fold_name
 from dlcore.train.state import create
 from dlcore.train.step import make_train_step
-from dlcore.train.updates import gradient_update
+from dlcore.train.updates import chain, gradient_update
 
 LATENT, KEY = 3, jax.random.key(0)
 TX = {"discriminator": optax.adam(1e-3, b1=0.5), "generator": optax.adam(2e-3, b1=0.5)}
@@ -46,7 +47,7 @@ def plain_step(name, g, d):
 
     @jax.jit
     def step(params, stats, opt, x, key):
-        of_discriminator, of_generator = jax.random.fold_in(key, 0), jax.random.fold_in(key, 1)
+        of_discriminator, of_generator = fold_name(key, "discriminator"), fold_name(key, "generator")
         z = jax.random.normal(jax.random.split(of_discriminator, 6)[0], (len(x), LATENT))
         generate = lambda p, z: g.apply({"params": p, **stats}, z, train=True, mutable=["batch_stats"])  # noqa: E731
         fake, _ = generate(params["generator"], z)
@@ -78,17 +79,18 @@ def test_a_gan_of_a_users_own(name, tmp_path):
     g, d = Generator(), Discriminator()
     system, loss = gan.GAN(from_linen(g), from_linen(d), LATENT), gan.loss_by_name(name)
     data = [{"image": x} for x in jax.random.normal(KEY, (4, 8, 4))]
-    start = create(KEY, lambda key: gan.init(system, key, data[0]["image"]), TX)
-    updates = (
-        gradient_update(gan.discriminator_objective(system, loss), TX["discriminator"], name="discriminator"),
-        gradient_update(gan.generator_objective(system, loss), TX["generator"], name="generator"),
-    )
-    state, losses = resumes_to_the_bit(tmp_path, start, jax.jit(make_train_step(*updates)), data)
+    objectives = {
+        "discriminator": gan.discriminator_objective(system, loss),
+        "generator": gan.generator_objective(system, loss),
+    }
+    update = chain(**{part: gradient_update(objectives[part], TX[part], only=f"{part}/**") for part in objectives})
+    start = create(KEY, lambda key: gan.init(system, key, data[0]["image"]), update)
+    state, losses = resumes_to_the_bit(tmp_path, start, jax.jit(make_train_step(update)), data)
 
     step, expected = plain_step(name, g, d), []
     params, stats, opt = start.params, start.state["generator"], {n: TX[n].init(start.params[n]) for n in TX}
     for i, batch in enumerate(data):
-        key = jax.random.fold_in(jax.random.wrap_key_data(start.key), i)
+        key = fold_name(jax.random.fold_in(jax.random.wrap_key_data(start.key), i), "update")
         params, opt, stats, value = step(params, stats, opt, batch["image"], key)
         expected.append(value)
     np.testing.assert_allclose(losses, expected, rtol=1e-6)

@@ -81,8 +81,9 @@ def test_a_pixelcnn_of_a_users_own(tmp_path):
     model = Model(lambda key, x: (started, {}), from_linen(module).apply)
     family = decoder.colour_mixture(LEVELS, COMPONENTS)
     objective = autoregressive.negative_log_likelihood(model, family)
-    start = create(jax.random.key(1), lambda key: model.init(key, data[0]["image"]), {"params": tx})
-    step = jax.jit(make_train_step(gradient_update(objective, tx)))
+    update = gradient_update(objective, tx)
+    start = create(jax.random.key(1), lambda key: model.init(key, data[0]["image"]), update)
+    step = jax.jit(make_train_step(update))
     state, losses = resumes_to_the_bit(tmp_path, start, step, data)
 
     @jax.jit

@@ -64,7 +64,7 @@ def plain_loop(state):
         return optax.apply_updates(params, updates), batch_stats, opt, loss
 
     for i, (images, labels) in enumerate(zip(IMAGES, LABELS, strict=True)):
-        key = fold_name(jax.random.fold_in(step_key(state._replace(step=jnp.int32(i))), 0), "dropout")
+        key = fold_name(fold_name(step_key(state._replace(step=jnp.int32(i))), "update"), "dropout")
         params, batch_stats, opt, loss = step(params, batch_stats, opt, images, labels, key)
         losses.append(loss)
     return params, batch_stats, losses
@@ -72,9 +72,10 @@ def plain_loop(state):
 
 def test_trains_as_the_plain_loop_and_resumes_to_the_bit(tmp_path):
     model = from_linen(ResNet())
-    start = create(jax.random.key(0), lambda key: model.init(key, IMAGES[0]), {"params": TX})
+    update = gradient_update(supervised(model, softmax_cross_entropy), TX)
+    start = create(jax.random.key(0), lambda key: model.init(key, IMAGES[0]), update)
     same(start.params, ResNet().init(jax.random.split(jax.random.key(0))[0], IMAGES[0])["params"], exact=True)
-    step = jax.jit(make_train_step(gradient_update(supervised(model, softmax_cross_entropy), TX)))
+    step = jax.jit(make_train_step(update))
     batches = [{"image": images, "label": labels} for images, labels in zip(IMAGES, LABELS, strict=True)]
     end, losses = resumes_to_the_bit(tmp_path, start, step, batches)
     params, batch_stats, plain = plain_loop(start)

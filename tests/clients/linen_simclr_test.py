@@ -9,6 +9,7 @@ from clients.program import resumes_to_the_bit, same
 
 from dlcore.data.augment import chain, colour_jitter, random_crop, random_flip
 from dlcore.interop.flax import from_linen
+from dlcore.keys import fold_name
 from dlcore.train.state import create
 from dlcore.train.step import make_train_step
 from dlcore.train.updates import gradient_update
@@ -59,14 +60,15 @@ def test_simclr_of_a_users_own(tmp_path):
     module, tx = Encoder(), optax.adamw(3e-3, weight_decay=1e-2)
     model = from_linen(module)
 
-    def objective(params, state, batch, *, key, train):
+    def objective(params, state, batch, *, key, train, step=None):
         z, state = model.apply(params, state, views(augment, key, batch["image"]), train=train)
         losses = nt_xent(z)
         return losses.mean(), Aux(state, {"loss": Mean.of(losses)})
 
     data = [{"image": x} for x in jax.random.uniform(KEY, (4, 4, 6, 6, 3))]
-    start = create(KEY, lambda key: model.init(key, data[0]["image"]), {"params": tx})
-    step = jax.jit(make_train_step(gradient_update(objective, tx)))
+    update = gradient_update(objective, tx)
+    start = create(KEY, lambda key: model.init(key, data[0]["image"]), update)
+    step = jax.jit(make_train_step(update))
     state, losses = resumes_to_the_bit(tmp_path, start, step, data)
 
     @jax.jit
@@ -78,7 +80,7 @@ def test_simclr_of_a_users_own(tmp_path):
 
     params, opt, expected = start.params, tx.init(start.params), []
     for i, batch in enumerate(data):
-        key = jax.random.fold_in(jax.random.fold_in(jax.random.wrap_key_data(start.key), i), 0)
+        key = fold_name(jax.random.fold_in(jax.random.wrap_key_data(start.key), i), "update")
         params, opt, loss = plain(params, opt, batch["image"], key)
         expected.append(loss)
     np.testing.assert_allclose(losses, expected, rtol=1e-6)

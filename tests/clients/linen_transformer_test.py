@@ -95,7 +95,7 @@ def plain_loop(state, params):
         return optax.apply_updates(params, updates), opt, loss
 
     for i, (tokens, where) in enumerate(zip(TOKENS, WHERE, strict=True)):
-        key = fold_name(jax.random.fold_in(step_key(state._replace(step=jnp.int32(i))), 0), "dropout")
+        key = fold_name(fold_name(step_key(state._replace(step=jnp.int32(i))), "update"), "dropout")
         params, opt, loss = step(params, opt, tokens, where, key)
         losses.append(loss)
     return params, losses
@@ -108,11 +108,12 @@ def test_trains_as_the_plain_loop_and_resumes_to_the_bit(tmp_path):
         for tokens, where in zip(TOKENS, WHERE, strict=True)
     ]
     inputs = batches[0]["tokens"], batches[0]["mask"]
-    start = create(jax.random.key(0), lambda key: model.init(key, *inputs), {"params": TX})
+    objective = supervised(model, softmax_cross_entropy, inputs=("tokens", "mask"), targets="next")
+    update = gradient_update(objective, TX)
+    start = create(jax.random.key(0), lambda key: model.init(key, *inputs), update)
     boxes = module(True).init(jax.random.split(jax.random.key(0))[0], *inputs)["params"]
     same(start.params, nn.unbox(boxes), exact=True)
-    objective = supervised(model, softmax_cross_entropy, inputs=("tokens", "mask"), targets="next")
-    end, losses = resumes_to_the_bit(tmp_path, start, jax.jit(make_train_step(gradient_update(objective, TX))), batches)
+    end, losses = resumes_to_the_bit(tmp_path, start, jax.jit(make_train_step(update)), batches)
     params, plain = plain_loop(start, boxes)
     same((end.params, losses), (nn.unbox(params), plain))
     logits = module(False).apply({"params": params}, *inputs)
@@ -122,7 +123,9 @@ def test_trains_as_the_plain_loop_and_resumes_to_the_bit(tmp_path):
 def test_the_hints_place_the_state_and_the_gradient_is_the_same():
     model = from_linen(module)
     tokens, mask = TOKENS[0, :, :-1], WHERE[0]
-    state = create(jax.random.key(0), lambda key: model.init(key, tokens, mask), {"params": TX})
+    objective = supervised(model, softmax_cross_entropy, inputs=("tokens", "mask"), targets="next")
+    update = gradient_update(objective, TX)
+    state = create(jax.random.key(0), lambda key: model.init(key, tokens, mask), update)
     rule = sharding_rules(module, tokens, mask, axes={"mlp": "data"})
     where = shardings(state, make_mesh(4), rule)
     split = sorted(path for path, sharding in named_leaves(where) if any(sharding.spec))
@@ -131,7 +134,6 @@ def test_the_hints_place_the_state_and_the_gradient_is_the_same():
         "params/Layer_0/Dense_1/kernel",
     ]
     assert len(split) == 6, "their two moments lie as they do"
-    objective = supervised(model, softmax_cross_entropy, inputs=("tokens", "mask"), targets="next")
     batch = {"tokens": tokens, "next": TOKENS[0, :, 1:], "where": mask, "mask": mask}
     loss = lambda params: objective(params, state.state, batch, key=jax.random.key(1), train=True)[0]  # noqa: E731
     gradient = jax.jit(jax.value_and_grad(loss))

@@ -9,6 +9,7 @@ from clients.program import resumes_to_the_bit, same
 from flax import nnx
 
 from dlcore.interop.flax import from_nnx
+from dlcore.keys import fold_name
 from dlcore.train.state import create
 from dlcore.train.step import make_train_step, step_key
 from dlcore.train.updates import gradient_update
@@ -59,7 +60,7 @@ def plain_loop(start):
         return loss
 
     for i, x in enumerate(DATA):
-        key = jax.random.fold_in(step_key(start._replace(step=jnp.int32(i))), 0)
+        key = fold_name(step_key(start._replace(step=jnp.int32(i))), "update")
         losses.append(step(vae, optimizer, x, key))
     return vae, losses
 
@@ -67,15 +68,16 @@ def plain_loop(start):
 def test_trains_as_the_plain_loop_and_resumes_to_the_bit(tmp_path):
     model = from_nnx(lambda rngs: VAE(rngs))
 
-    def negative_elbo(params, state, batch, *, key, train):
+    def negative_elbo(params, state, batch, *, key, train, step=None):
         x = batch["image"]
         logits, state = model.apply(params, state, x, train=train, key=key)
         terms = optax.sigmoid_binary_cross_entropy(logits, x).sum(-1)
         loss = terms.mean() + state["kl_loss"]
         return loss, Aux(state, {"loss": Mean(loss, jnp.int32(1))})
 
-    start = create(jax.random.key(0), lambda key: model.init(key, DATA[0]), {"params": TX})
-    step = jax.jit(make_train_step(gradient_update(negative_elbo, TX)))
+    update = gradient_update(negative_elbo, TX)
+    start = create(jax.random.key(0), lambda key: model.init(key, DATA[0]), update)
+    step = jax.jit(make_train_step(update))
     end, losses = resumes_to_the_bit(tmp_path, start, step, [{"image": x} for x in DATA])
     vae, plain = plain_loop(start)
     same((end.params, losses), (nnx.to_pure_dict(nnx.state(vae, nnx.Param)), plain))

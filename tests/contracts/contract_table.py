@@ -16,7 +16,7 @@ from dlcore.nn.activation import Activation
 from dlcore.nn.cast import compute_in
 from dlcore.nn.combine import concat, identity, residual, scan, serial
 from dlcore.nn.conv import Conv
-from dlcore.nn.conv_norm import ConvNorm
+from dlcore.nn.conv.norm import ConvNorm
 from dlcore.nn.dense import Dense
 from dlcore.nn.dropout import Dropout
 from dlcore.nn.embedding import Embedding

@@ -17,8 +17,8 @@ from dlcore.nn.count import convolves, loops
 from dlcore.parallel.mesh import global_batch, make_mesh, on_every_device
 from dlcore.parallel.sharding import fsdp, replicate
 from dlcore.train.config import from_json, to_json
+from dlcore.train.engine import Engine, make_engine
 from dlcore.train.evaluate import make_evaluate
-from dlcore.train.loop import Engine, make_engine
 from dlcore.train.state import view_of
 from dlcore.train.system import Fit, main_fit
 from dlcore.types import TrainState

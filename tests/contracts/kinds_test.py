@@ -10,7 +10,7 @@ from contract_table import EXPERIMENTS
 from dlcore.data.source import DataSpec
 from dlcore.parallel.mesh import make_mesh
 from dlcore.parallel.sharding import replicate
-from dlcore.train.loop import state_like
+from dlcore.train.engine import state_like
 from dlcore.train.step import make_train_step
 from dlcore.train.system import main_fit
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from dlcore.data.source import DataSpec
+from dlcore.train.system import main_fit
 from experiments import diffusion, pixelcnn, vae
 
 LEVELS = 9
@@ -32,18 +33,18 @@ def test_a_pixelcnn_whose_colours_share_logistics(model):
     config = dataclasses.replace(pixelcnn.preset("smoke", spec), head="colour_mixture", conditional=False, **settings)
     network, likelihood = pixelcnn.make_network(config, spec)
     assert likelihood.joint and likelihood.channels == 20
-    experiment = pixelcnn.build(config, spec)
-    batch = experiment.prepare(rows_of(spec), key=None, train=False)
-    params, state = experiment.init(jax.random.key(0), batch)
+    _, fit = main_fit(pixelcnn.build(config, spec))
+    batch = fit.preprocess(rows_of(spec), key=None, train=False)
+    params, state = fit.init(jax.random.key(0), batch)
     assert network.model.apply(params, state, batch["image"])[0].shape == (3, 3, 2, 20)
     params = jax.tree.map(jnp.zeros_like, params)
-    found = experiment.summarize(experiment.evaluate(params, state, batch, jax.random.key(1)))
+    found = fit.summarize(fit.evaluate(params, state, batch, jax.random.key(1)))
     edges = 1 / (1 + np.exp(-(2 * np.arange(LEVELS - 1) + 1 - (LEVELS - 1)) / (LEVELS - 1)))
     mass = np.diff([0.0, *edges, 1.0])
     bits = -np.log2(mass[np.asarray(rows_of(spec)["image"])]).mean()
     assert found["bits_per_dim"] == pytest.approx(bits, rel=1e-5)
     assert found["nll_nats"] == pytest.approx(bits * 18 * math.log(2), rel=1e-5)
-    assert experiment.ruler()["bits_per_dim_kind"] == "exact"
+    assert fit.ruler == {"bits_per_dim_kind": "exact", "bits_per_dim_of": "x"}
 
 
 def test_an_unknown_head_names_those_there_are():
@@ -68,10 +69,10 @@ def test_p2_is_chosen_by_name_and_weighs_the_held_out_loss_as_well():
     def evaluate(**settings):
         small = {"widths": (4,), "heads": 0, "steps": 10, "sample_steps": 2}
         config = dataclasses.replace(diffusion.preset("smoke", spec), **small, **settings)
-        experiment = diffusion.build(config, spec)
-        batch = experiment.prepare(rows_of(spec), key=None, train=False)
-        params, state = jax.jit(experiment.init)(jax.random.key(0), batch)
-        return experiment.summarize(jax.jit(experiment.evaluate)(params, state, batch, jax.random.key(1)))
+        _, fit = main_fit(diffusion.build(config, spec))
+        batch = fit.preprocess(rows_of(spec), key=None, train=False)
+        params, state = jax.jit(fit.init)(jax.random.key(0), batch)
+        return fit.summarize(jax.jit(fit.evaluate)(params, state, batch, jax.random.key(1)))
 
     plain, p2 = evaluate(), evaluate(weighting="p2", p2_k=1e8, p2_gamma=0.5)
     assert p2["loss"] == pytest.approx(plain["loss"] / 1e4, rel=1e-4)

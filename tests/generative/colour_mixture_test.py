@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from dlcore.evaluation.likelihood import Nats, summary
 from dlcore.generative import autoregressive, decoder, vae
 from dlcore.generative.colour_mixture import ColourMixture, log_mass, sample, split
-from dlcore.generative.likelihood import Nats, summary
 from dlcore.networks.pixelcnn import GatedPixelCNN, PixelCNN
 from dlcore.nn.dense import Dense
 from dlcore.types import Model

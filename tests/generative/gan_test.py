@@ -12,7 +12,8 @@ import scipy.optimize
 import scipy.stats
 
 from dlcore.data.toy import load
-from dlcore.generative import collapse, gan
+from dlcore.evaluation import collapse
+from dlcore.generative import gan
 from dlcore.networks.mlp import MLP
 from dlcore.nn.combine import serial
 from dlcore.nn.dense import Dense

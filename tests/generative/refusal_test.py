@@ -11,7 +11,8 @@ import jaxtyping
 import numpy as np
 import pytest
 
-from dlcore.generative import autoregressive, collapse, decoder, gan, likelihood, vae
+from dlcore.evaluation import collapse, likelihood, sample_quality
+from dlcore.generative import autoregressive, decoder, gan, vae
 from dlcore.generative.diffusion import bound, objective, process, samplers, schedule
 from dlcore.generative.flow import density
 from dlcore.generative.flow.chain import Flatten, chain, split
@@ -23,7 +24,6 @@ from dlcore.networks.conditioner import MLPConditioner
 from dlcore.networks.mlp import MLP
 from dlcore.networks.pixelcnn import GatedPixelCNN
 from dlcore.nn.dense import Dense
-from dlcore.train import sample_quality
 from dlcore.types import Bijector, Model
 
 ROWS = 4

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
-from dlcore.generative import collapse
+from dlcore.evaluation import collapse
 
 DIGITS = load_digits().images.astype(np.float32)[np.random.default_rng(3).permutation(1797), :, :, None] / 8 - 1
 TRAIN, HELDOUT, FRESH = DIGITS[:900], DIGITS[900:1350], DIGITS[1350:1797]

@@ -52,11 +52,10 @@ def test_a_data_dependent_start_inside_a_network_sees_what_comes_before(jit):
 def test_a_data_dependent_start_in_training_sees_the_first_batch():
     model = from_linen(WeightNorm())
     batch = {"image": X, "label": jnp.arange(6) % 3}
-    made = jax.jit(lambda batch: create(KEY, lambda key: model.init(key, batch["image"]), {"params": optax.sgd(0.1)}))
-    state = made(batch)
+    update = gradient_update(supervised(model, softmax_cross_entropy), optax.sgd(0.1))
+    state = jax.jit(lambda batch: create(KEY, lambda key: model.init(key, batch["image"]), update))(batch)
     np.testing.assert_allclose(np.std(model.apply(state.params, state.state, X)[0], 0), 1, rtol=1e-4)
-    step = make_train_step(gradient_update(supervised(model, softmax_cross_entropy), optax.sgd(0.1)))
-    assert np.isfinite(step(state, batch)[1]["loss"].value())
+    assert np.isfinite(make_train_step(update)(state, batch)[1]["loss"].value())
 
 
 class OwnNoise(nn.Module):

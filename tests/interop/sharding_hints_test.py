@@ -10,9 +10,12 @@ from jax.sharding import PartitionSpec as P
 
 from dlcore.interop.flax import from_linen, from_nnx, sharding_rules
 from dlcore.losses.penalty import l2
+from dlcore.losses.regression import squared_error
+from dlcore.losses.supervised import supervised
 from dlcore.parallel.mesh import make_mesh
 from dlcore.parallel.sharding import shardings
 from dlcore.train.state import create
+from dlcore.train.updates import gradient_update, with_average
 from dlcore.tree import named_leaves
 
 KERNEL = nn.initializers.lecun_normal()
@@ -36,7 +39,8 @@ class Nnx(nnx.Module):
 
 
 def specs(model, rule):
-    state = create(jax.random.key(0), lambda key: model.init(key, X), {"params": optax.adam(0.1)}, ema=True)
+    update = with_average(gradient_update(supervised(model, squared_error), optax.adam(0.1)), 0.9)
+    state = create(jax.random.key(0), lambda key: model.init(key, X), update)
     found = {path: where.spec for path, where in named_leaves(shardings(state, make_mesh(8), rule))}
     jax.device_put(state, shardings(state, make_mesh(8), rule))
     return {path: spec for path, spec in found.items() if spec != P() and any(spec)}
@@ -44,7 +48,7 @@ def specs(model, rule):
 
 def test_hints_of_linen_reach_params_optimiser_and_average():
     found = specs(from_linen(Linen()), sharding_rules(Linen(), X, axes={"mlp": "data"}))
-    below = ("params", "opt/params/0/mu", "opt/params/0/nu", "ema/params")
+    below = ("params", "memory/gradient/0/mu", "memory/gradient/0/nu", "memory/ema/params")
     assert set(found) == {f"{place}/Dense_{i}/kernel" for place in below for i in (0, 1)}
     assert all(spec == P(*((None, "data") if "Dense_0" in path else ("data", None))) for path, spec in found.items())
 
@@ -57,7 +61,7 @@ def test_names_that_are_no_axes_of_the_mesh_are_on_every_device():
 
 def test_hints_of_nnx():
     found = specs(from_nnx(Nnx), sharding_rules(Nnx, axes={"mlp": "data"}))
-    assert found["params/first/kernel"] == found["opt/params/0/mu/first/kernel"] == P(None, "data")
+    assert found["params/first/kernel"] == found["memory/gradient/0/mu/first/kernel"] == P(None, "data")
     assert all("first/kernel" in path for path in found)
 
 

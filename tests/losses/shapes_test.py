@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from jaxtyping import config
 
+from dlcore.evaluation import metrics
 from dlcore.losses import classification, regression
 from dlcore.losses.supervised import supervised
 from dlcore.nn.dense import Dense
-from dlcore.train import metrics
 from dlcore.types import Mean
 
 ELEMENTWISE = {

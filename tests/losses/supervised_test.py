@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import scipy.special
 
+from dlcore.evaluation import metrics
 from dlcore.losses.classification import label_weights, softmax_cross_entropy
 from dlcore.losses.penalty import activity_l1
 from dlcore.losses.regression import gaussian_nll
@@ -15,7 +16,6 @@ from dlcore.nn.combine import serial
 from dlcore.nn.dense import Dense
 from dlcore.nn.norm import BatchNorm
 from dlcore.nn.observe import observe
-from dlcore.train import metrics
 
 WEIGHTS = np.array([0.3, 2.0, 0.0, 1.5])
 RNG = np.random.default_rng(0)

@@ -7,8 +7,8 @@ import pytest
 import scipy.special
 import scipy.stats
 
+from dlcore.backprop.activation import SLOPES, activation_forward
 from dlcore.nn import activation as a
-from dlcore.nn.backward.activation import SLOPES, activation_forward
 
 X = np.linspace(-6, 6, 49)
 FORMS = {

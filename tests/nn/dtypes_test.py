@@ -12,14 +12,14 @@ from dlcore.networks.unet import TimeBlock
 from dlcore.nn.cast import compute_in
 from dlcore.nn.combine import scan, serial
 from dlcore.nn.conv import Conv, conv
-from dlcore.nn.conv_blocks import BlockConv, conv_by_blocks
-from dlcore.nn.conv_cpu import conv_on_cpu
-from dlcore.nn.conv_depthwise import depthwise_in_kernel, sum_of_moved_taps
-from dlcore.nn.conv_patches import conv_by_patches
-from dlcore.nn.conv_shifts import conv_by_shifts, sum_of_shifts
-from dlcore.nn.conv_taps import conv_by_taps
-from dlcore.nn.conv_transpose import ConvTranspose, conv_transpose
-from dlcore.nn.conv_xla import conv_by_xla
+from dlcore.nn.conv.blocks import BlockConv, conv_by_blocks
+from dlcore.nn.conv.lowering.cpu import conv_on_cpu
+from dlcore.nn.conv.lowering.depthwise import depthwise_in_kernel, sum_of_moved_taps
+from dlcore.nn.conv.lowering.patches import conv_by_patches
+from dlcore.nn.conv.lowering.shifts import conv_by_shifts, sum_of_shifts
+from dlcore.nn.conv.lowering.taps import conv_by_taps
+from dlcore.nn.conv.lowering.xla import conv_by_xla
+from dlcore.nn.conv.transpose import ConvTranspose, conv_transpose
 from dlcore.nn.count import equations
 from dlcore.nn.dense import Dense, dense
 from dlcore.nn.embedding import Embedding, embedding

@@ -10,9 +10,9 @@ from dlcore.nn.activation import GLU, Activation, glu, log_softmax
 from dlcore.nn.cast import compute_in
 from dlcore.nn.combine import concat, identity, residual, scan, serial
 from dlcore.nn.conv import Conv
-from dlcore.nn.conv_blocks import BlockConv
-from dlcore.nn.conv_norm import ConvNorm
-from dlcore.nn.conv_transpose import ConvTranspose
+from dlcore.nn.conv.blocks import BlockConv
+from dlcore.nn.conv.norm import ConvNorm
+from dlcore.nn.conv.transpose import ConvTranspose
 from dlcore.nn.dense import Dense
 from dlcore.nn.dropout import Dropout
 from dlcore.nn.graph import compose, numbered

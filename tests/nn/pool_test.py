@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dlcore.nn.backward.pool import avg_pool_forward, max_pool_forward
+from dlcore.backprop.pool import avg_pool_forward, max_pool_forward
 from dlcore.nn.pool import (
     AdaptiveMaxPool,
     adaptive_avg_pool,

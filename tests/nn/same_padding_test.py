@@ -7,7 +7,7 @@ import pytest
 import scipy.signal
 
 from dlcore.nn.conv import conv
-from dlcore.nn.conv_blocks import conv_by_blocks
+from dlcore.nn.conv.blocks import conv_by_blocks
 from dlcore.nn.pool import avg_pool, max_pool
 from dlcore.nn.window import pad_widths
 

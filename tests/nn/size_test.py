@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from jaxtyping import TypeCheckError
 
-from dlcore.nn.backward.conv import geometry
+from dlcore.backprop.conv import geometry
 from dlcore.nn.conv import Conv, conv
-from dlcore.nn.conv_blocks import BlockConv, conv_by_blocks
-from dlcore.nn.conv_norm import ConvNorm
-from dlcore.nn.conv_transpose import ConvTranspose, conv_transpose, transposed_space
+from dlcore.nn.conv.blocks import BlockConv, conv_by_blocks
+from dlcore.nn.conv.norm import ConvNorm
+from dlcore.nn.conv.transpose import ConvTranspose, conv_transpose, transposed_space
 from dlcore.nn.dense import Dense
 from dlcore.nn.embedding import Embedding
 from dlcore.nn.group_conv import GroupConv, GroupLift

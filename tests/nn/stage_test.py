@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from dlcore.nn.combine import residual, serial
-from dlcore.nn.conv_norm import ConvNorm
+from dlcore.nn.conv.norm import ConvNorm
 from dlcore.nn.dense import Dense
 from dlcore.nn.init import he_normal_fan_out, zeros
 from dlcore.nn.layer_scale import LayerScale

@@ -21,8 +21,8 @@ from dlcore.optim.proximal import group_threshold, proximal, soft_threshold
 from dlcore.optim.pruning import apply_masks
 from dlcore.optim.random_search import random_search
 from dlcore.optim.stochastic import stochastic_descent
-from dlcore.train.approximation import approximate, best_start
-from dlcore.train.polynomial import fit_degrees, fit_ridge
+from dlcore.studies.approximation import approximate, best_start
+from dlcore.studies.polynomial import fit_degrees, fit_ridge
 
 RNG = np.random.default_rng(0)
 A, B = RNG.normal(size=(7, 3)), RNG.normal(size=(7, 2))

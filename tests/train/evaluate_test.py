@@ -5,9 +5,10 @@ import numpy as np
 
 from dlcore.data.source import in_memory
 from dlcore.parallel.mesh import make_mesh
+from dlcore.train.config import LoopConfig
 from dlcore.train.evaluate import make_evaluate
-from dlcore.train.experiment import Experiment
 from dlcore.train.state import create
+from dlcore.train.system import Fit
 from dlcore.types import Mean, Update
 
 NOTHING = Update(lambda params, state: {}, lambda carry, batch, *, key, step: (carry, {}))
@@ -15,7 +16,8 @@ NOTHING = Update(lambda params, state: {}, lambda carry, batch, *, key, step: (c
 
 def test_sums_over_thousands_of_batches_keep_their_digits():
     values = np.full(6001, 0.1, np.float32)
-    experiment = Experiment(
+    stage = Fit(
+        loop=LoopConfig(),
         init=lambda key, batch: ({}, {}),
         update=NOTHING,
         preprocess=lambda batch, *, key, train: dict(batch),
@@ -25,12 +27,9 @@ def test_sums_over_thousands_of_batches_keep_their_digits():
         },
         summarize=lambda sums: {"value": float(sums["mean"].value()), **sums},
         monitor=("value", "min"),
-        learning_rates={},
-        describe=lambda: "",
-        figures=lambda *_: {},
     )
     state = create(jax.random.key(0), lambda key: ({}, {}), NOTHING)
-    found = make_evaluate(experiment, make_mesh(1), 2)(state, in_memory({"x": values}), jax.random.key(0))
+    found = make_evaluate(stage, make_mesh(1), 2)(state, in_memory({"x": values}), jax.random.key(0))
     np.testing.assert_allclose(found["value"], float(np.float32(0.1)), rtol=1e-7)
     assert int(found["mean"].count) == 6001
     assert (float(found["big"].total), int(found["big"].count)) == (6001 * 2.0**22 + 3001, 6001 * 2**24 + 3001)

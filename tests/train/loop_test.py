@@ -22,10 +22,11 @@ from dlcore.parallel.mesh import make_mesh
 from dlcore.parallel.sharding import replicate
 from dlcore.train.checkpoint import Checkpoints
 from dlcore.train.config import LoopConfig
-from dlcore.train.experiment import Experiment
-from dlcore.train.loop import Progress, cadence, fit, make_engine
+from dlcore.train.engine import make_engine
+from dlcore.train.loop import Progress, cadence, fit
 from dlcore.train.record import Recorder, read_rows
 from dlcore.train.state import sha256
+from dlcore.train.system import Fit
 from dlcore.train.updates import gradient_update, with_average
 from dlcore.types import Mean
 
@@ -38,7 +39,7 @@ SPLIT = in_memory(
 CONFIG = LoopConfig(batch_size=8, steps=37, log_every=6, steps_per_dispatch=3, eval_every=1.0)
 
 
-def experiment(rate=1e-2):
+def stage(rate=1e-2):
     model = serial(Dense(8), BatchNorm(), Activation("tanh"), Dropout(0.2), Dense(1))
     objective, tx = supervised(model, squared_error), optax.adam(rate)
 
@@ -46,7 +47,8 @@ def experiment(rate=1e-2):
         error = squared_error(model.apply(params, state, batch["image"])[0], batch["label"])
         return {"mse": Mean.of(error[:, 0], batch["where"])}
 
-    return Experiment(
+    return Fit(
+        loop=CONFIG,
         init=lambda key, batch: model.init(key, batch["image"]),
         update=with_average(gradient_update(objective, tx), 0.9),
         preprocess=lambda batch, *, key, train: dict(batch),
@@ -54,23 +56,21 @@ def experiment(rate=1e-2):
         summarize=lambda sums: {"mse": float(sums["mse"].value())},
         monitor=("mse", "min"),
         learning_rates={"learning_rate": lambda step: rate},
-        describe=lambda: "a small net",
-        figures=lambda *_: {},
     )
 
 
 def run(folder, *, config=CONFIG, kind="resident", stops=(), validate=None, rate=1e-2):
     """Fit in `folder`, stopping after as many dispatches as `stops` says and starting over, until it is finished."""
     for stop_after in (*stops, None):
-        mesh, system = make_mesh(1), experiment(rate)
+        mesh, one = make_mesh(1), stage(rate)
         feed = choose(SPLIT, seed=0, batch_size=config.batch_size, kind=kind)
         engine = make_engine(
-            system, feed, config, rows=SPLIT.read(np.arange(8)), key=jax.random.key(0), mesh=mesh, rule=replicate
+            one, feed, config, rows=SPLIT.read(np.arange(8)), key=jax.random.key(0), mesh=mesh, rule=replicate
         )
         checkpoints = Checkpoints(folder / "checkpoints", keep=config.keep)
         calls = iter(range(10**6))
         fitted = fit(
-            system,
+            one,
             feed,
             config,
             engine,
@@ -197,7 +197,7 @@ def test_batch_that_devices_cannot_share():
     feed = choose(SPLIT, seed=0, batch_size=12)
     with pytest.raises(ValueError, match="batch_size 12 is not divisible by 8 devices; use 8 or 16"):
         make_engine(
-            experiment(),
+            stage(),
             feed,
             dataclasses.replace(CONFIG, batch_size=12),
             rows=SPLIT.read(np.arange(12)),

@@ -12,10 +12,10 @@ from dlcore.losses.supervised import supervised
 from dlcore.nn.activation import Activation
 from dlcore.nn.combine import serial
 from dlcore.nn.dense import Dense
-from dlcore.train.evaluate import evaluated
-from dlcore.train.state import checksums, create, sha256
+from dlcore.train.state import checksums, create, sha256, view_of
 from dlcore.train.step import make_train_step
-from dlcore.train.updates import ema_update, evaluation_update, gradient_update
+from dlcore.train.updates import chain, ema_update, gradient_update
+from dlcore.types import Carry
 
 MODEL = serial(Dense(3), Activation("tanh"), Dense(2))
 BATCH = {"image": jax.random.normal(jax.random.key(0), (8, 3)), "label": jax.random.normal(jax.random.key(1), (8, 2))}
@@ -63,13 +63,12 @@ OPTIMIZERS = {
 
 def own_loop(tx, wanted, steps=4):
     """Params and loss after each step, with nothing of dlcore's engine."""
-    loss = lambda p: jnp.square(MODEL.apply(p, {}, BATCH["image"])[0] - BATCH["label"]).mean()  # noqa: E731
 
     @jax.jit
     def step(params, memory):
-        value, grads = jax.value_and_grad(loss)(params)
-        told = {"value": value, "grad": grads, "value_fn": loss, "obj_fn": loss}
-        told["grad_fn"] = lambda p, i: jax.grad(loss)(p)
+        value, grads = jax.value_and_grad(own_loss)(params)
+        told = {"value": value, "grad": grads, "value_fn": own_loss, "obj_fn": own_loss}
+        told["grad_fn"] = lambda p, i: jax.grad(own_loss)(p)
         updates, memory = tx.update(grads, memory, params, **{name: told[name] for name in wanted})
         return optax.apply_updates(params, updates), memory, value
 
@@ -80,13 +79,22 @@ def own_loop(tx, wanted, steps=4):
     return params, values
 
 
-def train(tx, steps=4, *after, **options):
+def start(update, params=PARAMS):
+    return create(jax.random.key(2), lambda key: (params, {}), update)
+
+
+def train(tx, steps=4, **options):
     """Steps in a `lax.scan`, as the engine's dispatches take them, from a state whose memory is given away."""
-    state = create(jax.random.key(2), lambda key: MODEL.init(key, BATCH["image"]), {"params": tx}, ema=bool(after))
-    step = make_train_step(gradient_update(OBJECTIVE, tx, **options), *after)
+    update = gradient_update(OBJECTIVE, tx, **options)
+    state = create(jax.random.key(2), lambda key: MODEL.init(key, BATCH["image"]), update)
+    step = make_train_step(update)
     run = jax.jit(lambda s: jax.lax.scan(lambda s, _: step(s, BATCH), s, length=steps), donate_argnums=0)
     state, metrics = run(state)
     return state, metrics["loss"].total / metrics["loss"].count
+
+
+def own_loss(params):
+    return jnp.square(MODEL.apply(params, {}, BATCH["image"])[0] - BATCH["label"]).mean()
 
 
 def close(a, b, tolerance=1e-6):
@@ -120,17 +128,17 @@ def test_the_same_losses_and_params_as_with_optax_alone(name):
 def test_an_optimiser_that_asks_for_nothing_costs_nothing():
     tx = optax.chain(optax.clip(1.0), optax.adam(0.1))
 
-    def plain(state, batch, key):
-        loss = lambda p: OBJECTIVE(p, state.state, batch, key=key, train=True)  # noqa: E731
-        grads, aux = jax.grad(loss, has_aux=True)(state.params)
-        updates, opt = tx.update(grads, state.opt["params"], state.params)
-        params = optax.apply_updates(state.params, updates)
-        metrics = {**aux.metrics, "gradient_norm": optax.tree.norm(grads)}
-        return state._replace(params=params, opt={"params": opt}), metrics
+    def plain(carry, batch, *, key, step):
+        loss = lambda p: OBJECTIVE(p, carry.state, batch, key=key, train=True, step=step)  # noqa: E731
+        grads, aux = jax.grad(loss, has_aux=True)(carry.params)
+        updates, memory = tx.update(grads, carry.memory, carry.params)
+        params = optax.apply_updates(carry.params, updates)
+        return Carry(params, aux.state, memory), {**aux.metrics, "gradient_norm": optax.tree.norm(grads)}
 
-    state = create(jax.random.key(2), lambda key: (PARAMS, {}), {"params": tx})
-    args = state, BATCH, jax.random.key(0)
-    ours, theirs = (jax.make_jaxpr(step)(*args) for step in (gradient_update(OBJECTIVE, tx), plain))
+    given = {"key": jax.random.key(0), "step": jnp.int32(0)}
+    args = Carry(PARAMS, {}, tx.init(PARAMS)), BATCH
+    own = gradient_update(OBJECTIVE, tx).apply
+    ours, theirs = (jax.make_jaxpr(step)(*args, **given) for step in (own, plain))
     kinds = lambda jaxpr: [str(equation.primitive) for equation in jaxpr.jaxpr.eqns]  # noqa: E731
     assert kinds(ours) == kinds(theirs)
 
@@ -144,48 +152,73 @@ def test_microbatches_tell_of_the_whole_batch(name):
     close(state.params, params, 1e-5)
 
 
-def test_a_pair_of_params_looks_ahead():
-    tx = optax.lookahead(optax.adam(0.1), sync_period=3, slow_step_size=0.5)
-    loss = lambda p: jnp.square(MODEL.apply(p, {}, BATCH["image"])[0] - BATCH["label"]).mean()  # noqa: E731
-    pair = optax.LookaheadParams.init_synced(PARAMS)
-    memory, values = tx.init(pair), []
-    state = create(jax.random.key(2), lambda key: (pair, {}), {"params": tx}, ema=True)
-    step = jax.jit(make_train_step(gradient_update(OBJECTIVE, tx), ema_update(0.0)))
-    for _ in range(4):
-        value, grads = jax.value_and_grad(loss)(pair.fast)
+def walk_ahead(tx, loss_of, params, steps):
+    """The pair of params and the loss after each step, with optax alone."""
+    pair = optax.LookaheadParams.init_synced(params)
+    memory, found = tx.init(pair), []
+    for _ in range(steps):
+        value, grads = jax.value_and_grad(loss_of)(pair.fast)
         updates, memory = tx.update(grads, memory, pair)
         pair = optax.apply_updates(pair, updates)
+        found.append((pair, value))
+    return found
+
+
+def test_a_pair_of_params_looks_ahead():
+    tx = optax.lookahead(optax.adam(0.1), sync_period=3, slow_step_size=0.5)
+    update = gradient_update(OBJECTIVE, tx, lookahead=True)
+    state, step = start(update), jax.jit(make_train_step(update))
+    close(view_of(update, state).params, PARAMS)
+    expected = walk_ahead(tx, own_loss, PARAMS, 4)
+    for pair, value in expected:
         state, metrics = step(state, BATCH)
         close(metrics["loss"].value(), value)
-        close(state.params, pair)
-        values.append(float(value))
-    assert values[-1] < values[0]
-    close(evaluated(state)[0], pair.slow)
-    close(evaluated(state._replace(ema={}))[0], pair.slow)
-    with pytest.raises(ValueError, match="init_synced"):
-        train(tx)
+        close(state.params, pair.fast)
+        close(view_of(update, state).params, pair.slow)
+    assert expected[-1][1] < expected[0][1]
+    assert abs(pair.fast["dense_0"]["kernel"] - pair.slow["dense_0"]["kernel"]).max() > 1e-2, "the last step is ahead"
+
+
+def test_in_one_go_a_pair_of_params_does_the_same():
+    tx = optax.lookahead(optax.adam(0.1), sync_period=3, slow_step_size=0.5)
+    state, losses = train(tx, 4, lookahead=True)
+    expected = walk_ahead(tx, own_loss, PARAMS, 4)
+    close(losses, [value for _, value in expected])
+    close(state.params, expected[-1][0].fast)
+    assert sha256(state) and checksums(state).size == len(jax.tree.leaves(state)), "it can be checkpointed"
+
+
+def test_looking_ahead_is_asked_for_where_the_optimiser_does_it():
+    with pytest.raises(ValueError, match=r"go together.*lookahead=True"):
+        train(optax.lookahead(SGD, 2, 0.5))
     with pytest.raises(ValueError, match="go together"):
-        alone = create(jax.random.key(2), lambda key: (pair, {}), {"params": SGD})
-        gradient_update(OBJECTIVE, SGD)(alone, BATCH, jax.random.key(0))
+        train(SGD, lookahead=True)
 
 
-def test_a_branch_looks_ahead_beside_another():
-    def objective(params, state, batch, *, key, train):
-        (value, aux) = OBJECTIVE({"dense_0": params["one"], "dense_1": params["two"]}, {}, batch, key=key, train=train)
-        return value, aux._replace(state=state)
-
+@pytest.mark.parametrize("order", ["ahead first", "ahead last"])
+def test_a_branch_looks_ahead_beside_another(order):
     ahead, tx = optax.lookahead(SGD, 2, 0.5), optax.sgd(0.2)
-    params = {"one": optax.LookaheadParams.init_synced(PARAMS["dense_0"]), "two": PARAMS["dense_1"]}
-    state = create(jax.random.key(2), lambda key: (params, {}), {"one": ahead, "two": tx})
-    step = make_train_step(gradient_update(objective, ahead, name="one"), gradient_update(objective, tx, name="two"))
-    after, _ = step(state, BATCH)
-    slope = jax.grad(lambda p: OBJECTIVE(p, {}, BATCH, key=None, train=True)[0])
-    one = jax.tree.map(lambda p, g: p - 0.1 * g, PARAMS["dense_0"], slope(PARAMS)["dense_0"])
-    two = slope({"dense_0": one, "dense_1": PARAMS["dense_1"]})["dense_1"]
-    close(after.params["one"].fast, one)
-    close(after.params["one"].slow, PARAMS["dense_0"])
-    close(after.params["two"], jax.tree.map(lambda p, g: p - 0.2 * g, PARAMS["dense_1"], two))
-    close(evaluated(after)[0]["one"], PARAMS["dense_0"])
+    parts = {
+        "one": gradient_update(OBJECTIVE, ahead, only="dense_0/**", lookahead=True),
+        "two": gradient_update(OBJECTIVE, tx, only="dense_1/**"),
+    }
+    names = list(parts) if order == "ahead first" else list(parts)[::-1]
+    update = chain(**{name: parts[name] for name in names})
+    state, step = start(update), jax.jit(make_train_step(update))
+    pair, two = optax.LookaheadParams.init_synced(PARAMS["dense_0"]), PARAMS["dense_1"]
+    memory = ahead.init(pair)
+    for _ in range(3):
+        for name in names:
+            grads = jax.grad(own_loss)({"dense_0": pair.fast, "dense_1": two})
+            if name == "one":
+                updates, memory = ahead.update(grads["dense_0"], memory, pair)
+                pair = optax.apply_updates(pair, updates)
+            else:
+                two = jax.tree.map(lambda p, g: p - 0.2 * g, two, grads["dense_1"])
+        state, _ = step(state, BATCH)
+        close(state.params, {"dense_0": pair.fast, "dense_1": two})
+        close(view_of(update, state).params, {"dense_0": pair.slow, "dense_1": two})
+    assert abs(pair.fast["kernel"] - pair.slow["kernel"]).max() > 1e-3
 
 
 def test_what_cannot_work_says_so():
@@ -202,31 +235,66 @@ def test_what_cannot_work_says_so():
         train(summed)
 
 
-def test_evaluation_at_params_that_the_optimiser_names():
-    tx = contrib.schedule_free_sgd(0.1)
-    state, _ = train(tx, 4, evaluation_update(lambda s: contrib.schedule_free_eval_params(s.opt["params"], s.params)))
+EVALUATED = {
+    "schedule_free": (contrib.schedule_free_sgd(0.1), contrib.schedule_free_eval_params),
+    "sam": (contrib.sam(SGD, ADVERSARY, sync_period=3), lambda memory, params: memory.cache),
+}
+
+
+@pytest.mark.parametrize("name", EVALUATED)
+def test_evaluation_at_params_that_the_optimiser_names(name):
+    tx, judged = EVALUATED[name]
+    state, _ = train(tx, 4, evaluated=judged)
     params, memory = PARAMS, tx.init(PARAMS)
     for _ in range(4):
-        grads = jax.grad(lambda p: OBJECTIVE(p, {}, BATCH, key=None, train=True)[0])(params)
-        updates, memory = tx.update(grads, memory, params)
+        updates, memory = tx.update(jax.grad(own_loss)(params), memory, params)
         params = optax.apply_updates(params, updates)
-    close(evaluated(state)[0], contrib.schedule_free_eval_params(memory, params))
-    assert jnp.abs(evaluated(state)[0]["dense_0"]["kernel"] - params["dense_0"]["kernel"]).max() > 1e-4
-    with pytest.raises(ValueError, match="ema=True"):
-        bare = create(jax.random.key(2), lambda key: (PARAMS, {}), {"params": tx})
-        evaluation_update(lambda s: s.params)(bare, BATCH, jax.random.key(0))
+    close(state.params, params)
+    seen = view_of(gradient_update(OBJECTIVE, tx, evaluated=judged), state)
+    close(seen.params, judged(memory, params))
+    assert abs(seen.params["dense_0"]["kernel"] - params["dense_0"]["kernel"]).max() > 1e-4
+    close(view_of(gradient_update(OBJECTIVE, tx), state).params, params)
+
+
+def test_one_branch_is_evaluated_where_its_optimiser_says():
+    tx, judged = EVALUATED["schedule_free"]
+    update = chain(
+        one=gradient_update(OBJECTIVE, tx, only="dense_0/**", evaluated=judged),
+        two=gradient_update(OBJECTIVE, SGD, only="dense_1/**"),
+    )
+    state, step = start(update), jax.jit(make_train_step(update))
+    for _ in range(3):
+        state, _ = step(state, BATCH)
+    seen = view_of(update, state).params
+    one, two = {"dense_0": state.params["dense_0"]}, {"dense_1": state.params["dense_1"]}
+    close(seen, judged(state.memory["one"], one) | two)
+    assert abs(seen["dense_0"]["kernel"] - state.params["dense_0"]["kernel"]).max() > 1e-4
+
+
+def test_what_looks_ahead_may_be_evaluated_elsewhere():
+    tx = optax.lookahead(contrib.schedule_free_sgd(0.1), 2, 0.5)
+    judged = lambda memory, slow: contrib.schedule_free_eval_params(memory.fast_state, slow)  # noqa: E731
+    update = gradient_update(OBJECTIVE, tx, lookahead=True, evaluated=judged)
+    state, _ = train(tx, 3, lookahead=True)
+    pair = optax.LookaheadParams.init_synced(PARAMS)
+    memory = tx.init(pair)
+    for _ in range(3):
+        updates, memory = tx.update(jax.grad(own_loss)(pair.fast), memory, pair)
+        pair = optax.apply_updates(pair, updates)
+    close(view_of(update, state).params, contrib.schedule_free_eval_params(memory.fast_state, pair.slow))
 
 
 def test_a_constant_decay_is_the_average_of_optax():
     decay, average = 0.8, PARAMS
-    state = create(jax.random.key(2), lambda key: (PARAMS, {}), {"params": SGD}, ema=True)
-    step = jax.jit(make_train_step(gradient_update(OBJECTIVE, SGD), ema_update(decay, warmup=False)))
+    update = chain(gradient=gradient_update(OBJECTIVE, SGD), ema=ema_update(decay, warmup=False))
+    state, step = start(update), jax.jit(make_train_step(update))
     tx = optax.ema(decay, debias=False)
     memory = tx.init(PARAMS)
     for t in range(1, 5):
         state, _ = step(state, BATCH)
         average = optax.incremental_update(state.params, average, 1 - decay)
-        close(state.ema["params"], average)
+        seen = view_of(update, state).params
+        close(seen, average)
         # optax.ema starts at 0, so that it lacks what is left of the start.
         from_zero, memory = tx.update(state.params, memory)
-        close(state.ema["params"], jax.tree.map(lambda e, p: e + decay**t * p, from_zero, PARAMS))  # noqa: B023
+        close(seen, jax.tree.map(lambda e, p: e + decay**t * p, from_zero, PARAMS))  # noqa: B023

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from dlcore.backend import on_cpu
 from dlcore.generative.check import in_range
 from dlcore.generative.diffusion.bound import reverse_variance
 from dlcore.generative.diffusion.objective import Predict
@@ -117,7 +118,7 @@ def make_sampler(
         in_range("sample", "temperature", temperature, lambda t: t >= 0, "not be negative")
         scale = jnp.asarray(temperature, jnp.float32)
         x = scale * jax.random.normal(jax.random.fold_in(key, 0), shape)
-        if jax.default_backend() != "cpu":
+        if not on_cpu():
             last, path = whole(x, key, scale, args)
             return jnp.concatenate([x[None], path]) if keep else last
         before, path = jnp.zeros_like(x), [x]

@@ -8,9 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from dlcore.generative.check import has_shape
 from dlcore.generative.flow.chain import Moved, no_change
-from dlcore.operands import wide
+from dlcore.operands import has_shape, wide
 from dlcore.precision import highest
 from dlcore.types import Bijector, Key, Params
 

@@ -1,6 +1,0 @@
-"""Backpropagation written out without automatic differentiation (lecture 9): a forward and a backward per layer.
-
-`x_forward(...) -> (output, cache)` keeps what `x_backward(cache, cotangent) -> gradients` needs. A cotangent is
-∂L/∂output, in the output's shape; gradients come in the shapes of what they belong to. `dlcore.nn.backward.chain`
-composes such pairs to networks, `jacobian` multiplies layer Jacobians instead, `differences` counts what it all saves.
-"""

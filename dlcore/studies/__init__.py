@@ -1,0 +1,1 @@
+"""Computations behind studies: small problems, and many trainings at once."""

@@ -20,13 +20,8 @@ def main() -> None:
     runtime.start()
     run = request.from_folder(flags.FLAGS.workdir, with_data=False)
     out = run.folder / "model.safetensors" if flags.FLAGS.out is None else paths.local("out", flags.FLAGS.out)
-    export.write(run, out)
-    say(f"wrote {out}")
-    _, exported = export.read(out)
-    if (program := export.program(run, exported.view)) is not None:
-        place = out.with_suffix(".predict.stablehlo")
-        place.write_bytes(program.mlir_module_serialized)
-        say(f"wrote {place}")
+    for path in export.write(run, out):
+        say(f"wrote {path}")
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ python -m launch.report --workdir=runs/classify-digits-default
 from absl import flags
 
 from dlcore.data.checks import DataError
-from dlcore.train import session
+from dlcore.train import stages
 from dlcore.train.run_folder import locked
 from launch import request, runtime
 
@@ -24,7 +24,7 @@ def main() -> None:
         print(f"figures are drawn from what was kept, and nothing is computed: {error}", flush=True)
         run = request.from_folder(flags.FLAGS.workdir, with_data=False)
     with locked(run.folder):
-        session.complete(run)
+        stages.complete(run)
 
 
 if __name__ == "__main__":

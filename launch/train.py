@@ -10,7 +10,7 @@ A run that SIGTERM or Ctrl-C stopped has saved, and exits with --stopped_exit_co
 import jax
 from absl import flags
 
-from dlcore.train import outcome, session
+from dlcore.train import outcome, stages
 from dlcore.train.progress import attempt, say
 from dlcore.train.run_folder import check_identity, read_json
 from launch import request, runtime
@@ -30,13 +30,13 @@ def main() -> None:
     stop = runtime.StopRequest(flags.FLAGS.stopped_exit_code)
     run = request.from_flags()
     check_identity(run.folder, run.identity())
-    if session.finished(run):
+    if stages.finished(run):
         say(f"{run.folder} holds a finished run: {outcome.show(read_json(run.folder / 'summary.json')['metrics'])}")
-        if session.lacking(run):
-            attempt("completing the run", lambda: session.finish(run), {})
+        if stages.lacking(run):
+            attempt("completing the run", lambda: stages.finish(run), {})
         return
     try:
-        finished = session.execute(run, stop)
+        finished = stages.execute(run, stop)
     except jax.errors.JaxRuntimeError:
         if stop() and jax.process_count() > 1:
             stop.await_end()  # another process has left already

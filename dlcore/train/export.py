@@ -39,8 +39,11 @@ class Exported(NamedTuple):
     view: View
 
 
-def write(run: Run, path: Path) -> None:
-    """Write the params and state that evaluation uses. Raises `ValueError` for another suffix than `.safetensors`."""
+def write(run: Run, path: Path) -> list[Path]:
+    """Write the params and state that evaluation uses, and beside them `NAME.predict.stablehlo`, if there is one.
+
+    Returns the files. Raises `ValueError` for another suffix than `.safetensors`.
+    """
     if path.suffix != SUFFIX:
         raise ValueError(f"an export ends in {SUFFIX}, got {path}; name it {path.with_suffix(SUFFIX).name}")
     (name, stage), mesh = main_fit(run.system), make_mesh()
@@ -58,6 +61,11 @@ def write(run: Run, path: Path) -> None:
     temporary = path.with_name(f".{path.name}")
     save_file(tensors, temporary, {name: json.dumps(value) for name, value in told.items()})
     temporary.replace(path)
+    if (predict := program(run, view)) is None:
+        return [path]
+    beside = path.with_suffix(".predict.stablehlo")
+    beside.write_bytes(predict.mlir_module_serialized)
+    return [path, beside]
 
 
 def read(path: Path) -> tuple[Run, Exported]:

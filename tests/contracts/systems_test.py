@@ -18,7 +18,7 @@ from dlcore.losses.regression import squared_error
 from dlcore.losses.supervised import supervised
 from dlcore.networks.mlp import MLP
 from dlcore.report.panel import panel
-from dlcore.train import outcome, run, session
+from dlcore.train import outcome, run, session, stages
 from dlcore.train.config import LoopConfig
 from dlcore.train.run_folder import read_json
 from dlcore.train.system import Findings, Fit, Study, System
@@ -225,7 +225,7 @@ def test_a_kill_changes_no_bit_and_repeats_no_finished_stage(name, stage, what, 
 def test_stops_in_every_stage_change_no_bit(name, whole, tmp_path):
     system, asked, starts = SYSTEMS[name](), iter([False, True] * 20), 1
     made = run.Run(tmp_path, system, DATA, DATA.spec, 0, {})
-    while not session.execute(made, lambda: next(asked)):
+    while not stages.execute(made, lambda: next(asked)):
         starts += 1
         assert not (tmp_path / "summary.json").exists()
     assert starts == {"study_only": 1, "two_fits": 3, "grid": 3}[name]

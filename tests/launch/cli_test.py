@@ -13,6 +13,7 @@ import pytest
 from absl import flags
 from absl.testing import flagsaver
 
+from dlcore.train import session
 from launch import eval as evaluate
 from launch import paths, report, runtime, sample, train
 
@@ -116,7 +117,7 @@ def test_folder_of_another_run_is_refused(finished, here, flag, text):
 
 def test_seed_and_settings_have_folders_of_their_own(tmp_path, monkeypatch, here):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(train.session, "execute", lambda run, stop: [run.folder.mkdir(parents=True, exist_ok=True)])
+    monkeypatch.setattr(train.stages, "execute", lambda run, stop: [run.folder.mkdir(parents=True, exist_ok=True)])
     for extra in ((), ("--seed=3",), ("--set=ema=0.5",), ("--data_dir=x",)):
         here(train, *SMALL, *extra)
     name = "classify-digits-mlp{}-train.steps=12-widths=4{}"
@@ -216,6 +217,14 @@ def test_a_folder_that_is_no_run_or_one_of_another_layout_is_refused(program, tm
     with pytest.raises(ValueError, match=r"holds a run of layout 1, of an earlier version of dlcore.*choose another"):
         here(program, f"--workdir={old}")
     assert sorted(old.rglob("*")) == before
+
+
+def test_export(finished, tmp_path):
+    done = command("export", f"--workdir={finished[0]}", "--out=a/net.safetensors", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert {path.name for path in (tmp_path / "a").iterdir()} == {"net.safetensors", "net.predict.stablehlo"}
+    opened = session.open_run(tmp_path / "a" / "net.safetensors")
+    assert opened.metrics == json.loads((finished[0] / "summary.json").read_text())["metrics"]
 
 
 def test_nothing_to_sample(finished, here):

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from dlcore.report import figures
-from dlcore.train import outcome, run, session
+from dlcore.train import outcome, run, stages
 from dlcore.train.system import Findings, Study
 
 NAMES = ("Ba$$in", "x", "a$b_c$", "<b>&", "cat 😀", "猫", "new\nline", "long " * 30)
@@ -78,7 +78,7 @@ def finished(pictures, tmp_path_factory):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(figures, "save", picky)
-        assert session.execute(with_stages(made, broken, code=BROKEN, quality=BROKEN))
+        assert stages.execute(with_stages(made, broken, code=BROKEN, quality=BROKEN))
     return made, summary(made), page(made), figures_of(made)
 
 
@@ -94,20 +94,20 @@ def test_nothing_beside_the_result_costs_it(finished):
 def test_what_failed_is_made_later_and_once(finished, monkeypatch, capsys):
     made, first, _, _ = finished
     again = with_stages(made, code=found("code", 3.0), quality=found("accuracy", 2.0))
-    assert session.lacking(again) and session.missing(again) == ["code", "quality"]
+    assert stages.lacking(again) and stages.missing(again) == ["code", "quality"]
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         # Stopped when a study is done, before its number stands in the summary.
         patch.setattr(outcome, "gather", lambda made: (_ for _ in ()).throw(KeyboardInterrupt))
-        session.finish(again)
-    assert summary(made) == first and session.missing(again) == []
-    session.finish(with_stages(made, code=BROKEN, quality=BROKEN))
+        stages.finish(again)
+    assert summary(made) == first and stages.missing(again) == []
+    stages.finish(with_stages(made, code=BROKEN, quality=BROKEN))
     assert capsys.readouterr().err == "" and figures_of(made) == ALL and "What failed" not in page(made)
     whole = summary(made)
     more = {"test/code": 3.0, "quality/test/accuracy": 2.0}
     assert whole.pop("metrics") == first["metrics"] | more
     assert whole == {name: value for name, value in first.items() if name != "metrics"}
-    assert not session.lacking(again)
-    session.finish(made)
+    assert not stages.lacking(again)
+    stages.finish(made)
     assert summary(made) == first, "what the system no longer has is no longer told"
 
 
@@ -122,7 +122,7 @@ def test_what_failed_is_made_later_and_once(finished, monkeypatch, capsys):
 def test_a_failing_figure_or_report_is_told_in_one_line(finished, monkeypatch, capsys, target, what):
     made, first, _, _ = finished
     monkeypatch.setattr(target, broken)
-    session.finish(made)
+    stages.finish(made)
     line = f"note: {what} failed, the run goes on without (MemoryError: no room)"
     assert capsys.readouterr().err.splitlines() == [line]
     assert summary(made) == first

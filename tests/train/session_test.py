@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from dlcore.data.source import Data, DataSpec, in_memory
-from dlcore.train import run, session
+from dlcore.train import run, session, stages
 from dlcore.train.run_folder import read_json
 from dlcore.train.system import Findings, RunSpec, Study, System
 
@@ -87,7 +87,7 @@ def test_an_interrupted_run_is_opened_at_its_newest_checkpoint(trained, tmp_path
     settings = [*SETTINGS, "train.steps_per_dispatch=1", "train.checkpoint_seconds=0"]
     made = run.named("classify", preset="mlp", settings=settings, folder=tmp_path / "cut")
     asked = iter([False, True])
-    assert not session.execute(made, lambda: next(asked))
+    assert not stages.execute(made, lambda: next(asked))
     for opened in (session.open_run(made.folder), session.open_run(made.folder, with_data=False)):
         assert opened.step == 2 and opened.metrics == {}
         logits = opened.functions["predict"](opened.params, opened.state, np.ones((2, 8, 8, 1), np.float32))
@@ -131,8 +131,8 @@ def with_need(metric="accuracy") -> System:
 
 
 def test_a_needed_run_is_trained_once_and_shared(tmp_path, monkeypatch):
-    runs, execute = [], session.execute
-    monkeypatch.setattr(session, "execute", lambda made, *a: runs.append(made.folder) or execute(made, *a))
+    runs, execute = [], stages.execute
+    monkeypatch.setattr(stages, "execute", lambda made, *a: runs.append(made.folder) or execute(made, *a))
     first = session.train(with_need(), data=DATA, folder=tmp_path / "a")
     session.train(with_need(), data=DATA, folder=tmp_path / "b", seed=5)
     (shared,) = (tmp_path / "shared").iterdir()

@@ -3,13 +3,10 @@
 import jax
 import numpy as np
 import pytest
-from absl import flags
-from absl.testing import flagsaver
 from safetensors.numpy import load_file, save_file
 
-from dlcore.train import session
+from dlcore.train import export, session
 from dlcore.tree import named_leaves
-from launch import export, runtime
 
 X = np.random.default_rng(0).normal(size=(3, 8, 8, 1)).astype(np.float32)
 
@@ -24,15 +21,8 @@ def trained(request, tmp_path_factory):
 @pytest.fixture(scope="module")
 def exported(trained, tmp_path_factory):
     out = tmp_path_factory.mktemp("out") / "new" / "net.safetensors"
-    run(f"--workdir={trained.folder}", f"--out={out}")
+    assert export.write(trained.run, out) == [out, out.with_suffix(".predict.stablehlo")]
     return out
-
-
-def run(*given):
-    with pytest.MonkeyPatch.context() as patch, flagsaver.flagsaver():
-        patch.setattr(runtime, "start", lambda: None)
-        flags.FLAGS(["export", *given])
-        export.main()
 
 
 def test_the_file_holds_what_evaluation_uses(trained, exported):
@@ -45,8 +35,8 @@ def test_the_file_holds_what_evaluation_uses(trained, exported):
 
 
 def test_the_exported_program_predicts(trained, exported):
-    run, held = export.export.read(exported)
-    program = export.export.program(run, held.view)
+    run, held = export.read(exported)
+    program = export.program(run, held.view)
     written = exported.with_suffix(".predict.stablehlo").read_bytes()
     assert written.startswith(b"ML\xefR") and b"StableHLO" in written and b"stablehlo" in program.mlir_module().encode()
     assert {"cpu", "cuda", "tpu"} <= set(program.platforms)
@@ -54,7 +44,7 @@ def test_the_exported_program_predicts(trained, exported):
         expected = trained.functions["predict"](trained.params, trained.state, x)
         found = program.call(held.view.params, held.view.state, x)
         np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
-    assert export.export.program(run, held.view, "nothing") is None
+    assert export.program(run, held.view, "nothing") is None
 
 
 def test_an_exported_run_opens_like_its_folder(trained, exported):
@@ -80,4 +70,4 @@ def test_other_files_are_refused(trained, exported, tmp_path):
     with pytest.raises(ValueError, match="holds tensors, but no run: it lacks 'config'"):
         session.open_run(other)
     with pytest.raises(ValueError, match=r"ends in .safetensors, got .*; name it net.safetensors"):
-        run(f"--workdir={trained.folder}", f"--out={tmp_path / 'net.npz'}")
+        export.write(trained.run, tmp_path / "net.npz")

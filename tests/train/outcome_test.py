@@ -121,6 +121,7 @@ def test_what_failed_is_made_later_and_once(finished, monkeypatch, capsys):
 )
 def test_a_failing_figure_or_report_is_told_in_one_line(finished, monkeypatch, capsys, target, what):
     made, first, _, _ = finished
+    monkeypatch.setattr(broken, "__module__", figures.__name__)  # only functions of that room are drawn
     monkeypatch.setattr(target, broken)
     stages.finish(made)
     line = f"note: {what} failed, the run goes on without (MemoryError: no room)"

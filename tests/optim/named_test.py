@@ -64,7 +64,7 @@ def test_piecewise_and_one_cycle_by_hand_and_by_optax():
         ({"name": "optax.rmsprop", "schedule": "linear"}, optax.rmsprop(optax.linear_schedule(0.1, 0.0, 5))),
         ({"name": "optax.sgd", "clip_value": 0.5}, optax.chain(optax.clip(0.5), optax.sgd(0.1))),
     ],
-    ids=str,
+    ids=lambda value: "-".join(map(str, value.values())) if isinstance(value, dict) else "optax",
 )
 def test_optimisers_of_optax(config, theirs):
     same(build(OptimizerConfig(**{"learning_rate": 0.1, **config}), 5), theirs)
@@ -111,7 +111,7 @@ def test_settings_from_the_command_line_survive_a_run_folder():
         ({"name": "adam", "schedule": "onecycle"}, "did you mean 'one_cycle'"),
         ({"name": "lion"}, r"optax\.NAME"),
     ],
-    ids=str,
+    ids=lambda value: "-".join(map(str, value.values())) if isinstance(value, dict) else "optax",
 )
 def test_what_optax_does_not_have_is_refused(change, text):
     with pytest.raises(ValueError, match=text):

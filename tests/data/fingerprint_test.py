@@ -12,7 +12,7 @@ from PIL import Image
 from dlcore.data import folder
 from dlcore.data.fingerprint import changes, of_array, of_files, with_splits
 from dlcore.data.source import DataError, load
-from dlcore.train.run_folder import check_data, check_identity, claim
+from dlcore.train.run_folder import LAYOUT, check_data, check_identity, claim
 
 RNG = np.random.default_rng(0)
 IMAGES = RNG.integers(0, 256, (30, 4, 4), dtype=np.uint8)
@@ -189,25 +189,16 @@ def test_many_changes_are_counted():
 def test_a_run_folder_refuses_other_data(tmp_path):
     old, new = ({"x": {"files": count, "sha256": str(count)}} for count in (60, 61))
     identity = {"experiment": "classify", "seed": 0}
-    claim(tmp_path, {**identity, "fingerprint": old}, {})
+    claim(tmp_path, {**identity, "fingerprint": old}, {"layout": LAYOUT})
     check_identity(tmp_path, {**identity, "fingerprint": old})
     check_data(tmp_path, old)
     for check in (
         lambda: check_data(tmp_path, new),
         lambda: check_identity(tmp_path, {**identity, "fingerprint": new}),
-        lambda: claim(tmp_path, {**identity, "fingerprint": new}, {}),
+        lambda: claim(tmp_path, {**identity, "fingerprint": new}, {"layout": LAYOUT}),
     ):
         with pytest.raises(DataError, match=r"began with other data \(x has 61 files, 60 when the run began\)"):
             check()
     with pytest.raises(ValueError, match="seed: 0 in the folder, 1 asked for") as caught:
         check_identity(tmp_path, {**identity, "seed": 1, "fingerprint": new})
     assert "files" not in str(caught.value)
-
-
-def test_a_run_from_before_fingerprints_is_accepted_and_gets_one(tmp_path):
-    claim(tmp_path, {"seed": 0}, {})
-    marks = {"x": {"files": 60}}
-    check_data(tmp_path, marks)
-    claim(tmp_path, {"seed": 0, "fingerprint": marks}, {})
-    with pytest.raises(DataError, match="x has 61 files"):
-        check_data(tmp_path, {"x": {"files": 61}})

@@ -22,9 +22,10 @@ jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 protect()
 
 # Tests compile far more than they compute. Only this process: the programs that tests start compile as users' do, and
-# so do the slow proofs, some of which compare times.
+# so do the slow proofs, some of which compare times. Eight devices on two busy cores may wait long for each other.
 given = os.environ.get("XLA_FLAGS")
+os.environ["XLA_FLAGS"] = f"{given or ''} --xla_cpu_collective_call_terminate_timeout_seconds=300"
 if "slow" not in sys.argv:
-    os.environ["XLA_FLAGS"] = f"{given or ''} --xla_backend_optimization_level=0"
+    os.environ["XLA_FLAGS"] += " --xla_backend_optimization_level=0"
 jax.block_until_ready(jax.jit(lambda x: x + 1)(jnp.zeros(1)))
 os.environ.pop("XLA_FLAGS", None) if given is None else os.environ.update(XLA_FLAGS=given)

@@ -92,7 +92,7 @@ def test_views_and_turns_of_one_image():
 def test_the_dtype_is_kept_or_refused(name, dtype):
     images = (IMAGES * 100).astype(dtype)
     if jnp.issubdtype(dtype, jnp.integer) and name not in MOVES:
-        with pytest.raises(ValueError, match="want real numbers: preprocess.scale them first"):
+        with pytest.raises(ValueError, match=r"want real numbers: preprocess\.scale them first"):
             ALL[name](KEY, images)
     else:
         assert ALL[name](KEY, images).dtype == dtype

@@ -61,5 +61,5 @@ def test_images_that_would_be_halved_away_are_refused():
 
 
 def test_an_unknown_name_is_answered_with_the_nearest():
-    with pytest.raises(ValueError, match="got 'resnet-18'; did you mean 'resnet18'"):
+    with pytest.raises(ValueError, match="unknown model 'resnet-18'; did you mean 'resnet18'"):
         network("resnet-18", 10, 28)

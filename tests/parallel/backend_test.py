@@ -132,8 +132,9 @@ def test_without_a_gpu_nothing_is_added():
 def test_launchers_set_their_flags_before_a_backend_starts_and_record_them(tmp_path):
     """As on a machine with a GPU plugin; the switch takes determinism away and nothing else."""
     code = (
-        "import json, sys; from absl import flags; from dlcore.parallel import backend; from launch import runtime, "
-        "environment; backend.has_gpu_support = lambda: True; flags.FLAGS(sys.argv); runtime.start(); "
+        "import json, sys; from absl import flags; from dlcore.parallel import backend; from launch import runtime; "
+        "from dlcore.train import environment; backend.has_gpu_support = lambda: True; "
+        "flags.FLAGS(sys.argv); runtime.start(); "
         "print(json.dumps(environment.describe()['xla_flags']))"
     )
     protection = [backend.PROTECTION] if backend.affected() else []

@@ -50,13 +50,13 @@ def run(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(config))
     (tmp_path / "environment.json").write_text(json.dumps({"packages": {"jax": "0.99"}, "command": ["a", "<i>"]}))
     (tmp_path / "summary.json").write_text(json.dumps(summary))
-    for name in ("figures/curves", "figures/a<b", "samples/step_10"):
+    for name in ("vae/figures/curves", "vae/figures/a<b", "vae/samples/step_10"):
         figures.save_png(np.zeros((2, 2, 1), np.uint8), tmp_path / f"{name}.png")
     return tmp_path
 
 
 def read(folder):
-    return Page(write_report(folder).read_text(encoding="utf-8"))
+    return Page(write_report(folder, stages=("vae",)).read_text(encoding="utf-8"))
 
 
 def test_says_what_was_run_and_how_it_ended(run):
@@ -75,7 +75,7 @@ def test_numbers_keep_their_leading_digits(run):
 def test_every_image_is_inside(run):
     images = [attributes for tag, attributes in read(run).tags if tag == "img"]
     assert [image["alt"] for image in images] == ["a<b", "curves", "step 10"]
-    stored = [run / "figures" / "a<b.png", run / "figures" / "curves.png", run / "samples" / "step_10.png"]
+    stored = [run / "vae" / f"{name}.png" for name in ("figures/a<b", "figures/curves", "samples/step_10")]
     for image, path in zip(images, stored, strict=True):
         kind, _, data = image["src"].partition(",")
         assert kind == "data:image/png;base64" and base64.b64decode(data, validate=True) == path.read_bytes()
@@ -94,13 +94,13 @@ def test_light_and_dark(run):
     assert "color-scheme: light dark" in (run / "report.html").read_text()
 
 
-@pytest.mark.parametrize("name", ["summary.json", "environment.json", "config.json", "figures", "samples"])
+@pytest.mark.parametrize("name", ["summary.json", "environment.json", "config.json", "vae/figures", "vae/samples"])
 def test_an_unfinished_run_has_a_report(run, name):
     path = run / name
     path.rename(run / "hidden")
     text = " ".join(read(run).text)
     assert ("not finished" in text) == (name == "summary.json")
-    assert ("Figures" in text) == (name != "figures") and ("Samples" in text) == (name != "samples")
+    assert ("Figures" in text) == (name != "vae/figures") and ("Samples" in text) == (name != "vae/samples")
 
 
 def test_a_torn_file_is_left_out(run):
@@ -113,5 +113,12 @@ def test_an_empty_folder_has_a_report(tmp_path):
 
 
 def test_writing_again_changes_nothing(run):
-    first = write_report(run).read_bytes()
-    assert write_report(run).read_bytes() == first
+    first = write_report(run, stages=("vae",)).read_bytes()
+    assert write_report(run, stages=("vae",)).read_bytes() == first
+    assert b"<h2>Figures</h2>" in first
+
+
+def test_several_stages_are_told_apart(run):
+    figures.save_png(np.zeros((2, 2, 1), np.uint8), run / "gallery" / "figures" / "sheet.png")
+    text = " ".join(Page(write_report(run, stages=("vae", "gallery")).read_text(encoding="utf-8")).text)
+    assert "Vae: figures" in text and "Vae: samples" in text and "Gallery: figures" in text

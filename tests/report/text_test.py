@@ -101,7 +101,7 @@ def ticks_at(figure):
     return [int(place) for place in figure.axes[0].get_xticks()]
 
 
-@pytest.mark.parametrize("classes", [10, 200])
+@pytest.mark.parametrize("classes", [10, 200, 700])
 def test_names_on_an_axis_do_not_overlap(classes):
     figure = figures.confusion(np.eye(classes, dtype=int), [f"a class {i}" for i in range(classes)])
     figure.savefig(io.BytesIO(), format="png", dpi=72)

@@ -106,6 +106,12 @@ def partition(
     """The leaves of a nested dict that the pattern names, and the others, each as a nested dict without empty branches.
 
     Whatever is no dict counts as one leaf. `merge` puts them together again. Raises `ValueError` as `matching` does.
+
+    >>> params = {"head": {"kernel": 1, "bias": 2}, "scale": 3}
+    >>> partition(params, "**/bias")
+    ({'head': {'bias': 2}}, {'head': {'kernel': 1}, 'scale': 3})
+    >>> merge(*partition(params, "**/bias")) == params
+    True
     """
     if pattern == "**":
         return tree, {}

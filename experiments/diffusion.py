@@ -20,7 +20,7 @@ import numpy as np
 
 from dlcore.data.preprocess import row_keys, scale
 from dlcore.data.source import Data, DataSpec
-from dlcore.evaluation.likelihood import Nats, anchors, bits_per_dim, joint_nats, summary
+from dlcore.evaluation.likelihood import Nats, bits_per_dim, joint_nats, summary
 from dlcore.generative import decoder
 from dlcore.generative.diffusion import bound, objective, process, samplers, schedule, weighting
 from dlcore.networks.unet import UNet
@@ -31,7 +31,7 @@ from dlcore.optim.build import OptimizerConfig
 from dlcore.report.panel import panel
 from dlcore.train.builders import fit_by_gradient
 from dlcore.train.config import FEW, LoopConfig, budget
-from dlcore.train.quality import generative_system
+from dlcore.train.quality import generative_system, image_baselines
 from dlcore.train.system import Findings, Result, System, likelihood
 from dlcore.types import Batch, Key, Mean, Model, Params, State
 
@@ -259,7 +259,7 @@ def build(config: Config, spec: DataSpec) -> System:
         spec,
         look,
         quality_samples=config.quality_samples,
-        baselines=lambda data: anchors(data.train.all()["image"], data.test.all()["image"], spec.levels),
+        code_lengths=image_baselines,
     )
 
 

@@ -24,7 +24,7 @@ import numpy as np
 
 from dlcore.data.preprocess import row_keys
 from dlcore.data.source import Data, DataSpec
-from dlcore.evaluation.likelihood import Nats, anchors, bits_per_dim, summary
+from dlcore.evaluation.likelihood import Nats, bits_per_dim, summary
 from dlcore.generative.flow import density
 from dlcore.generative.flow.chain import chain
 from dlcore.generative.flow.networks import Glow, RealNVP
@@ -36,7 +36,7 @@ from dlcore.report.density import grid, square
 from dlcore.report.panel import panel
 from dlcore.train.builders import fit_by_gradient
 from dlcore.train.config import FEW, LoopConfig, budget
-from dlcore.train.quality import generative_system
+from dlcore.train.quality import generative_system, image_baselines
 from dlcore.train.system import Findings, Result, System, likelihood
 from dlcore.tree import named_leaves
 from dlcore.types import Aux, Batch, Bijector, Key, Mean, Model, Objective, Params, State
@@ -223,12 +223,9 @@ def build(config: Config, spec: DataSpec) -> System:
         drawn = draw if levels else draw_points
         return Findings(panels=drawn(config, bijector, trained.params, data, sample))
 
-    def code_lengths(data: Data) -> dict[str, float]:
-        return anchors(data.train.all()["image"], data.test.all()["image"], levels)
-
     quality = config.quality_samples if levels else 0
-    baselines = code_lengths if levels else None
-    return generative_system("flow", fit, spec, look, quality_samples=quality, baselines=baselines)
+    lengths = image_baselines if levels else None
+    return generative_system("flow", fit, spec, look, quality_samples=quality, code_lengths=lengths)
 
 
 def describe(bijector: Bijector, shape: Sequence[int]) -> str:

@@ -17,7 +17,7 @@ import numpy as np
 
 from dlcore.data.preprocess import scale
 from dlcore.data.source import Data, DataSpec
-from dlcore.evaluation.likelihood import Nats, anchors, summary
+from dlcore.evaluation.likelihood import Nats, summary
 from dlcore.generative import autoregressive, decoder
 from dlcore.networks.pixelcnn import GatedPixelCNN, PixelCNN, PixelNetwork
 from dlcore.nn.cast import compute_in
@@ -26,7 +26,7 @@ from dlcore.optim.build import OptimizerConfig
 from dlcore.report.panel import panel
 from dlcore.train.builders import fit_by_gradient
 from dlcore.train.config import FEW, LoopConfig, budget
-from dlcore.train.quality import generative_system
+from dlcore.train.quality import generative_system, image_baselines
 from dlcore.train.system import Findings, Result, System, likelihood
 from dlcore.types import Batch, Key, Params, State
 
@@ -185,7 +185,7 @@ def build(config: Config, spec: DataSpec) -> System:
         spec,
         look,
         quality_samples=config.quality_samples,
-        baselines=lambda data: anchors(data.train.all()["image"], data.test.all()["image"], spec.levels),
+        code_lengths=image_baselines,
     )
 
 

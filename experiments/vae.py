@@ -23,7 +23,7 @@ import numpy as np
 
 from dlcore.data.preprocess import row_keys, scale
 from dlcore.data.source import Data, DataSpec
-from dlcore.evaluation.likelihood import Nats, anchors, summary
+from dlcore.evaluation.likelihood import Nats, baselines, summary
 from dlcore.generative import decoder, vae
 from dlcore.networks.autoencoder import ConvDecoder, ConvEncoder, MLPDecoder, MLPEncoder
 from dlcore.nn.sides import cropped, padded_sides
@@ -32,7 +32,7 @@ from dlcore.optim.build import OptimizerConfig
 from dlcore.report.panel import panel
 from dlcore.train.builders import fit_by_gradient
 from dlcore.train.config import FEW, LoopConfig, budget
-from dlcore.train.quality import generative_system
+from dlcore.train.quality import generative_system, image_baselines
 from dlcore.train.system import Findings, Result, System, likelihood
 from dlcore.types import Batch, Key, Mean, Params, State
 
@@ -246,18 +246,18 @@ def build(config: Config, spec: DataSpec) -> System:
         spec,
         look,
         quality_samples=config.quality_samples,
-        baselines=functools.partial(code_lengths, config, preprocess) if system.likelihood.discrete else None,
+        code_lengths=functools.partial(code_lengths, config, preprocess) if system.likelihood.discrete else None,
     )
 
 
 def code_lengths(config: Config, preprocess: Any, data: Data) -> dict[str, float]:
     """Model-free codes of the images as the likelihood sees them: binary for the Bernoulli one."""
-    splits = [data.train.all()["image"], data.test.all()["image"]]
     if config.likelihood != "bernoulli":
-        return anchors(*splits, data.spec.levels)
+        return image_baselines(data)
+    splits = [data.train.all()["image"], data.test.all()["image"]]
     rows = [{"image": x, "row": np.arange(len(x), dtype=np.int32)} for x in splits]
     binary = [np.asarray(preprocess(batch, key=None, train=False)["image"]).astype(np.uint8) for batch in rows]
-    return anchors(*binary, 2)
+    return baselines(*binary, 2)
 
 
 def draw(config: Config, system: vae.VAE, preprocess: Any, trained: Result, data: Data) -> dict[str, Any]:

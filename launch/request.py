@@ -17,7 +17,11 @@ flags.DEFINE_string("data_dir", None, "Folder that holds data sets.")
 flags.DEFINE_integer(
     "image_size", None, "Make the images of folder: and tfds: square: the shorter side resized to this, the middle cut."
 )
-flags.DEFINE_string("workdir", None, "Run folder; default runs/<experiment>-<data>-<preset>.")
+flags.DEFINE_string(
+    "workdir",
+    None,
+    "Run folder; default runs/<experiment>-<data>-<preset>, with seed and settings where there are any.",
+)
 flags.DEFINE_integer("seed", None, "Seed of params, order of the data and all randomness.")
 flags.DEFINE_multi_string(
     "set", [], "Override one setting: --set=train.epochs=20; may be repeated; python -m launch.list shows them."

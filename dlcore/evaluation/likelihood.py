@@ -102,7 +102,7 @@ def xz_bits(images: UInt8[np.ndarray, "n h w c"]) -> float:
     return len(lzma.compress(images.tobytes(), preset=9 | lzma.PRESET_EXTREME)) * 8 / images.size
 
 
-def anchors(train: UInt8[np.ndarray, "n h w c"], test: UInt8[np.ndarray, "m h w c"], levels: int) -> dict[str, float]:
+def baselines(train: UInt8[np.ndarray, "n h w c"], test: UInt8[np.ndarray, "m h w c"], levels: int) -> dict[str, float]:
     """Bits/dim of the test split by codes that no network learns: what a density has to beat."""
     return {
         "histogram_bits_per_dim": histogram_bits(train, test, levels),

@@ -35,7 +35,7 @@ def write_report(workdir: Path, notes: Mapping[str, str] | None = None, stages: 
         f'<p class="muted">{html.escape(details)}</p>',
         _table(metrics, "big"),
         _failures(notes or {}),
-        *(_stage(workdir / name, len(stages) > 1) for name in stages),
+        *(_stage(workdir / name, kind, len(stages) > 1) for kind in ("figures", "samples") for name in stages),
         _images("Samples", sorted((workdir / "samples").glob("*.png"))),
         _section("Summary", summary),
         _section("Configuration", _flat(config)),
@@ -51,11 +51,10 @@ def write_report(workdir: Path, notes: Mapping[str, str] | None = None, stages: 
     return workdir / "report.html"
 
 
-def _stage(folder: Path, several: bool) -> str:
-    """Figures and samples of one stage, under its name where there are others."""
-    title = f"{folder.name.replace('_', ' ')}: " if several else ""
-    kinds = ("figures", "samples")
-    return "".join(_images(f"{title}{kind}".capitalize(), sorted((folder / kind).glob("*.png"))) for kind in kinds)
+def _stage(folder: Path, kind: str, several: bool) -> str:
+    """Figures or samples of one stage, under its name where there are others."""
+    title = f"{folder.name.replace('_', ' ')}: {kind}" if several else kind
+    return _images(title.capitalize(), sorted((folder / kind).glob("*.png")))
 
 
 def _json(path: Path) -> dict[str, Any]:

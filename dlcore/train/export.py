@@ -10,18 +10,15 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.flax import load_file, save_file
 
 from dlcore.parallel.mesh import make_mesh, to_host
-from dlcore.parallel.sharding import named_rule
-from dlcore.train.engine import state_like
-from dlcore.train.fitting import restore
+from dlcore.train.fitting import like_of, restore
 from dlcore.train.run import Run, of_config
 from dlcore.train.run_folder import read_json
 from dlcore.train.state import view_of
-from dlcore.train.system import Fit, main_fit
+from dlcore.train.system import main_fit
 from dlcore.tree import named_leaves, path_of
 from dlcore.types import Params, State, View
 
@@ -83,7 +80,8 @@ def read(path: Path) -> tuple[Run, Exported]:
         raise ValueError(f"{path} holds tensors, but no run: it lacks {missing[0]!r}; write it with launch.export")
     run = of_config(path, told["config"])
     (name, stage) = main_fit(run.system)
-    view = _filled(path, _view_like(run, name, stage, told["rows"]), tensors)
+    like = like_of(run, name, stage, told["rows"], make_mesh())
+    view = _filled(path, jax.eval_shape(lambda state: view_of(stage.update, state), like), tensors)
     return run, Exported(told["step"], told["metrics"], view)
 
 
@@ -107,13 +105,6 @@ def program(run: Run, view: View, name: str = "predict") -> jax.export.Exported 
         return jax.vmap(alone)(x)
 
     return jax.export.export(jax.jit(each), platforms=PLATFORMS)(*like, jax.ShapeDtypeStruct(shape, jnp.float32))
-
-
-def _view_like(run: Run, name: str, stage: Fit, kept: Mapping[str, Any]) -> View:
-    """Shapes of what evaluation uses, from those of a raw batch."""
-    rows = {k: np.zeros((1, *shape[1:]), dtype) for k, (shape, dtype) in kept.items()}
-    like, _ = state_like(stage, rows, key=run.key(name), mesh=make_mesh(), rule=named_rule("replicate"))
-    return jax.eval_shape(lambda state: view_of(stage.update, state), like)
 
 
 def _filled(path: Path, like: View, tensors: Mapping[str, jax.Array]) -> View:

@@ -1,6 +1,6 @@
 """A fit of a system: trained in a folder of its own, resumed, evaluated on the test split, restored."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -125,14 +125,24 @@ def outcome(stage: Fit, fitted: Fitted, state: Any, measured: dict[str, float]) 
     }
 
 
+def like_of(run: Run, name: str, stage: Fit, rows: Mapping[str, Any], mesh: Mesh) -> TrainState:
+    """Shapes and shardings of a fit's training state, from the shapes and dtypes of raw rows that it left."""
+    row = {k: np.zeros((1, *shape[1:]), dtype) for k, (shape, dtype) in rows.items()}
+    return state_like(stage, row, key=run.key(name), mesh=mesh, rule=named_rule(stage.loop.sharding))[0]
+
+
+def step_of(run: Run, name: str, stage: Fit) -> int:
+    """The step of the checkpoint that counts."""
+    path = run.folder / name / "result.json"
+    return read_json(path)["evaluated_step"] if path.exists() else int(restore(run, name, stage, make_mesh()).step)
+
+
 def restore(run: Run, name: str, stage: Fit, mesh: Mesh) -> TrainState:
     """The state that a fit ended with, or its newest checkpoint while it is not finished. Needs no data."""
     folder = run.folder / name
     if not (folder / "checkpoints").is_dir():
         raise ValueError(f"{run.folder} has no checkpoints of {name!r}; train it first")
-    kept = read_json(folder / "rows.json")
-    rows = {k: np.zeros((1, *shape[1:]), dtype) for k, (shape, dtype) in kept.items()}
-    like, _ = state_like(stage, rows, key=run.key(name), mesh=mesh, rule=named_rule(stage.loop.sharding))
+    like = like_of(run, name, stage, read_json(folder / "rows.json"), mesh)
     checkpoints = Checkpoints(folder / "checkpoints", keep=stage.loop.keep, read_only=True)
     try:
         if (folder / "result.json").exists():

@@ -7,6 +7,7 @@ import jax
 import numpy as np
 
 from dlcore.data.source import Data, DataSpec, Split
+from dlcore.evaluation.likelihood import baselines
 from dlcore.evaluation.sample_quality import covered_classes, quality
 from dlcore.train.progress import ticker
 from dlcore.train.system import Findings, Fit, Result, Results, RunSpec, Study, System
@@ -71,6 +72,11 @@ def _drawn(sample: Callable[..., Any], model: Result, levels: int, count: int) -
     return np.round(np.clip(images, 0, 1) * (levels - 1)).astype(np.uint8)
 
 
+def image_baselines(data: Data) -> dict[str, float]:
+    """`dlcore.evaluation.likelihood.baselines` of the test images as they are stored."""
+    return baselines(data.train.all()["image"], data.test.all()["image"], data.spec.levels)
+
+
 def generative_system(
     name: str,
     fit: Fit,
@@ -78,16 +84,16 @@ def generative_system(
     look: Callable[[Key, Data, Result], Findings],
     *,
     quality_samples: int,
-    baselines: Callable[[Data], Mapping[str, float]] | None = None,
+    code_lengths: Callable[[Data], Mapping[str, float]] | None = None,
 ) -> System:
     """The system of a generative model: its fit, and beside it model-free baselines, sample quality and figures.
 
-    `look(key, data, trained)` gives what the stage `gallery` shows, `baselines(data)` metrics of the test split that
+    `look(key, data, trained)` gives what the stage `gallery` shows, `code_lengths(data)` metrics of the test split that
     need no model.
     """
     stages: dict[str, Fit | Study] = {name: fit}
-    if baselines is not None:
-        kept = lambda key, data, results: Findings({"metrics": baselines(data)})  # noqa: E731
+    if code_lengths is not None:
+        kept = lambda key, data, results: Findings({"metrics": code_lengths(data)})  # noqa: E731
         stages["baselines"] = Study(kept, lambda arrays: arrays["metrics"], beside=True)
     measured = quality_study(name, spec, fit.sample, quality_samples)
     stages |= measured

@@ -19,12 +19,7 @@ from dlcore.lookup import check_name
 from dlcore.parallel.mesh import make_mesh
 from dlcore.train import export, run, stages
 from dlcore.train.evaluate import make_evaluate
-from dlcore.train.fitting import (
-    data_of,
-    evaluation_key,
-    restore,
-    restored_view,
-)
+from dlcore.train.fitting import data_of, evaluation_key, restore, restored_view, step_of
 from dlcore.train.progress import announced
 from dlcore.train.run import Run
 from dlcore.train.run_folder import check_data, check_identity, read_json
@@ -118,7 +113,7 @@ class OpenRun:
         """The step of the checkpoint that counts."""
         if self._exported is not None:
             return self._exported.step
-        return int(restore(self.run, self.stage, self.fit, make_mesh()).step)
+        return step_of(self.run, self.stage, self.fit)
 
     @property
     def metrics(self) -> dict[str, Any]:

@@ -10,12 +10,7 @@ import jax
 
 from dlcore.parallel import processes
 from dlcore.train import environment, outcome, run
-from dlcore.train.fitting import (
-    Stop,
-    check_loop,
-    fit_result,
-    run_fit,
-)
+from dlcore.train.fitting import Stop, check_loop, fit_result, run_fit
 from dlcore.train.progress import attempt, say
 from dlcore.train.run import Run
 from dlcore.train.run_folder import LAYOUT, claim, locked, read_json, write_json

@@ -1,4 +1,4 @@
-"""The ruler: constants written out by hand, and the anchors on data whose code length is known."""
+"""The ruler: constants written out by hand, and the baselines on data whose code length is known."""
 
 import math
 
@@ -9,7 +9,7 @@ import pytest
 
 from dlcore.evaluation.likelihood import (
     Nats,
-    anchors,
+    baselines,
     bits_per_dim,
     histogram_bits,
     joint_nats,
@@ -54,7 +54,7 @@ def test_compressors_pay_at_least_the_entropy_and_little_for_nothing():
 def test_anchors_are_of_the_test_split():
     rng = np.random.default_rng(0)
     train, test = (rng.integers(16, size=(n, 8, 8, 1)).astype(np.uint8) for n in (2000, 300))
-    found = anchors(train, test, 16)
+    found = baselines(train, test, 16)
     assert found["histogram_bits_per_dim"] == histogram_bits(train, test, 16)
     assert found["png_bits_per_dim"] == png_bits(test, 16) != png_bits(train, 16)
     assert found["xz_bits_per_dim"] == xz_bits(test) != xz_bits(train)

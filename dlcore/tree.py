@@ -1,7 +1,7 @@
 """What the path of a leaf says: whether it is a weight, and how many of its axes count copies of a layer.
 
 Params and state are nested dicts, a leaf's path its keys joined by "/". Copies of one layer that are computed together
-(`dlcore.nn.combine.scan`, `dlcore.train.ensemble.ensemble`) lie on a leading axis of every leaf, in the branch
+(`dlcore.nn.scan`, `dlcore.train.ensemble`) lie on a leading axis of every leaf, in the branch
 `stacked`. The shape alone does not tell: [3, 5, 4] is three dense kernels there, and one convolution's elsewhere.
 
 Sets of leaves are named by patterns of paths: `*` stands for anything inside a name (`?` for one character), `**` for

@@ -18,19 +18,27 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dlcore.data.preprocess import row_keys
-from dlcore.data.source import Data, DataSpec
-from dlcore.evaluation import metrics
-from dlcore.losses.classification import softmax_cross_entropy
-from dlcore.networks.mlp import MLP
-from dlcore.nn.graph import compose
-from dlcore.nn.summary import summarize, table
-from dlcore.optim.build import OptimizerConfig
+from dlcore import evaluation
+from dlcore.data import Data, DataSpec, row_keys
+from dlcore.losses import softmax_cross_entropy
+from dlcore.networks import MLP
+from dlcore.nn import compose, summarize, table
+from dlcore.optim import OptimizerConfig
 from dlcore.report.panel import panel
-from dlcore.train.builders import fit_by_gradient, map_split, standardized
-from dlcore.train.config import LoopConfig, budget
-from dlcore.train.ensemble import average_probabilities, bootstrap_counts, ensemble
-from dlcore.train.system import Findings, Results, Study, System
+from dlcore.train import (
+    Findings,
+    LoopConfig,
+    Results,
+    Study,
+    System,
+    average_probabilities,
+    bootstrap_counts,
+    budget,
+    ensemble,
+    fit_by_gradient,
+    map_split,
+    standardized,
+)
 from dlcore.types import Aux, Batch, Key, Mean, Model, Params, State
 
 PRESETS = ("smoke", "default", "full")
@@ -123,7 +131,7 @@ def build(config: Config, spec: DataSpec) -> System:
         found, labels, where = predict(params, batch), batch["label"], batch["where"]
         errors = jnp.exp(found["members"]) - jax.nn.one_hot(labels, spec.classes)
         sums = {name: scores(found[name], labels, where) for name in METHODS}
-        member = metrics.correct(found["members"], jnp.broadcast_to(labels, found["members"].shape[:2])).mean(0)
+        member = evaluation.correct(found["members"], jnp.broadcast_to(labels, found["members"].shape[:2])).mean(0)
         return {
             **sums,
             "member": Mean.of(member, where),
@@ -153,9 +161,9 @@ def build(config: Config, spec: DataSpec) -> System:
 def scores(log_p: jax.Array, labels: jax.Array, where: jax.Array) -> dict[str, Any]:
     """Sums of what one method's log-probabilities are judged by."""
     return {
-        "accuracy": Mean.of(metrics.correct(log_p, labels), where),
+        "accuracy": Mean.of(evaluation.correct(log_p, labels), where),
         "nll_nats": Mean.of(softmax_cross_entropy(log_p, labels), where),
-        "ece": metrics.calibration(jnp.exp(log_p), labels, where=where),
+        "ece": evaluation.calibration(jnp.exp(log_p), labels, where=where),
     }
 
 
@@ -165,7 +173,7 @@ def summary(sums: Mapping[str, Any], members: int) -> dict[str, float]:
     for name in METHODS:
         part = sums[name]
         found |= {f"{k}_{name}": float(part[k].value()) for k in ("accuracy", "nll_nats")}
-        found[f"ece_{name}"] = float(metrics.expected_calibration_error(part["ece"]))
+        found[f"ece_{name}"] = float(evaluation.expected_calibration_error(part["ece"]))
     v, average = (float(sums[name].value()) for name in ("v", "average"))
     c = (members * average - v) / (members - 1)
     return found | {"accuracy_member": float(sums["member"].value()), "v": v, "c": c, "squared_error_bag": average}
@@ -183,7 +191,7 @@ def draw(predict: Any, preprocess: Any, params: Params, data: Data) -> dict[str,
     found = {
         name: {
             "error": float((log_p[name].argmax(-1) != labels).mean()),
-            "ece": float(metrics.expected_calibration_error(metrics.calibration(jnp.exp(log_p[name]), labels))),
+            "ece": float(evaluation.expected_calibration_error(evaluation.calibration(jnp.exp(log_p[name]), labels))),
         }
         for name in METHODS
     }

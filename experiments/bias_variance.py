@@ -17,21 +17,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dlcore.data.preprocess import row_keys
-from dlcore.data.source import Data, DataSpec
-from dlcore.losses.classification import softmax_cross_entropy
-from dlcore.networks.mlp import MLP
-from dlcore.nn.graph import compose
-from dlcore.nn.summary import summarize, table
-from dlcore.optim.build import OptimizerConfig
+from dlcore import studies
+from dlcore.data import Data, DataSpec, row_keys
+from dlcore.losses import softmax_cross_entropy
+from dlcore.networks import MLP
+from dlcore.nn import compose, summarize, table
+from dlcore.optim import OptimizerConfig
 from dlcore.report.panel import panel
-from dlcore.stats.estimation import EstimatorStudy, consistency
-from dlcore.stats.estimation import summarize as bias_and_variance
-from dlcore.studies import polynomial
-from dlcore.train.builders import fit_by_gradient, standardized
-from dlcore.train.config import LoopConfig, budget
-from dlcore.train.ensemble import ensemble
-from dlcore.train.system import Findings, Results, Study, System
+from dlcore.stats import EstimatorStudy, consistency
+from dlcore.stats import summarize as bias_and_variance
+from dlcore.train import Findings, LoopConfig, Results, Study, System, budget, ensemble, fit_by_gradient, standardized
 from dlcore.types import Aux, Batch, Key, Mean, Model, Params, State
 
 PRESETS = ("smoke", "default", "full")
@@ -169,13 +164,13 @@ def regression(config: Config) -> dict[str, Any]:
     penalties = np.logspace(-3, 2, 11)
     with jax.enable_x64(True):
         grid = jnp.linspace(-1.0, 1.0, 101)
-        truth = polynomial.truth(grid)
+        truth = studies.truth(grid)
 
         def one(key: Key) -> tuple[jax.Array, jax.Array]:
-            x, y = polynomial.problem(key, config.examples, config.noise)
-            plain = polynomial.fit_degrees(x, y, config.degree)
-            ridge = polynomial.fit_ridge(x, y, config.degree, jnp.asarray(penalties))
-            return polynomial.predict(plain, grid), polynomial.predict(ridge, grid)
+            x, y = studies.problem(key, config.examples, config.noise)
+            plain = studies.fit_degrees(x, y, config.degree)
+            ridge = studies.fit_ridge(x, y, config.degree, jnp.asarray(penalties))
+            return studies.predict(plain, grid), studies.predict(ridge, grid)
 
         keys = jax.random.split(jax.random.key(0), config.sets)
         kinds = dict(zip(("by_degree", "by_penalty"), jax.jit(jax.vmap(one))(keys), strict=True))

@@ -15,20 +15,26 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dlcore.data.source import Data, DataSpec, Split
-from dlcore.evaluation import metrics
-from dlcore.evaluation.cross_validation import choose
-from dlcore.losses.classification import softmax_cross_entropy
-from dlcore.losses.supervised import supervised
-from dlcore.networks.mlp import MLP
-from dlcore.nn.graph import compose
-from dlcore.nn.summary import summarize, table
-from dlcore.optim.build import OptimizerConfig
+from dlcore import evaluation, studies
+from dlcore.data import Data, DataSpec, Split
+from dlcore.evaluation import choose
+from dlcore.losses import softmax_cross_entropy, supervised
+from dlcore.networks import MLP
+from dlcore.nn import compose, summarize, table
+from dlcore.optim import OptimizerConfig
 from dlcore.report.panel import panel
-from dlcore.studies import approximation, polynomial
-from dlcore.train.builders import fit_by_gradient, map_split, standardized
-from dlcore.train.config import LoopConfig, budget
-from dlcore.train.system import Findings, Result, Results, Study, System
+from dlcore.train import (
+    Findings,
+    LoopConfig,
+    Result,
+    Results,
+    Study,
+    System,
+    budget,
+    fit_by_gradient,
+    map_split,
+    standardized,
+)
 from dlcore.types import Batch, Key, Mean, Model, Params, State
 
 PRESETS = ("smoke", "default", "full")
@@ -91,7 +97,7 @@ def build(config: Config, spec: DataSpec) -> System:
 
     def evaluate(params: Params, state: State, batch: Batch, key: Key) -> Mapping[str, Any]:
         logits, labels, where = model.apply(params, state, batch["x"])[0], batch["label"], batch["where"]
-        right = metrics.correct(logits, jnp.broadcast_to(labels[:, None], logits.shape[:2]))
+        right = evaluation.correct(logits, jnp.broadcast_to(labels[:, None], logits.shape[:2]))
         nats = losses(logits, labels)
         each = {name: (Mean.of(right[:, i], where), Mean.of(nats[:, i], where)) for i, name in enumerate(names)}
         return {**each, "nll_nats": Mean.of(nats.mean(-1), where)}
@@ -147,18 +153,18 @@ def polynomials(config: Config) -> dict[str, Any]:
     `train` and `test` are mean squared errors by degree, the test's on many fresh points.
     """
     with jax.enable_x64(True):
-        x, y = polynomial.problem(jax.random.key(0), config.examples, config.noise)
-        fresh_x, fresh_y = polynomial.problem(jax.random.key(1), 10_000, config.noise)
-        found = polynomial.fit_degrees(x, y, config.degree)
-        train = jnp.square(polynomial.predict(found, x) - y).mean(-1)
-        test = jnp.square(polynomial.predict(found, fresh_x) - fresh_y).mean(-1)
+        x, y = studies.problem(jax.random.key(0), config.examples, config.noise)
+        fresh_x, fresh_y = studies.problem(jax.random.key(1), 10_000, config.noise)
+        found = studies.fit_degrees(x, y, config.degree)
+        train = jnp.square(studies.predict(found, x) - y).mean(-1)
+        test = jnp.square(studies.predict(found, fresh_x) - fresh_y).mean(-1)
 
         def fit(batch: Batch, degree: Any, key: Key) -> Any:
             weight = batch["where"].astype(x.dtype)
-            return polynomial.fit_degrees(batch["x"], batch["y"], config.degree, weight=weight)[degree]
+            return studies.fit_degrees(batch["x"], batch["y"], config.degree, weight=weight)[degree]
 
         def score(coefficients: Any, batch: Batch) -> Mean:
-            return Mean.of(jnp.square(polynomial.predict(coefficients, batch["x"]) - batch["y"]), batch["where"])
+            return Mean.of(jnp.square(studies.predict(coefficients, batch["x"]) - batch["y"]), batch["where"])
 
         choice = choose(fit, score, {"x": x, "y": y}, jnp.arange(config.degree + 1), config.folds)
         grid = jnp.linspace(-1, 1, 301)
@@ -171,8 +177,8 @@ def polynomials(config: Config) -> dict[str, Any]:
             "validated_mean": choice.scores.mean(),
             "validated_stderr": choice.scores.stderr(),
             "grid": grid,
-            "truth": polynomial.truth(grid),
-            "curves": polynomial.predict(found, grid),
+            "truth": studies.truth(grid),
+            "curves": studies.predict(found, grid),
         }
         return jax.tree.map(np.asarray, found)
 
@@ -218,9 +224,9 @@ def draw_polynomials(config: Config, found: Mapping[str, Any]) -> dict[str, Any]
 def approximations(config: Config) -> dict[str, Any]:
     """Networks of several widths fitted to a continuous function, and their distances from it."""
     key, widths = jax.random.key(0), config.function_widths
-    found = approximation.approximate(key, approximation.bumps, widths, steps=config.function_steps)
+    found = studies.approximate(key, studies.bumps, widths, steps=config.function_steps)
     x = jnp.linspace(-1, 1, found.values.shape[1])
-    kept = {"values": found.values, "rms": found.rms, "largest": found.largest, "x": x, "truth": approximation.bumps(x)}
+    kept = {"values": found.values, "rms": found.rms, "largest": found.largest, "x": x, "truth": studies.bumps(x)}
     return jax.tree.map(np.asarray, kept)
 
 

@@ -14,25 +14,36 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dlcore.data.augment import cutout, random_flip, random_rotation, random_shift, views
-from dlcore.data.mix import cutmix, mixup
-from dlcore.data.preprocess import scale, standardize
-from dlcore.data.source import Data, DataSpec
-from dlcore.evaluation import metrics
-from dlcore.losses.classification import softmax_cross_entropy
-from dlcore.losses.supervised import supervised
-from dlcore.networks import named
-from dlcore.networks.cnn import CNN
-from dlcore.networks.mlp import MLP
-from dlcore.nn.cast import compute_in
-from dlcore.nn.intercept import activations
-from dlcore.nn.summary import summarize, table
-from dlcore.optim.build import OptimizerConfig
+from dlcore import evaluation, networks
+from dlcore.data import (
+    Data,
+    DataSpec,
+    cutmix,
+    cutout,
+    mixup,
+    random_flip,
+    random_rotation,
+    random_shift,
+    scale,
+    standardize,
+    views,
+)
+from dlcore.losses import softmax_cross_entropy, supervised
+from dlcore.networks import CNN, MLP
+from dlcore.nn import activations, compute_in, summarize, table
+from dlcore.optim import OptimizerConfig
 from dlcore.report.panel import panel
-from dlcore.train.builders import fit_by_gradient, map_split
-from dlcore.train.config import LoopConfig, budget
-from dlcore.train.ensemble import average_probabilities
-from dlcore.train.system import Findings, Results, Study, System
+from dlcore.train import (
+    Findings,
+    LoopConfig,
+    Results,
+    Study,
+    System,
+    average_probabilities,
+    budget,
+    fit_by_gradient,
+    map_split,
+)
 from dlcore.types import Batch, Key, Mean, Model, Params, State
 
 PRESETS = ("smoke", "default", "full", "mlp", "mlp_full", "features")
@@ -152,7 +163,7 @@ def make_model(config: Config, spec: DataSpec) -> Model:
             pool=config.pool,
         )
     else:
-        model = named.network(config.model, spec.classes, min(spec.shape[:2]), others=("mlp", "cnn"))
+        model = networks.network(config.model, spec.classes, min(spec.shape[:2]), others=("mlp", "cnn"))
     if config.dtype not in ("float32", "bfloat16"):
         raise ValueError(f"dtype must be float32 or bfloat16, got {config.dtype!r}")
     return compute_in(model, jnp.bfloat16) if config.dtype == "bfloat16" else model
@@ -222,7 +233,7 @@ def build(config: Config, spec: DataSpec) -> System:
         return softmax_cross_entropy(logits, labels, label_smoothing=config.label_smoothing)
 
     def accuracy(logits: Any, labels: Any) -> Any:
-        return metrics.correct(logits, labels if labels.ndim < logits.ndim else labels.argmax(-1))
+        return evaluation.correct(logits, labels if labels.ndim < logits.ndim else labels.argmax(-1))
 
     targets = "target" if mixes(config) else "label"
     objective = supervised(model, loss, {"accuracy": accuracy}, targets=targets)
@@ -232,13 +243,13 @@ def build(config: Config, spec: DataSpec) -> System:
         logits, labels, where = predict(params, state, batch["image"]), batch["label"], batch["where"]
         return {
             "nll_nats": Mean.of(softmax_cross_entropy(logits, labels), where),
-            "accuracy": Mean.of(metrics.correct(logits, labels), where),
-            "calibration": metrics.calibration(jax.nn.softmax(logits), labels, where=where),
+            "accuracy": Mean.of(evaluation.correct(logits, labels), where),
+            "calibration": evaluation.calibration(jax.nn.softmax(logits), labels, where=where),
         }
 
     def summary(sums: Mapping[str, Any]) -> dict[str, float]:
         accuracy = float(sums["accuracy"].value())
-        ece = float(metrics.expected_calibration_error(sums["calibration"]))
+        ece = float(evaluation.expected_calibration_error(sums["calibration"]))
         return {"accuracy": accuracy, "error": 1 - accuracy, "nll_nats": float(sums["nll_nats"].value()), "ece": ece}
 
     fit = fit_by_gradient(
@@ -296,7 +307,9 @@ def draw(predict: Any, preprocess: Any, params: Params, state: State, data: Data
     worst = wrong[np.argsort(-confidence[wrong])][:24]
     images = data.test.read(worst)["image"] / (data.spec.levels - 1)
     # Compiled as a whole: operation by operation each would be a program of its own.
-    counted = jax.jit(lambda p, k, y: (metrics.calibration(p, y), metrics.confusion_matrix(k, y, data.spec.classes)))
+    counted = jax.jit(
+        lambda p, k, y: (evaluation.calibration(p, y), evaluation.confusion_matrix(k, y, data.spec.classes))
+    )
     names, (bins, confusion) = data.spec.class_names, counted(probabilities, predicted, labels)
     return {
         "confusion": panel("figures.confusion", np.asarray(confusion), names),

@@ -18,21 +18,26 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dlcore.data.preprocess import row_keys, scale
-from dlcore.data.source import Data, DataSpec
-from dlcore.evaluation.likelihood import Nats, bits_per_dim, joint_nats, summary
+from dlcore.data import Data, DataSpec, row_keys, scale
+from dlcore.evaluation import Nats, bits_per_dim, joint_nats, summary
 from dlcore.generative import decoder
 from dlcore.generative.diffusion import bound, objective, process, samplers, schedule, weighting
-from dlcore.networks.unet import UNet
-from dlcore.nn.cast import compute_in
-from dlcore.nn.sides import padded
-from dlcore.nn.summary import summarize, table
-from dlcore.optim.build import OptimizerConfig
+from dlcore.networks import UNet
+from dlcore.nn import compute_in, padded, summarize, table
+from dlcore.optim import OptimizerConfig
 from dlcore.report.panel import panel
-from dlcore.train.builders import fit_by_gradient
-from dlcore.train.config import FEW, LoopConfig, budget
-from dlcore.train.quality import generative_system, image_baselines
-from dlcore.train.system import Findings, Result, System, likelihood
+from dlcore.train import (
+    FEW,
+    Findings,
+    LoopConfig,
+    Result,
+    System,
+    budget,
+    fit_by_gradient,
+    generative_system,
+    image_baselines,
+    likelihood,
+)
 from dlcore.types import Batch, Key, Mean, Model, Params, State
 
 PRESETS = ("smoke", "default", "full")

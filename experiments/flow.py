@@ -22,22 +22,26 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dlcore.data.preprocess import row_keys
-from dlcore.data.source import Data, DataSpec
-from dlcore.evaluation.likelihood import Nats, bits_per_dim, summary
-from dlcore.generative.flow import density
-from dlcore.generative.flow.chain import chain
-from dlcore.generative.flow.networks import Glow, RealNVP
-from dlcore.generative.flow.pixels import Logit, dequantize, discrete_nats, quantize
-from dlcore.networks.conditioner import ConvConditioner, MLPConditioner
-from dlcore.nn.sides import crop_sides, pad_sides, padded_sides
-from dlcore.optim.build import OptimizerConfig
+from dlcore.data import Data, DataSpec, row_keys
+from dlcore.evaluation import Nats, bits_per_dim, summary
+from dlcore.generative.flow import Glow, Logit, RealNVP, chain, density, dequantize, discrete_nats, quantize
+from dlcore.networks import ConvConditioner, MLPConditioner
+from dlcore.nn import crop_sides, pad_sides, padded_sides
+from dlcore.optim import OptimizerConfig
 from dlcore.report.density import grid, square
 from dlcore.report.panel import panel
-from dlcore.train.builders import fit_by_gradient
-from dlcore.train.config import FEW, LoopConfig, budget
-from dlcore.train.quality import generative_system, image_baselines
-from dlcore.train.system import Findings, Result, System, likelihood
+from dlcore.train import (
+    FEW,
+    Findings,
+    LoopConfig,
+    Result,
+    System,
+    budget,
+    fit_by_gradient,
+    generative_system,
+    image_baselines,
+    likelihood,
+)
 from dlcore.tree import named_leaves
 from dlcore.types import Aux, Batch, Bijector, Key, Mean, Model, Objective, Params, State
 

@@ -20,25 +20,29 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dlcore.data.augment import random_shift
-from dlcore.data.preprocess import row_keys, scale
-from dlcore.data.source import Data, DataSpec
+from dlcore.data import Data, DataSpec, random_shift, row_keys, scale
 from dlcore.evaluation import collapse
 from dlcore.generative import gan
-from dlcore.networks.dcgan import DCDiscriminator, DCGenerator, conditioned, critic
-from dlcore.networks.mlp import MLP
-from dlcore.nn.cast import compute_in
-from dlcore.nn.sides import cropped, padded_sides
-from dlcore.nn.spectral import SpectralNorm
-from dlcore.nn.summary import summarize, table
-from dlcore.optim.build import OptimizerConfig, learning_rate
-from dlcore.optim.build import build as build_optimizer
+from dlcore.networks import MLP, DCDiscriminator, DCGenerator, conditioned, critic
+from dlcore.nn import SpectralNorm, compute_in, cropped, padded_sides, summarize, table
+from dlcore.optim import OptimizerConfig, learning_rate
+from dlcore.optim import build as build_optimizer
 from dlcore.precision import matmul
 from dlcore.report.panel import panel
-from dlcore.train.config import LoopConfig, budget
-from dlcore.train.quality import generative_system
-from dlcore.train.system import Findings, Fit, Result, System
-from dlcore.train.updates import chain, ema_update, gradient_update, repeated, reported
+from dlcore.train import (
+    Findings,
+    Fit,
+    LoopConfig,
+    Result,
+    System,
+    budget,
+    chain,
+    ema_update,
+    generative_system,
+    gradient_update,
+    repeated,
+    reported,
+)
 from dlcore.types import Batch, Key, Mean, Model, Params, State, Update
 
 PRESETS = ("smoke", "default", "full")

@@ -14,25 +14,15 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from dlcore.data.source import DataSpec
-from dlcore.evaluation import metrics
-from dlcore.losses.classification import softmax_cross_entropy
-from dlcore.losses.supervised import supervised
-from dlcore.nn import init
-from dlcore.nn.activation import Activation, by_name
-from dlcore.nn.combine import serial
-from dlcore.nn.dense import Dense
-from dlcore.nn.graph import compose
-from dlcore.nn.reshape import Flatten
-from dlcore.nn.summary import summarize, table
-from dlcore.optim.build import OptimizerConfig, learning_rate
-from dlcore.optim.build import build as build_optimizer
+from dlcore import evaluation
+from dlcore.data import DataSpec
+from dlcore.losses import softmax_cross_entropy, supervised
+from dlcore.nn import Activation, Dense, Flatten, by_name, compose, init, serial, summarize, table
+from dlcore.optim import OptimizerConfig, learning_rate
+from dlcore.optim import build as build_optimizer
 from dlcore.report.panel import panel
-from dlcore.studies.scaling import scaling
-from dlcore.train.builders import standardized
-from dlcore.train.config import LoopConfig, budget
-from dlcore.train.system import Findings, Fit, Study, System
-from dlcore.train.updates import gradient_update
+from dlcore.studies import scaling
+from dlcore.train import Findings, Fit, LoopConfig, Study, System, budget, gradient_update, standardized
 from dlcore.types import Batch, Key, Mean, Model, Params, State
 
 PRESETS = ("smoke", "default", "full")
@@ -108,7 +98,7 @@ def build(config: Config, spec: DataSpec) -> System:
 
     def evaluate(params: Params, state: State, batch: Batch, key: Key) -> Mapping[str, Any]:
         logits, labels, where = model.apply(params, state, batch["x"])[0], batch["label"], batch["where"]
-        right = metrics.correct(logits, jnp.broadcast_to(labels[:, None], logits.shape[:2]))
+        right = evaluation.correct(logits, jnp.broadcast_to(labels[:, None], logits.shape[:2]))
         nats = losses(logits, labels)
         return {
             name: (Mean.of(right[:, i], where), Mean.of(nats[:, i], where)) for i, name in enumerate(config.schemes)

@@ -16,27 +16,35 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from dlcore.data.source import Data, DataSpec
-from dlcore.evaluation import metrics
-from dlcore.losses.classification import softmax_cross_entropy
-from dlcore.losses.supervised import supervised
-from dlcore.networks.mlp import MLP
-from dlcore.nn.summary import summarize, table
-from dlcore.optim import surfaces, transforms
-from dlcore.optim.build import OptimizerConfig
-from dlcore.optim.cma import cma
-from dlcore.optim.curvature import hvp
-from dlcore.optim.descent import gradient_descent, momentum, nesterov, transformed
-from dlcore.optim.lanczos import Density, extreme_eigenvalues, smooth, spectral_density
-from dlcore.optim.minimize import Method, Run, run
-from dlcore.optim.newton import damped_newton
+from dlcore import evaluation
+from dlcore.data import Data, DataSpec
+from dlcore.losses import softmax_cross_entropy, supervised
+from dlcore.networks import MLP
+from dlcore.nn import summarize, table
+from dlcore.optim import (
+    Density,
+    Method,
+    OptimizerConfig,
+    Run,
+    cma,
+    damped_newton,
+    extreme_eigenvalues,
+    gradient_descent,
+    hvp,
+    momentum,
+    nesterov,
+    run,
+    smooth,
+    spectral_density,
+    surfaces,
+    transformed,
+    transforms,
+)
 from dlcore.report.panel import panel
 from dlcore.report.surfaces import Landscape
-from dlcore.stats.minibatch import per_example_gradients, sampled_noise
-from dlcore.studies.many import train_many
-from dlcore.train.builders import fit_by_gradient, standardized
-from dlcore.train.config import LoopConfig, budget
-from dlcore.train.system import Findings, Results, Study, System
+from dlcore.stats import per_example_gradients, sampled_noise
+from dlcore.studies import train_many
+from dlcore.train import Findings, LoopConfig, Results, Study, System, budget, fit_by_gradient, standardized
 from dlcore.types import Batch, Key, Mean, Model, Params, State
 
 PRESETS = ("smoke", "default", "full")
@@ -107,11 +115,11 @@ def build(config: Config, spec: DataSpec) -> System:
         logits, labels, where = model.apply(params, state, batch["image"])[0], batch["label"], batch["where"]
         return {
             "nll_nats": Mean.of(softmax_cross_entropy(logits, labels), where),
-            "accuracy": Mean.of(metrics.correct(logits, labels), where),
+            "accuracy": Mean.of(evaluation.correct(logits, labels), where),
         }
 
     fit = fit_by_gradient(
-        supervised(model, softmax_cross_entropy, {"accuracy": metrics.correct}),
+        supervised(model, softmax_cross_entropy, {"accuracy": evaluation.correct}),
         config.train,
         config.optimizer,
         spec.sizes[0],

@@ -15,19 +15,25 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dlcore.data.preprocess import scale
-from dlcore.data.source import Data, DataSpec
-from dlcore.evaluation.likelihood import Nats, summary
+from dlcore.data import Data, DataSpec, scale
+from dlcore.evaluation import Nats, summary
 from dlcore.generative import autoregressive, decoder
-from dlcore.networks.pixelcnn import GatedPixelCNN, PixelCNN, PixelNetwork
-from dlcore.nn.cast import compute_in
-from dlcore.nn.summary import summarize, table
-from dlcore.optim.build import OptimizerConfig
+from dlcore.networks import GatedPixelCNN, PixelCNN, PixelNetwork
+from dlcore.nn import compute_in, summarize, table
+from dlcore.optim import OptimizerConfig
 from dlcore.report.panel import panel
-from dlcore.train.builders import fit_by_gradient
-from dlcore.train.config import FEW, LoopConfig, budget
-from dlcore.train.quality import generative_system, image_baselines
-from dlcore.train.system import Findings, Result, System, likelihood
+from dlcore.train import (
+    FEW,
+    Findings,
+    LoopConfig,
+    Result,
+    System,
+    budget,
+    fit_by_gradient,
+    generative_system,
+    image_baselines,
+    likelihood,
+)
 from dlcore.types import Batch, Key, Params, State
 
 PRESETS = ("smoke", "default", "full", "masked")

@@ -21,19 +21,25 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dlcore.data.preprocess import row_keys, scale
-from dlcore.data.source import Data, DataSpec
-from dlcore.evaluation.likelihood import Nats, baselines, summary
+from dlcore.data import Data, DataSpec, row_keys, scale
+from dlcore.evaluation import Nats, baselines, summary
 from dlcore.generative import decoder, vae
-from dlcore.networks.autoencoder import ConvDecoder, ConvEncoder, MLPDecoder, MLPEncoder
-from dlcore.nn.sides import cropped, padded_sides
-from dlcore.nn.summary import summarize, table
-from dlcore.optim.build import OptimizerConfig
+from dlcore.networks import ConvDecoder, ConvEncoder, MLPDecoder, MLPEncoder
+from dlcore.nn import cropped, padded_sides, summarize, table
+from dlcore.optim import OptimizerConfig
 from dlcore.report.panel import panel
-from dlcore.train.builders import fit_by_gradient
-from dlcore.train.config import FEW, LoopConfig, budget
-from dlcore.train.quality import generative_system, image_baselines
-from dlcore.train.system import Findings, Result, System, likelihood
+from dlcore.train import (
+    FEW,
+    Findings,
+    LoopConfig,
+    Result,
+    System,
+    budget,
+    fit_by_gradient,
+    generative_system,
+    image_baselines,
+    likelihood,
+)
 from dlcore.types import Batch, Key, Mean, Params, State
 
 PRESETS = ("smoke", "default", "full", "manifold", "conv")

@@ -16,17 +16,11 @@ import jax
 import jax.numpy as jnp
 from absl import flags
 
-from dlcore.data.pipeline import choose, train_rows
+from dlcore.data import choose, train_rows
 from dlcore.parallel.mesh import make_mesh
 from dlcore.parallel.sharding import named_rule
-from dlcore.train.checkpoint import Checkpoints
-from dlcore.train.engine import make_engine
-from dlcore.train.fitting import first_rows
-from dlcore.train.loop import cadence, fit
-from dlcore.train.record import Recorder
+from dlcore.train import Checkpoints, Recorder, cadence, first_rows, fit, main_fit, make_engine, make_train_step
 from dlcore.train.run import Run
-from dlcore.train.step import make_train_step
-from dlcore.train.system import main_fit
 from launch import request, runtime
 
 flags.DEFINE_integer("steps", 0, "Steps per turn; 0 for as many as take the bare loop about five seconds.")

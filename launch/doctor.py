@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from absl import flags
 
-from dlcore.data.source import DataError, load
+from dlcore.data import DataError, load
 from dlcore.parallel import backend
 from dlcore.train import environment
 from launch import runtime

@@ -6,9 +6,9 @@ python -m launch.eval --workdir=runs/classify-digits-default
 from absl import flags
 
 from dlcore.parallel import processes
+from dlcore.train import write_json
 from dlcore.train.outcome import show
 from dlcore.train.progress import say
-from dlcore.train.run_folder import write_json
 from dlcore.train.session import OpenRun
 from launch import request, runtime
 

@@ -5,9 +5,8 @@ python -m launch.report --workdir=runs/classify-digits-default
 
 from absl import flags
 
-from dlcore.data.checks import DataError
-from dlcore.train import stages
-from dlcore.train.run_folder import locked
+from dlcore.data import DataError
+from dlcore.train import locked, stages
 from launch import request, runtime
 
 

@@ -5,9 +5,8 @@ from pathlib import Path
 from absl import flags
 
 from dlcore.parallel import processes
-from dlcore.train import run
+from dlcore.train import check_data, run
 from dlcore.train.run import NAMES, Run
-from dlcore.train.run_folder import check_data
 from launch import paths
 
 flags.DEFINE_string("experiment", None, "Name of the system, e.g. classify; python -m launch.list shows all.")

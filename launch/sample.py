@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from absl import flags
 
-from dlcore.data.source import DataSpec
+from dlcore.data import DataSpec
 from dlcore.report import figures
 from dlcore.report.density import cloud
 from dlcore.train.progress import say

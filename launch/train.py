@@ -10,9 +10,8 @@ A run that SIGTERM or Ctrl-C stopped has saved, and exits with --stopped_exit_co
 import jax
 from absl import flags
 
-from dlcore.train import outcome, stages
+from dlcore.train import check_identity, outcome, read_json, stages
 from dlcore.train.progress import attempt, say
-from dlcore.train.run_folder import check_identity, read_json
 from launch import request, runtime
 
 flags.DEFINE_integer(

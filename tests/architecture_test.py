@@ -37,7 +37,7 @@ ALLOWED = {
     "train": BASE | {"optim", "parallel", "data", "nn", "report", "evaluation"},
 }
 ONLY_IN = {
-    "orbax": {"dlcore/train/checkpoint.py"},
+    "orbax": {"dlcore/train/_checkpoint.py"},
     "tensorflow_datasets": {"dlcore/data"},
     "grain": {"dlcore/data"},
     "flax": {"dlcore/interop"},
@@ -96,8 +96,8 @@ def test_importing_touches_no_device_and_costs_little():
     code = (
         "import time, jax; began = time.perf_counter(); import dlcore, dlcore.types; "
         "taken = time.perf_counter() - began; "
-        "import dlcore.nn.combine, dlcore.nn.conv, dlcore.nn.embedding, dlcore.nn.norm, dlcore.losses.classification; "
-        "import dlcore.train.loop, dlcore.optim.build, dlcore.data.augment, dlcore.parallel.mesh; print(taken)"
+        "import dlcore.nn._combine, dlcore.nn.conv, dlcore.nn.embedding, dlcore.nn._norm, dlcore.losses._classification; "
+        "import dlcore.train._loop, dlcore.optim.build, dlcore.data._augment, dlcore.parallel.mesh; print(taken)"
     )
     # With a platform that does not exist, starting a backend would fail.
     environment = {**os.environ, "JAX_PLATFORMS": "no_such_platform"}

@@ -2,16 +2,30 @@
 
 from typing import NamedTuple
 
-from dlcore.interop import torch_names
-from dlcore.interop.torch_names import Names
-from dlcore.networks.alexnet import AlexNet, AlexNetConfig
-from dlcore.networks.convnext import ConvNeXt, ConvNeXtConfig
-from dlcore.networks.densenet import DenseNet, DenseNetConfig, densenet_config
-from dlcore.networks.googlenet import GoogLeNet, GoogLeNetConfig
-from dlcore.networks.lenet import LeNet, LeNetConfig
-from dlcore.networks.mobilenet import MobileNet, MobileNetConfig
-from dlcore.networks.resnet import ResNet, ResNetConfig, cifar_config, imagenet_config
-from dlcore.networks.vgg import VGG, VGGConfig, vgg_config
+from dlcore.interop import _torch_names as torch_names
+from dlcore.interop._torch_names import Names
+from dlcore.networks import (
+    VGG,
+    AlexNet,
+    AlexNetConfig,
+    ConvNeXt,
+    ConvNeXtConfig,
+    DenseNet,
+    DenseNetConfig,
+    GoogLeNet,
+    GoogLeNetConfig,
+    LeNet,
+    LeNetConfig,
+    MobileNet,
+    MobileNetConfig,
+    ResNet,
+    ResNetConfig,
+    VGGConfig,
+    cifar_config,
+    densenet_config,
+    imagenet_config,
+    vgg_config,
+)
 from dlcore.types import Model
 
 

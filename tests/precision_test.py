@@ -9,15 +9,21 @@ import pytest
 
 from dlcore.evaluation import collapse
 from dlcore.generative import decoder, vae
-from dlcore.generative.flow.chain import chain
+from dlcore.generative.flow import ActNorm, InvertibleConv, InvertibleConvPLU, chain
 from dlcore.generative.flow.density import log_prob, sample
-from dlcore.generative.flow.linear import ActNorm, InvertibleConv, InvertibleConvPLU
-from dlcore.nn.dense import dense
-from dlcore.optim import cma, gauss_newton, lanczos, least_squares, line_search, newton, surfaces
+from dlcore.nn import dense
+from dlcore.optim import _cma as cma
+from dlcore.optim import _gauss_newton as gauss_newton
+from dlcore.optim import _lanczos as lanczos
+from dlcore.optim import _least_squares as least_squares
+from dlcore.optim import _line_search as line_search
+from dlcore.optim import _newton as newton
+from dlcore.optim import surfaces
 from dlcore.precision import highest, matmul
-from dlcore.stats import fit, minibatch
-from dlcore.studies import polynomial
-from dlcore.train import ensemble
+from dlcore.stats import _fit as fit
+from dlcore.stats import _minibatch as minibatch
+from dlcore.studies import _polynomial as polynomial
+from dlcore.train import _ensemble as ensemble
 
 A, Y, X = jnp.eye(4, 3) + 0.1, jnp.arange(4.0), jnp.arange(1.0, 4.0)
 KEY = jax.random.key(0)

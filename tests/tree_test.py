@@ -13,11 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from network_table import TINY
 
-from dlcore.generative.flow.chain import chain
-from dlcore.generative.flow.linear import ActNorm, InvertibleConvPLU
-from dlcore.losses.penalty import l1, l2
-from dlcore.nn.layer_scale import LayerScale
-from dlcore.optim.build import OptimizerConfig, build, decay_mask
+from dlcore.generative.flow import ActNorm, InvertibleConvPLU, chain
+from dlcore.losses import l1, l2
+from dlcore.nn import LayerScale
+from dlcore.optim import OptimizerConfig, build, decay_mask
 from dlcore.tree import is_weight, matching, merge, named_leaves, partition, stack_axes, stacked
 
 sys.path.append(str(Path(__file__).parent / "contracts"))

@@ -4,3 +4,7 @@
 ∂L/∂output, in the output's shape; gradients come in the shapes of what they belong to. `dlcore.backprop.chain`
 composes such pairs to networks, `jacobian` multiplies layer Jacobians instead, `differences` counts what it all saves.
 """
+
+from dlcore.lazy import exports
+
+__getattr__, __dir__, __all__ = exports(__name__, __file__)

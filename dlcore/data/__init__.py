@@ -1,1 +1,5 @@
 """Data sets, batching and augmentation."""
+
+from dlcore.lazy import exports
+
+__getattr__, __dir__, __all__ = exports(__name__, __file__)

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from dlcore.data.checks import DataError
-from dlcore.data.source import Data, DataSpec, Rows, in_memory
+from dlcore.data._checks import DataError
+from dlcore.data._source import Data, DataSpec, Rows, in_memory
 
 SETS = ("two_moons", "rings", "pinwheel", "eight_gaussians", "checkerboard", "spirals")
 SIZES = (10_000, 2_000, 2_000)

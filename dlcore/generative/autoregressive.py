@@ -19,7 +19,7 @@ from dlcore.types import Aux, Batch, Key, Mean, Model, Objective, Params, State
 
 @runtime_checkable
 class Incremental(Protocol):
-    """A causal network one pixel at a time: see `dlcore.networks.pixelcnn.PixelNetwork`."""
+    """A causal network one pixel at a time: see `dlcore.networks.PixelNetwork`."""
 
     start: Callable[..., Any]
     row: Callable[..., Any]

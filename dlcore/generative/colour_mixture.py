@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Integer
 
 from dlcore.operands import has_shape
-from dlcore.stats.discretized import logistic_log_mass, mixture_mean, mixture_sample
+from dlcore.stats import logistic_log_mass, mixture_mean, mixture_sample
 from dlcore.types import Key
 
 LOG_SCALE_RANGE = (-7.0, 5.0)

@@ -14,12 +14,11 @@ from jaxtyping import Array, Float
 from dlcore.generative import colour_mixture as shared
 from dlcore.generative.check import in_range
 from dlcore.generative.colour_mixture import LOG_SCALE_RANGE
-from dlcore.losses.classification import sigmoid_cross_entropy, softmax_cross_entropy
-from dlcore.losses.regression import gaussian_nll
+from dlcore.losses import gaussian_nll, sigmoid_cross_entropy, softmax_cross_entropy
 from dlcore.operands import equal_shapes, has_shape
 from dlcore.precision import matmul
 from dlcore.setting import Number
-from dlcore.stats.discretized import mixture_log_mass, mixture_mean, mixture_sample
+from dlcore.stats import mixture_log_mass, mixture_mean, mixture_sample
 from dlcore.types import Key
 
 FEW_LEVELS = 32

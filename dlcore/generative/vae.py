@@ -14,11 +14,11 @@ from jaxtyping import Array, Float
 from dlcore.backend import on_cpu
 from dlcore.generative.check import in_range, is_zero, like_examples
 from dlcore.generative.decoder import Likelihood
-from dlcore.nn.count import convolves
+from dlcore.nn import convolves
 from dlcore.operands import equal_shapes, has_shape
 from dlcore.precision import highest
 from dlcore.setting import Number
-from dlcore.stats.divergence import kl_normal
+from dlcore.stats import kl_normal
 from dlcore.types import Aux, Batch, Input, Key, Mean, Model, Objective, Params, State
 
 Noise = Callable[..., Array]

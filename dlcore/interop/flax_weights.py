@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from dlcore.interop.flax_names import Names
-from dlcore.interop.modules import Modules, cast, check, fill, modules
-from dlcore.nn.stage import restack, unstack
+from dlcore.interop._flax_names import Names
+from dlcore.interop._modules import Modules, cast, check, fill, modules
+from dlcore.nn import restack, unstack
 from dlcore.types import Params, State
 
 LEAVES = {

@@ -5,7 +5,7 @@
 
 PyTorch itself is not needed. Convolution kernels [*window, i, o] are stored as [o, i, *window] there, dense ones
 [i, o] as [o, i], and the inputs of a dense layer behind an image as (c, h, w) rather than (h, w, c). GoogLeNet's
-published weights want rescaled images: `dlcore.interop.torch_inputs`.
+published weights want rescaled images: `dlcore.interop._torch_inputs`.
 """
 
 import os
@@ -15,10 +15,10 @@ from collections.abc import Mapping
 import numpy as np
 from safetensors.numpy import save_file
 
-from dlcore.interop.modules import Modules, cast, check, fill, modules
-from dlcore.interop.torch_files import load
-from dlcore.interop.torch_names import Names, Place
-from dlcore.nn.stage import restack, unstack
+from dlcore.interop._modules import Modules, cast, check, fill, modules
+from dlcore.interop._torch_files import load
+from dlcore.interop._torch_names import Names, Place
+from dlcore.nn import restack, unstack
 from dlcore.types import Params, State
 
 LEAVES = {

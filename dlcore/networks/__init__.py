@@ -1,1 +1,5 @@
 """Networks as compositions of layers (lecture 8, 16)."""
+
+from dlcore.lazy import exports
+
+__getattr__, __dir__, __all__ = exports(__name__, __file__)

@@ -1,1 +1,5 @@
 """Figures and run reports, on the host."""
+
+from dlcore.lazy import exports
+
+__getattr__, __dir__, __all__ = exports(__name__, __file__)

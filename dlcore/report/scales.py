@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 
 def scaling(study: Mapping[str, Any], title: str) -> Figure:
-    """Activations, gradients and singular values by layer for every scheme (`dlcore.studies.scaling.Scaling`).
+    """Activations, gradients and singular values by layer for every scheme (`dlcore.studies.Scaling`).
 
     What is 0 has no place on a logarithmic axis and is named below.
     """

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, Num
 
 from dlcore.setting import traced
-from dlcore.stats.check import check_mass, check_pmf, check_possible
-from dlcore.stats.special import scaled, wide
+from dlcore.stats._check import check_mass, check_pmf, check_possible
+from dlcore.stats._special import scaled, wide
 
 
 class Table(NamedTuple):

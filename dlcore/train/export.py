@@ -14,11 +14,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.flax import load_file, save_file
 
 from dlcore.parallel.mesh import make_mesh, to_host
-from dlcore.train.fitting import like_of, restore
+from dlcore.train._fitting import like_of, restore
+from dlcore.train._run_folder import read_json
+from dlcore.train._state import view_of
+from dlcore.train._system import main_fit
 from dlcore.train.run import Run, of_config
-from dlcore.train.run_folder import read_json
-from dlcore.train.state import view_of
-from dlcore.train.system import main_fit
 from dlcore.tree import named_leaves, path_of
 from dlcore.types import Params, State, View
 

@@ -10,11 +10,11 @@ import jax
 
 from dlcore.report import figures, panel
 from dlcore.report.html import write_report
+from dlcore.train._record import read_rows
+from dlcore.train._run_folder import read_json, write_json
+from dlcore.train._system import beside
 from dlcore.train.progress import attempt, say
-from dlcore.train.record import read_rows
 from dlcore.train.run import Run
-from dlcore.train.run_folder import read_json, write_json
-from dlcore.train.system import beside
 
 
 def summarize(run: Run) -> None:

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from dlcore.data.source import Rows, Split
+from dlcore.data import Rows, Split
 from dlcore.parallel import processes
-from dlcore.train.record import clock
+from dlcore.train._record import clock
 
 EVERY = 10.0
 """Seconds between two lines."""

@@ -12,14 +12,12 @@ from typing import Any, NamedTuple
 
 import jax
 
-from dlcore.data.checks import DataError
-from dlcore.data.fingerprint import SPLITS, with_splits
-from dlcore.data.source import Data, DataSpec, load
+from dlcore.data import SPLITS, Data, DataError, DataSpec, load, with_splits
 from dlcore.keys import fold_name
 from dlcore.lookup import check_name
-from dlcore.train.config import from_json, override, to_json
-from dlcore.train.run_folder import LAYOUT, check_layout, read_json
-from dlcore.train.system import System, check
+from dlcore.train._config import from_json, override, to_json
+from dlcore.train._run_folder import LAYOUT, check_layout, read_json
+from dlcore.train._system import System, check
 
 NAMES = ("experiment", "preset", "data", "seed", "image_size")
 

@@ -14,16 +14,16 @@ from typing import Any
 
 import jax
 
-from dlcore.data.source import Data
+from dlcore.data import Data
 from dlcore.lookup import check_name
 from dlcore.parallel.mesh import make_mesh
 from dlcore.train import export, run, stages
-from dlcore.train.evaluate import make_evaluate
-from dlcore.train.fitting import data_of, evaluation_key, restore, restored_view, step_of
+from dlcore.train._evaluate import make_evaluate
+from dlcore.train._fitting import data_of, evaluation_key, restore, restored_view, step_of
+from dlcore.train._run_folder import check_data, check_identity, read_json
+from dlcore.train._system import Fit, Result, System, check, compiled, main_fit
 from dlcore.train.progress import announced
 from dlcore.train.run import Run
-from dlcore.train.run_folder import check_data, check_identity, read_json
-from dlcore.train.system import Fit, Result, System, check, compiled, main_fit
 from dlcore.types import Params, State
 
 

@@ -10,12 +10,12 @@ import jax
 
 from dlcore.parallel import processes
 from dlcore.train import environment, outcome, run
-from dlcore.train.fitting import Stop, check_loop, fit_result, run_fit
+from dlcore.train._fitting import Stop, check_loop, fit_result, run_fit
+from dlcore.train._run_folder import LAYOUT, claim, locked, read_json, write_json
+from dlcore.train._studying import run_study, study_result
+from dlcore.train._system import Fit, Result, Results, RunSpec, Study, System, beside, compiled, main_fit
 from dlcore.train.progress import attempt, say
 from dlcore.train.run import Run
-from dlcore.train.run_folder import LAYOUT, claim, locked, read_json, write_json
-from dlcore.train.studying import run_study, study_result
-from dlcore.train.system import Fit, Result, Results, RunSpec, Study, System, beside, compiled, main_fit
 
 
 def never() -> bool:

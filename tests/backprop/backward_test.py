@@ -5,14 +5,18 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dlcore.backprop import chain, differences, jacobian
-from dlcore.backprop import loss as losses
-from dlcore.backprop.activation import SLOPES, activation_forward
-from dlcore.losses.classification import sigmoid_cross_entropy, softmax_cross_entropy
-from dlcore.losses.regression import squared_error
-from dlcore.networks.cnn import CNN
-from dlcore.networks.mlp import MLP
-from dlcore.nn import activation, conv, dense, norm
+from dlcore.backprop import _chain as chain
+from dlcore.backprop import _differences as differences
+from dlcore.backprop import _jacobian as jacobian
+from dlcore.backprop import _loss as losses
+from dlcore.backprop import activation_forward
+from dlcore.backprop._activation import SLOPES
+from dlcore.losses import sigmoid_cross_entropy, softmax_cross_entropy, squared_error
+from dlcore.networks import CNN, MLP
+from dlcore.nn import _activation as activation
+from dlcore.nn import _conv as conv
+from dlcore.nn import _dense as dense
+from dlcore.nn import _norm as norm
 
 LOSSES = {
     "softmax": chain.Loss(losses.softmax_cross_entropy_forward, losses.softmax_cross_entropy_backward),

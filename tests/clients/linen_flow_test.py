@@ -9,13 +9,9 @@ import numpy as np
 import optax
 from clients.program import resumes_to_the_bit, same
 
-from dlcore.generative.flow import density
-from dlcore.generative.flow.chain import chain
-from dlcore.generative.flow.coupling import AffineCoupling
-from dlcore.interop.flax import from_linen
-from dlcore.train.state import create
-from dlcore.train.step import make_train_step
-from dlcore.train.updates import gradient_update
+from dlcore.generative.flow import AffineCoupling, chain, density
+from dlcore.interop import from_linen
+from dlcore.train import create, gradient_update, make_train_step
 
 KEY, BOUND = jax.random.key(0), 1.5
 

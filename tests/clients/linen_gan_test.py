@@ -9,11 +9,9 @@ import pytest
 from clients.program import resumes_to_the_bit, same
 
 from dlcore.generative import gan
-from dlcore.interop.flax import from_linen
+from dlcore.interop import from_linen
 from dlcore.keys import fold_name
-from dlcore.train.state import create
-from dlcore.train.step import make_train_step
-from dlcore.train.updates import chain, gradient_update
+from dlcore.train import chain, create, gradient_update, make_train_step
 
 LATENT, KEY = 3, jax.random.key(0)
 TX = {"discriminator": optax.adam(1e-3, b1=0.5), "generator": optax.adam(2e-3, b1=0.5)}

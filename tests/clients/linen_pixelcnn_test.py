@@ -11,10 +11,8 @@ import optax
 from clients.program import resumes_to_the_bit
 
 from dlcore.generative import autoregressive, decoder
-from dlcore.interop.flax import from_linen
-from dlcore.train.state import create
-from dlcore.train.step import make_train_step
-from dlcore.train.updates import gradient_update
+from dlcore.interop import from_linen
+from dlcore.train import create, gradient_update, make_train_step
 from dlcore.types import Model
 
 LEVELS, COMPONENTS = 8, 2

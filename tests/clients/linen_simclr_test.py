@@ -7,12 +7,10 @@ import numpy as np
 import optax
 from clients.program import resumes_to_the_bit, same
 
-from dlcore.data.augment import chain, colour_jitter, random_crop, random_flip
-from dlcore.interop.flax import from_linen
+from dlcore.data import chain, colour_jitter, random_crop, random_flip
+from dlcore.interop import from_linen
 from dlcore.keys import fold_name
-from dlcore.train.state import create
-from dlcore.train.step import make_train_step
-from dlcore.train.updates import gradient_update
+from dlcore.train import create, gradient_update, make_train_step
 from dlcore.types import Aux, Mean
 
 KEY, TEMPERATURE = jax.random.key(0), 0.5

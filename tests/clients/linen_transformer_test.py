@@ -9,16 +9,14 @@ import numpy as np
 import optax
 from clients.program import resumes_to_the_bit, same
 
-from dlcore.interop.flax import from_linen, sharding_rules
+from dlcore.interop import from_linen, sharding_rules
 from dlcore.keys import fold_name
-from dlcore.losses.classification import softmax_cross_entropy
-from dlcore.losses.supervised import supervised
-from dlcore.optim.build import decay_mask
+from dlcore.losses import softmax_cross_entropy, supervised
+from dlcore.optim import decay_mask
 from dlcore.parallel.mesh import make_mesh
 from dlcore.parallel.sharding import shardings
-from dlcore.train.state import create
-from dlcore.train.step import make_train_step, step_key
-from dlcore.train.updates import gradient_update
+from dlcore.train import create, gradient_update, make_train_step
+from dlcore.train._step import step_key
 from dlcore.tree import named_leaves
 
 VOCABULARY, LENGTH, WIDTH = 11, 6, 8

@@ -8,11 +8,10 @@ import pytest
 from clients.program import resumes_to_the_bit, same
 from flax import nnx
 
-from dlcore.interop.flax import from_nnx
+from dlcore.interop import from_nnx
 from dlcore.keys import fold_name
-from dlcore.train.state import create
-from dlcore.train.step import make_train_step, step_key
-from dlcore.train.updates import gradient_update
+from dlcore.train import create, gradient_update, make_train_step
+from dlcore.train._step import step_key
 from dlcore.types import Aux, Mean
 
 

@@ -10,13 +10,9 @@ import optax
 import optax.contrib
 import pytest
 
-from dlcore.losses.classification import softmax_cross_entropy
-from dlcore.losses.supervised import supervised
-from dlcore.networks.mlp import MLP
-from dlcore.train.checkpoint import Checkpoints
-from dlcore.train.state import create, sha256, view_of
-from dlcore.train.step import make_train_step
-from dlcore.train.updates import gradient_update
+from dlcore.losses import softmax_cross_entropy, supervised
+from dlcore.networks import MLP
+from dlcore.train import Checkpoints, create, gradient_update, make_train_step, sha256, view_of
 
 MODEL = MLP((4,), outputs=3)
 X = jax.random.normal(jax.random.key(0), (16, 5))

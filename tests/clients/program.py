@@ -3,8 +3,7 @@
 import jax
 import numpy as np
 
-from dlcore.train.checkpoint import Checkpoints
-from dlcore.train.state import sha256
+from dlcore.train import Checkpoints, sha256
 
 
 def same(ours, theirs, *, exact=False):

@@ -6,9 +6,8 @@ import math
 import pytest
 from contract_table import EXPERIMENTS
 
-from dlcore.data.source import DataSpec
-from dlcore.train.config import LoopConfig, budget, override
-from dlcore.train.loop import Progress, cadence
+from dlcore.data import DataSpec
+from dlcore.train import LoopConfig, Progress, budget, cadence, override
 
 SMALL = {
     "bagging": {"smoke": 380, "default": 3800, "full": 7600},

@@ -5,30 +5,56 @@ from typing import NamedTuple
 import flax.linen as linen
 import jax.numpy as jnp
 
-from dlcore.interop.flax import from_linen
-from dlcore.losses import classification, regression
-from dlcore.networks.autoencoder import ConvDecoder, ConvEncoder, MLPDecoder, MLPEncoder
-from dlcore.networks.cnn import CNN
-from dlcore.networks.conditioner import ConvConditioner, MLPConditioner
-from dlcore.networks.mlp import MLP
-from dlcore.networks.pixelcnn import GatedPixelCNN, PixelCNN
-from dlcore.nn.activation import Activation
-from dlcore.nn.cast import compute_in
-from dlcore.nn.combine import concat, identity, residual, scan, serial
-from dlcore.nn.conv import Conv
-from dlcore.nn.conv.norm import ConvNorm
-from dlcore.nn.dense import Dense
-from dlcore.nn.dropout import Dropout
-from dlcore.nn.embedding import Embedding
-from dlcore.nn.group_conv import GroupConv, GroupLift, GroupPool
-from dlcore.nn.layer_scale import LayerScale
-from dlcore.nn.norm import BatchNorm, GroupNorm, InstanceNorm, LayerNorm
-from dlcore.nn.pool import AdaptiveAvgPool, AdaptiveMaxPool, AvgPool, GlobalAvgPool, GlobalMaxPool, MaxPool
-from dlcore.nn.pool_ceil import MaxPoolCeil
-from dlcore.nn.position import PositionBias
-from dlcore.nn.reshape import DepthToSpace, Flatten, Reshape
-from dlcore.nn.stage import Stage
-from dlcore.nn.stochastic_depth import StochasticDepth
+from dlcore.interop import from_linen
+from dlcore.losses import _classification as classification
+from dlcore.losses import _regression as regression
+from dlcore.networks import (
+    CNN,
+    MLP,
+    ConvConditioner,
+    ConvDecoder,
+    ConvEncoder,
+    GatedPixelCNN,
+    MLPConditioner,
+    MLPDecoder,
+    MLPEncoder,
+    PixelCNN,
+)
+from dlcore.nn import (
+    Activation,
+    AdaptiveAvgPool,
+    AdaptiveMaxPool,
+    AvgPool,
+    BatchNorm,
+    Conv,
+    ConvNorm,
+    Dense,
+    DepthToSpace,
+    Dropout,
+    Embedding,
+    Flatten,
+    GlobalAvgPool,
+    GlobalMaxPool,
+    GroupConv,
+    GroupLift,
+    GroupNorm,
+    GroupPool,
+    InstanceNorm,
+    LayerNorm,
+    LayerScale,
+    MaxPool,
+    MaxPoolCeil,
+    PositionBias,
+    Reshape,
+    Stage,
+    StochasticDepth,
+    compute_in,
+    concat,
+    identity,
+    residual,
+    scan,
+    serial,
+)
 from dlcore.types import Model
 
 

@@ -7,8 +7,7 @@ import pytest
 from contract_table import MODELS
 from network_table import ARCHITECTURES, SMALL, TINY
 
-from dlcore.networks.dcgan import DCDiscriminator, DCGenerator
-from dlcore.networks.unet import UNet
+from dlcore.networks import DCDiscriminator, DCGenerator, UNet
 
 OTHERS = {
     "generator": (DCGenerator((8, 8, 1), (6, 4)), ((2, 5), "float")),

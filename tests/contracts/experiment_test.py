@@ -11,16 +11,11 @@ import pytest
 from contract_table import EXPERIMENTS
 from jax.sharding import Mesh
 
-from dlcore.data.pipeline import choose
-from dlcore.data.source import load
-from dlcore.nn.count import convolves, loops
+from dlcore.data import choose, load
+from dlcore.nn import convolves, loops
 from dlcore.parallel.mesh import global_batch, make_mesh, on_every_device
 from dlcore.parallel.sharding import fsdp, replicate
-from dlcore.train.config import from_json, to_json
-from dlcore.train.engine import Engine, make_engine
-from dlcore.train.evaluate import make_evaluate
-from dlcore.train.state import view_of
-from dlcore.train.system import Fit, main_fit
+from dlcore.train import Engine, Fit, from_json, main_fit, make_engine, make_evaluate, to_json, view_of
 from dlcore.types import TrainState
 
 VARIANTS = [(name, variant) for name, variants in EXPERIMENTS.items() for variant in variants]

@@ -7,12 +7,11 @@ import jax.numpy as jnp
 import pytest
 from contract_table import EXPERIMENTS
 
-from dlcore.data.source import DataSpec
+from dlcore.data import DataSpec
 from dlcore.parallel.mesh import make_mesh
 from dlcore.parallel.sharding import replicate
-from dlcore.train.engine import state_like
-from dlcore.train.step import make_train_step
-from dlcore.train.system import main_fit
+from dlcore.train import main_fit, make_train_step
+from dlcore.train._engine import state_like
 
 KINDS = {
     "odd_colour": ((29, 31, 3), 256),

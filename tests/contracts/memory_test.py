@@ -6,16 +6,9 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from dlcore.interop.flax import from_linen, from_nnx
-from dlcore.losses.regression import squared_error
-from dlcore.losses.supervised import supervised
-from dlcore.nn.cast import compute_in
-from dlcore.nn.combine import residual, scan, serial
-from dlcore.nn.dense import Dense
-from dlcore.nn.graph import compose
-from dlcore.nn.intercept import activations
-from dlcore.nn.norm import BatchNorm
-from dlcore.nn.spectral import SpectralNorm
+from dlcore.interop import from_linen, from_nnx
+from dlcore.losses import squared_error, supervised
+from dlcore.nn import BatchNorm, Dense, SpectralNorm, activations, compose, compute_in, residual, scan, serial
 from dlcore.types import Model
 
 LENGTH, TOKENS = 4, jax.random.normal(jax.random.key(0), (2, 4, 3))

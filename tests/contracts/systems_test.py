@@ -13,16 +13,23 @@ import numpy as np
 import optax
 import pytest
 
-from dlcore.data.source import Data, DataSpec, in_memory
-from dlcore.losses.regression import squared_error
-from dlcore.losses.supervised import supervised
-from dlcore.networks.mlp import MLP
+from dlcore.data import Data, DataSpec, in_memory
+from dlcore.losses import squared_error, supervised
+from dlcore.networks import MLP
 from dlcore.report.panel import panel
-from dlcore.train import outcome, run, session, stages
-from dlcore.train.config import LoopConfig
-from dlcore.train.run_folder import read_json
-from dlcore.train.system import Findings, Fit, Study, System
-from dlcore.train.updates import gradient_update
+from dlcore.train import (
+    Findings,
+    Fit,
+    LoopConfig,
+    Study,
+    System,
+    gradient_update,
+    outcome,
+    read_json,
+    run,
+    session,
+    stages,
+)
 from dlcore.types import Mean
 
 LOOP = LoopConfig(batch_size=8, steps=6, log_every=2, eval_every=1.0, checkpoint_seconds=0.0, steps_per_dispatch=2)

@@ -8,9 +8,9 @@ import jaxtyping
 import numpy as np
 import pytest
 
-from dlcore.data import augment as a
-from dlcore.data.arguments import check_count
-from dlcore.data.mix import cutmix, mixup
+from dlcore.data import _augment as a
+from dlcore.data import cutmix, mixup
+from dlcore.data._arguments import check_count
 
 KEY = jax.random.key(0)
 ALL = {

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dlcore.data.augment import cutout, random_crop, random_flip, random_shift
+from dlcore.data import cutout, random_crop, random_flip, random_shift
 
 KEY = jax.random.key(0)
 IMAGES = jax.random.normal(KEY, (300, 5, 4, 2))

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dlcore.data import folder
-from dlcore.data.decode import decode
-from dlcore.data.files import read_idx
-from dlcore.data.source import DataError, load
+from dlcore.data import DataError, load
+from dlcore.data import _folder as folder
+from dlcore.data._decode import decode
+from dlcore.data._files import read_idx
 
 RNG = np.random.default_rng(0)
 COLOUR = RNG.integers(0, 256, (24, 6, 5, 3), dtype=np.uint8)

@@ -8,8 +8,8 @@ import jax
 import numpy as np
 import pytest
 
-from dlcore.data.pipeline import Pipeline, Resident, Streamed, choose, evaluation_batches, share
-from dlcore.data.source import Split, in_memory, load
+from dlcore.data import Pipeline, Resident, Split, Streamed, choose, evaluation_batches, in_memory, load
+from dlcore.data._pipeline import share
 
 ROWS = {"image": np.random.default_rng(0).integers(0, 256, (29, 3, 2, 1), dtype=np.uint8), "label": np.arange(29)}
 SPLIT = in_memory(ROWS)
@@ -109,7 +109,7 @@ def test_choice(monkeypatch):
     assert isinstance(choose(lazy, seed=0, batch_size=8), Streamed)
     with pytest.raises(ValueError, match="not held in memory; use the grain pipeline"):
         choose(lazy, seed=0, batch_size=8, kind="resident")
-    monkeypatch.setattr("dlcore.data.pipeline.RESIDENT_BYTES", 100)
+    monkeypatch.setattr("dlcore.data._pipeline.RESIDENT_BYTES", 100)
     assert isinstance(choose(SPLIT, seed=0, batch_size=8), Streamed)
 
 

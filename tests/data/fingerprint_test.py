@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dlcore.data import folder
-from dlcore.data.fingerprint import changes, of_array, of_files, with_splits
-from dlcore.data.source import DataError, load
-from dlcore.train.run_folder import LAYOUT, check_data, check_identity, claim
+from dlcore.data import DataError, changes, load, with_splits
+from dlcore.data import _folder as folder
+from dlcore.data._fingerprint import of_array, of_files
+from dlcore.train import check_data, check_identity
+from dlcore.train._run_folder import LAYOUT, claim
 
 RNG = np.random.default_rng(0)
 IMAGES = RNG.integers(0, 256, (30, 4, 4), dtype=np.uint8)

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dlcore.data import folder
-from dlcore.data.source import DataError, load
+from dlcore.data import DataError, load
+from dlcore.data import _folder as folder
 from tests.data.png_by_hand import png
 
 RNG = np.random.default_rng(0)

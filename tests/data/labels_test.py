@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from dlcore.data.source import DataError, load, stratified
+from dlcore.data import DataError, load, stratified
 
 RNG = np.random.default_rng(0)
 IMAGES = RNG.integers(0, 256, (60, 6, 5), dtype=np.uint8)

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 import scipy.ndimage
 
-from dlcore.data.augment import colour_jitter, random_rotation, rotate
-from dlcore.data.mix import cutmix, mixup
+from dlcore.data import colour_jitter, cutmix, mixup, random_rotation, rotate
 
 KEY = jax.random.key(0)
 IMAGES = jax.random.uniform(jax.random.key(1), (64, 6, 8, 3))

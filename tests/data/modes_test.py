@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dlcore.data.checks import DataError
-from dlcore.data.decode import decode, fit, pixels_of, read_header
+from dlcore.data import DataError
+from dlcore.data._decode import decode, fit, pixels_of, read_header
 from tests.data.png_by_hand import png
 
 RNG = np.random.default_rng(0)

@@ -5,10 +5,20 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dlcore.data.augment import chain, cutout, random_flip, random_shift, views
-from dlcore.data.pipeline import choose, epoch_order, evaluation_batches, train_rows
-from dlcore.data.preprocess import scale, standardize
-from dlcore.data.source import in_memory
+from dlcore.data import (
+    chain,
+    choose,
+    cutout,
+    evaluation_batches,
+    in_memory,
+    random_flip,
+    random_shift,
+    scale,
+    standardize,
+    train_rows,
+    views,
+)
+from dlcore.data._pipeline import epoch_order
 
 SPLIT = in_memory(
     {"image": np.arange(23 * 4, dtype=np.uint8).reshape(23, 2, 2, 1), "label": np.arange(23, dtype=np.int32)}

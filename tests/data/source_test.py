@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from dlcore.data.files import DEBIAN, read_idx
-from dlcore.data.source import DataError, load
+from dlcore.data import DataError, load
+from dlcore.data._files import DEBIAN, read_idx
 from dlcore.data.toy import SETS
 
 RNG = np.random.default_rng(0)
@@ -176,7 +176,7 @@ def test_folder(image_folder):
 
 def test_folder_read_row_by_row_equals_in_memory(image_folder, monkeypatch):
     whole = load(f"folder:{image_folder}", validation=6)
-    monkeypatch.setattr("dlcore.data.folder.IN_MEMORY_BYTES", 0)
+    monkeypatch.setattr("dlcore.data._folder.IN_MEMORY_BYTES", 0)
     lazy = load(f"folder:{image_folder}", validation=6)
     assert lazy.train.arrays is None and lazy.spec.sizes == whole.spec.sizes
     for a, b in zip(whole[1:], lazy[1:], strict=True):

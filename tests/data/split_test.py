@@ -5,7 +5,8 @@ import hashlib
 import numpy as np
 import pytest
 
-from dlcore.data.source import DataError, channel_statistics, load, stratified, validation_count
+from dlcore.data import DataError, load, stratified
+from dlcore.data._source import channel_statistics, validation_count
 
 RNG = np.random.default_rng(0)
 

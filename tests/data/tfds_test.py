@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dlcore.data.source import DataError, load
+from dlcore.data import DataError, load
 
 tfds = pytest.importorskip("tensorflow_datasets")
 
@@ -119,7 +119,7 @@ def data_dir(tmp_path_factory):
 @pytest.mark.parametrize("in_memory", [True, False])
 def test_pixels_labels_and_splits(data_dir, in_memory, monkeypatch):
     if not in_memory:
-        monkeypatch.setattr("dlcore.data.tfds.IN_MEMORY_BYTES", 0)
+        monkeypatch.setattr("dlcore.data._tfds.IN_MEMORY_BYTES", 0)
     data = load("tfds:tiny_stripes", data_dir=data_dir, validation=6)
     assert data.spec.sizes == (24, 6, 10) and data.spec.class_names == ("left", "right")
     assert (data.train.arrays is not None) == in_memory
@@ -138,7 +138,7 @@ def test_unknown_builder(data_dir):
 @pytest.mark.parametrize("in_memory", [True, False])
 def test_the_builders_own_validation_split(data_dir, in_memory, monkeypatch):
     if not in_memory:
-        monkeypatch.setattr("dlcore.data.tfds.IN_MEMORY_BYTES", 0)
+        monkeypatch.setattr("dlcore.data._tfds.IN_MEMORY_BYTES", 0)
     data = load("tfds:held_stripes/whole", data_dir=data_dir)
     assert data.spec.sizes == (20, 10, 10) and (data.validation.arrays is not None) == in_memory
     for split, rows in zip(data[1:], (range(20), range(20, 30), range(30, 40)), strict=True):
@@ -150,7 +150,7 @@ def test_the_builders_own_validation_split(data_dir, in_memory, monkeypatch):
 
 
 def test_no_row_of_a_streamed_split(data_dir, monkeypatch):
-    monkeypatch.setattr("dlcore.data.tfds.IN_MEMORY_BYTES", 0)
+    monkeypatch.setattr("dlcore.data._tfds.IN_MEMORY_BYTES", 0)
     data = load("tfds:tiny_stripes", data_dir=data_dir, validation=0)
     empty = data.validation.read(np.arange(0))
     assert empty["image"].shape == (0, 6, 5, 1) and empty["label"].dtype == np.int32
@@ -171,7 +171,7 @@ def test_what_cannot_be_used(data_dir, config, text):
 
 def test_a_prepared_set_is_read_without_tensorflow_or_the_builders_code(data_dir):
     code = (
-        "import sys; from dlcore.data.source import load; "
+        "import sys; from dlcore.data._source import load; "
         f"print(load('tfds:tiny_stripes', data_dir={str(data_dir)!r}).spec.sizes, 'tensorflow' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
@@ -181,7 +181,7 @@ def test_a_prepared_set_is_read_without_tensorflow_or_the_builders_code(data_dir
 @pytest.mark.parametrize("in_memory", [True, False])
 def test_images_of_several_sizes(data_dir, in_memory, monkeypatch):
     if not in_memory:
-        monkeypatch.setattr("dlcore.data.tfds.IN_MEMORY_BYTES", 0)
+        monkeypatch.setattr("dlcore.data._tfds.IN_MEMORY_BYTES", 0)
     with pytest.raises(DataError, match=r"2 of 10 train images are not 8×8 \(the first: 12×8\); pass --image_size=8"):
         load("tfds:sizes/colour", data_dir=data_dir, validation=0)
     data = load("tfds:sizes/colour", data_dir=data_dir, validation=0, image_size=8)
@@ -207,7 +207,7 @@ def test_fingerprint(data_dir, monkeypatch):
     assert first == load("tfds:tiny_stripes", data_dir=data_dir).spec.fingerprint
     assert first["builder"] == {"name": "tiny_stripes/1.0.0"} and first["tfds split train"]["examples"] == 30
     assert first["train images"]["sha256"] != first["test images"]["sha256"]
-    monkeypatch.setattr("dlcore.data.tfds.IN_MEMORY_BYTES", 0)
+    monkeypatch.setattr("dlcore.data._tfds.IN_MEMORY_BYTES", 0)
     assert load("tfds:tiny_stripes", data_dir=data_dir).spec.fingerprint.keys() == {
         "builder", "tfds split train", "tfds split test",
     }  # fmt: skip

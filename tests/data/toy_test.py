@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import integrate, stats
 
-from dlcore.data.source import DataError, load
+from dlcore.data import DataError, load
 from dlcore.data.toy import RECIPE, SETS, draw
 
 FIRST = {

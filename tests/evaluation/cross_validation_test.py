@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from sklearn.linear_model import Ridge
 from sklearn.model_selection import GridSearchCV
 
-from dlcore.evaluation.cross_validation import choose, cross_validate, folds, split_rows
+from dlcore.evaluation import choose, cross_validate, folds, split_rows
 from dlcore.types import Mean
 
 SIZES = st.integers(2, 60).flatmap(lambda n: st.tuples(st.just(n), st.integers(2, n)))

@@ -7,16 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dlcore.evaluation.likelihood import (
-    Nats,
-    baselines,
-    bits_per_dim,
-    histogram_bits,
-    joint_nats,
-    png_bits,
-    summary,
-    xz_bits,
-)
+from dlcore.evaluation import Nats, baselines, bits_per_dim, histogram_bits, joint_nats, png_bits, summary, xz_bits
 
 
 def test_a_uniform_model_needs_the_bits_of_its_levels():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import sklearn.metrics
 
-from dlcore.evaluation import metrics
+from dlcore.evaluation import _metrics as metrics
 from dlcore.types import Mean
 
 RNG = np.random.default_rng(0)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import scipy.linalg
 
-from dlcore.evaluation import sample_quality as q
+from dlcore.evaluation import _sample_quality as q
 
 RNG = np.random.default_rng(0)
 

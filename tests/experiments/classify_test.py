@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dlcore.data.source import DataSpec
+from dlcore.data import DataSpec
 from experiments.classify import Config, features, make_model, make_predict
 
 SPEC = DataSpec("squares", (16, 16, 1), 256, 3, ("a", "b", "c"), (8, 0, 8), (0.5,), (0.3,))

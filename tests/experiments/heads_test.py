@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dlcore.data.source import DataSpec
-from dlcore.train.system import main_fit
+from dlcore.data import DataSpec
+from dlcore.train import main_fit
 from experiments import diffusion, pixelcnn, vae
 
 LEVELS = 9

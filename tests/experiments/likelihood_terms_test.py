@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dlcore.data.source import DataSpec
+from dlcore.data import DataSpec
 from dlcore.generative.flow import density
-from dlcore.train.system import main_fit
+from dlcore.train import main_fit
 from dlcore.types import Carry
 from experiments import diffusion, flow, gan, pixelcnn, vae
 

@@ -11,7 +11,7 @@ import pytest
 
 from dlcore.generative import autoregressive
 from dlcore.generative.decoder import categorical, discretized_logistic
-from dlcore.networks.pixelcnn import GatedPixelCNN, PixelCNN
+from dlcore.networks import GatedPixelCNN, PixelCNN
 
 
 def trained_like(network, shape, *label):

@@ -8,11 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dlcore.evaluation.likelihood import Nats, summary
+from dlcore.evaluation import Nats, summary
 from dlcore.generative import autoregressive, decoder, vae
 from dlcore.generative.colour_mixture import ColourMixture, log_mass, sample, split
-from dlcore.networks.pixelcnn import GatedPixelCNN, PixelCNN
-from dlcore.nn.dense import Dense
+from dlcore.networks import GatedPixelCNN, PixelCNN
+from dlcore.nn import Dense
 from dlcore.types import Model
 
 RNG = np.random.default_rng(0)

@@ -9,19 +9,29 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dlcore.generative.flow import coupling, linear
-from dlcore.generative.flow.chain import Flatten, chain, invert, log_scales, split
-from dlcore.generative.flow.coupling import AffineCoupling, affine_coupling, affine_coupling_inverse
-from dlcore.generative.flow.linear import ActNorm, InvertibleConv, InvertibleConvPLU, Permutation
-from dlcore.generative.flow.networks import Glow, RealNVP
-from dlcore.generative.flow.pixels import Affine, Logit
-from dlcore.generative.flow.squeeze import Squeeze
-from dlcore.networks.conditioner import ConvConditioner, MLPConditioner
-from dlcore.nn.combine import serial
-from dlcore.nn.conv import Conv
-from dlcore.nn.dense import Dense
-from dlcore.nn.norm import BatchNorm
-from dlcore.nn.reshape import depth_to_space, space_to_depth
+from dlcore.generative.flow import (
+    ActNorm,
+    Affine,
+    AffineCoupling,
+    Flatten,
+    Glow,
+    InvertibleConv,
+    InvertibleConvPLU,
+    Logit,
+    Permutation,
+    RealNVP,
+    Squeeze,
+    affine_coupling,
+    affine_coupling_inverse,
+    chain,
+    invert,
+    log_scales,
+    split,
+)
+from dlcore.generative.flow import _coupling as coupling
+from dlcore.generative.flow import _linear as linear
+from dlcore.networks import ConvConditioner, MLPConditioner
+from dlcore.nn import BatchNorm, Conv, Dense, depth_to_space, serial, space_to_depth
 from dlcore.types import Bijector
 
 BATCH = 3

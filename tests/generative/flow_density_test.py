@@ -8,13 +8,21 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from dlcore.evaluation.likelihood import bits_per_dim
-from dlcore.generative.flow import density
-from dlcore.generative.flow.chain import chain
-from dlcore.generative.flow.linear import ActNorm, InvertibleConv
-from dlcore.generative.flow.networks import Glow, RealNVP
-from dlcore.generative.flow.pixels import Affine, Logit, dequantize, discrete_nats, quantize
-from dlcore.networks.conditioner import MLPConditioner
+from dlcore.evaluation import bits_per_dim
+from dlcore.generative.flow import (
+    ActNorm,
+    Affine,
+    Glow,
+    InvertibleConv,
+    Logit,
+    RealNVP,
+    chain,
+    density,
+    dequantize,
+    discrete_nats,
+    quantize,
+)
+from dlcore.networks import MLPConditioner
 from dlcore.report.density import density_and_samples, grid, square
 from dlcore.types import Bijector
 

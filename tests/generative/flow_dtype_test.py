@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from flow_bijector_test import BATCH, CASES
 
-from dlcore.generative.flow.linear import ActNorm
+from dlcore.generative.flow import ActNorm
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -14,14 +14,9 @@ import scipy.stats
 from dlcore.data.toy import load
 from dlcore.evaluation import collapse
 from dlcore.generative import gan
-from dlcore.networks.mlp import MLP
-from dlcore.nn.combine import serial
-from dlcore.nn.dense import Dense
-from dlcore.nn.norm import BatchNorm
-from dlcore.nn.spectral import SpectralNorm
-from dlcore.train.state import create, view_of
-from dlcore.train.step import make_train_step
-from dlcore.train.updates import gradient_update, reported
+from dlcore.networks import MLP
+from dlcore.nn import BatchNorm, Dense, SpectralNorm, serial
+from dlcore.train import create, gradient_update, make_train_step, reported, view_of
 from dlcore.types import Carry, Model
 from experiments import gan as gan_experiment
 from experiments.gan import MODE_STD, MODES

@@ -5,11 +5,9 @@ import jax.numpy as jnp
 import pytest
 from turns import seconds
 
-from dlcore.data.source import DataSpec
+from dlcore.data import DataSpec
 from dlcore.generative.diffusion import schedule
-from dlcore.train.state import create
-from dlcore.train.step import make_train_step
-from dlcore.train.system import main_fit
+from dlcore.train import create, main_fit, make_train_step
 from experiments import diffusion, pixelcnn
 
 SPEC = DataSpec("test", (28, 28, 1), 256, 10, tuple("0123456789"), (60_000, 0, 0), (0.3,), (0.35,))

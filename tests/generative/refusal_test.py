@@ -11,19 +11,32 @@ import jaxtyping
 import numpy as np
 import pytest
 
-from dlcore.evaluation import collapse, likelihood, sample_quality
+from dlcore.evaluation import _likelihood as likelihood
+from dlcore.evaluation import _sample_quality as sample_quality
+from dlcore.evaluation import collapse
 from dlcore.generative import autoregressive, decoder, gan, vae
 from dlcore.generative.diffusion import bound, objective, process, samplers, schedule
-from dlcore.generative.flow import density
-from dlcore.generative.flow.chain import Flatten, chain, split
-from dlcore.generative.flow.coupling import AffineCoupling, affine_coupling, affine_coupling_inverse, bounded
-from dlcore.generative.flow.linear import ActNorm, InvertibleConv, InvertibleConvPLU, Permutation, actnorm
-from dlcore.generative.flow.pixels import Affine, Logit, dequantize
-from dlcore.generative.flow.squeeze import Squeeze
-from dlcore.networks.conditioner import MLPConditioner
-from dlcore.networks.mlp import MLP
-from dlcore.networks.pixelcnn import GatedPixelCNN
-from dlcore.nn.dense import Dense
+from dlcore.generative.flow import (
+    ActNorm,
+    Affine,
+    AffineCoupling,
+    Flatten,
+    InvertibleConv,
+    InvertibleConvPLU,
+    Logit,
+    Permutation,
+    Squeeze,
+    actnorm,
+    affine_coupling,
+    affine_coupling_inverse,
+    bounded,
+    chain,
+    density,
+    dequantize,
+    split,
+)
+from dlcore.networks import MLP, GatedPixelCNN, MLPConditioner
+from dlcore.nn import Dense
 from dlcore.types import Bijector, Model
 
 ROWS = 4

@@ -8,7 +8,7 @@ import scipy.special
 
 from dlcore.generative import autoregressive, decoder, gan, vae
 from dlcore.generative.diffusion import samplers, schedule
-from dlcore.networks.pixelcnn import GatedPixelCNN, PixelCNN
+from dlcore.networks import GatedPixelCNN, PixelCNN
 from dlcore.types import Model
 
 KEY = jax.random.key(0)

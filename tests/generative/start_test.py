@@ -10,12 +10,9 @@ import pytest
 
 from dlcore.generative import gan, vae
 from dlcore.generative.decoder import bernoulli
-from dlcore.generative.flow.linear import ActNorm, InvertibleConv
-from dlcore.generative.flow.networks import Glow, RealNVP
-from dlcore.networks.conditioner import MLPConditioner
-from dlcore.networks.mlp import MLP
-from dlcore.networks.pixelcnn import GatedPixelCNN
-from dlcore.nn.spectral import SpectralNorm
+from dlcore.generative.flow import ActNorm, Glow, InvertibleConv, RealNVP
+from dlcore.networks import MLP, GatedPixelCNN, MLPConditioner
+from dlcore.nn import SpectralNorm
 
 KEY = jax.random.key(0)
 EVENT = "/jax/core/compile/backend_compile_duration"

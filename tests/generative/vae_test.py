@@ -11,7 +11,7 @@ import scipy.stats
 
 from dlcore.generative import vae
 from dlcore.generative.decoder import bernoulli, gaussian
-from dlcore.nn.dense import Dense
+from dlcore.nn import Dense
 from dlcore.types import Model
 
 D, LATENT, STD = 6, 2, 0.4

@@ -10,13 +10,10 @@ import optax
 import pytest
 from flax import nnx
 
-from dlcore.interop import flax as interop_flax
-from dlcore.interop.flax import from_linen, from_nnx
-from dlcore.losses.classification import softmax_cross_entropy
-from dlcore.losses.supervised import supervised
-from dlcore.train.state import create
-from dlcore.train.step import make_train_step
-from dlcore.train.updates import gradient_update
+from dlcore.interop import _flax as interop_flax
+from dlcore.interop import from_linen, from_nnx
+from dlcore.losses import softmax_cross_entropy, supervised
+from dlcore.train import create, gradient_update, make_train_step
 
 
 class LinenNet(nn.Module):

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from flax.core import freeze
 
-from dlcore.interop import flax_names
+from dlcore.interop import _flax_names as flax_names
 from dlcore.interop.flax_weights import from_flax, to_flax
-from dlcore.networks.resnet import ResNet, ResNetConfig
+from dlcore.networks import ResNet, ResNetConfig
 
 CONV = functools.partial(nn.Conv, use_bias=False)
 

@@ -11,7 +11,7 @@ import pytest
 from interop.linen_test import KEY, OwnNoise, X
 from interop.trees import equal
 
-from dlcore.interop.flax import from_linen
+from dlcore.interop import from_linen
 from dlcore.keys import fold_name
 
 

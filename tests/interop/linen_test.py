@@ -10,16 +10,11 @@ import optax
 import pytest
 from interop.trees import equal
 
-from dlcore.interop.flax import from_linen
+from dlcore.interop import from_linen
 from dlcore.keys import fold_name
-from dlcore.losses.classification import softmax_cross_entropy
-from dlcore.losses.supervised import supervised
-from dlcore.nn.combine import serial
-from dlcore.nn.dense import Dense
-from dlcore.nn.intercept import activations
-from dlcore.train.state import create
-from dlcore.train.step import make_train_step
-from dlcore.train.updates import gradient_update
+from dlcore.losses import softmax_cross_entropy, supervised
+from dlcore.nn import Dense, activations, serial
+from dlcore.train import create, gradient_update, make_train_step
 
 KEY = jax.random.key(0)
 X = jax.random.normal(jax.random.key(9), (6, 4)) * 3 + 1

@@ -6,8 +6,8 @@ import pytest
 from interop.linen_test import KEY, X
 from interop.trees import changed, equal
 
-from dlcore.interop.flax import from_linen
-from dlcore.nn.cast import compute_in
+from dlcore.interop import from_linen
+from dlcore.nn import compute_in
 
 
 class Net(nn.Module):

@@ -9,11 +9,11 @@ import pytest
 from flax import nnx
 from interop.trees import changed, equal
 
-from dlcore.interop.flax import from_nnx
+from dlcore.interop import from_nnx
 from dlcore.keys import fold_name
-from dlcore.losses.penalty import l2
-from dlcore.nn.cast import compute_in
-from dlcore.optim.build import decay_mask
+from dlcore.losses import l2
+from dlcore.nn import compute_in
+from dlcore.optim import decay_mask
 
 KEY = jax.random.key(0)
 X = jax.random.normal(jax.random.key(9), (6, 4)) * 3 + 1

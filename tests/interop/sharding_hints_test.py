@@ -8,14 +8,11 @@ import pytest
 from flax import nnx
 from jax.sharding import PartitionSpec as P
 
-from dlcore.interop.flax import from_linen, from_nnx, sharding_rules
-from dlcore.losses.penalty import l2
-from dlcore.losses.regression import squared_error
-from dlcore.losses.supervised import supervised
+from dlcore.interop import from_linen, from_nnx, sharding_rules
+from dlcore.losses import l2, squared_error, supervised
 from dlcore.parallel.mesh import make_mesh
 from dlcore.parallel.sharding import shardings
-from dlcore.train.state import create
-from dlcore.train.updates import gradient_update, with_average
+from dlcore.train import create, gradient_update, with_average
 from dlcore.tree import named_leaves
 
 KERNEL = nn.initializers.lecun_normal()

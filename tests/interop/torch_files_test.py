@@ -11,8 +11,8 @@ import pytest
 from network_table import TINY
 from safetensors.numpy import save_file
 
-from dlcore.interop import torch_inputs
-from dlcore.interop.torch_files import load
+from dlcore.interop import _torch_inputs as torch_inputs
+from dlcore.interop._torch_files import load
 from dlcore.interop.torch_weights import from_torch, read, to_torch, write
 
 FLOATS = {

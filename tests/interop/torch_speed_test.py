@@ -13,14 +13,9 @@ import numpy as np
 import optax
 import pytest
 
-from dlcore.losses.classification import softmax_cross_entropy
-from dlcore.losses.supervised import supervised
-from dlcore.networks.cnn import CNN
-from dlcore.networks.mlp import MLP
-from dlcore.networks.resnet import ResNet, cifar_config
-from dlcore.train.state import create
-from dlcore.train.step import make_train_step
-from dlcore.train.updates import gradient_update
+from dlcore.losses import softmax_cross_entropy, supervised
+from dlcore.networks import CNN, MLP, ResNet, cifar_config
+from dlcore.train import create, gradient_update, make_train_step
 
 TURNS, STEPS = 10, 6
 MODELS = {

@@ -7,9 +7,9 @@ import pytest
 from network_table import ARCHITECTURES, TINY
 from safetensors.numpy import load_file
 
-from dlcore.interop import torch_names
+from dlcore.interop import _torch_names as torch_names
 from dlcore.interop.torch_weights import from_torch, read, to_torch, write
-from dlcore.networks.resnet import ResNet, ResNetConfig
+from dlcore.networks import ResNet, ResNetConfig
 
 KNOWN = {
     "lenet": {"conv1.weight": (2, 3, 5, 5), "fc1.weight": (5, 12), "fc3.bias": (3,)},

@@ -9,7 +9,7 @@ from absl import flags
 from absl.testing import flagsaver
 
 import experiments
-from dlcore.train.config import LoopConfig, override
+from dlcore.train import LoopConfig, override
 from launch import list as listing
 
 NAMES = sorted(module.name for module in pkgutil.iter_modules(experiments.__path__))

@@ -8,8 +8,9 @@ from absl import flags
 from absl.testing import flagsaver
 from PIL import Image
 
-from dlcore.data.checks import DataError
-from dlcore.train.run_folder import check_identity, claim, read_json
+from dlcore.data import DataError
+from dlcore.train import check_identity, read_json
+from dlcore.train._run_folder import claim
 from launch import report, request
 
 

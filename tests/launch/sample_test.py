@@ -14,12 +14,9 @@ from absl.testing import flagsaver
 from cli_test import ENVIRONMENT, ROOT
 from PIL import Image
 
-from dlcore.data.source import DataSpec
+from dlcore.data import DataSpec
 from dlcore.report.density import cloud
-from dlcore.train import run, session
-from dlcore.train.fitting import first_rows
-from dlcore.train.state import create
-from dlcore.train.system import main_fit
+from dlcore.train import create, first_rows, main_fit, run, session
 from launch import runtime, sample
 
 SYSTEMS = {

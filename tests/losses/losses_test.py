@@ -7,11 +7,20 @@ import optax
 import pytest
 import scipy.stats
 
-from dlcore.losses.classification import sigmoid_cross_entropy, softmax_cross_entropy
-from dlcore.losses.penalty import group_lasso, l1, l2
-from dlcore.losses.regression import absolute_error, gaussian_nll, huber, laplace_nll, squared_error
-from dlcore.losses.supervised import supervised
-from dlcore.nn.dense import Dense
+from dlcore.losses import (
+    absolute_error,
+    gaussian_nll,
+    group_lasso,
+    huber,
+    l1,
+    l2,
+    laplace_nll,
+    sigmoid_cross_entropy,
+    softmax_cross_entropy,
+    squared_error,
+    supervised,
+)
+from dlcore.nn import Dense
 
 X, Y = jax.random.normal(jax.random.key(0), (2, 7, 5))
 LOGITS, LABELS = 3 * X, jnp.array([0, 4, 1, 2, 2, 3, 0])

@@ -5,11 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dlcore.evaluation.metrics import correct
-from dlcore.losses.classification import softmax_cross_entropy
-from dlcore.losses.regression import squared_error
-from dlcore.losses.supervised import supervised
-from dlcore.nn.dense import Dense
+from dlcore.evaluation import correct
+from dlcore.losses import softmax_cross_entropy, squared_error, supervised
+from dlcore.nn import Dense
 
 RNG = np.random.default_rng(0)
 SHAPES = {"tokens": (3, 4), "pixels": (2, 3, 4), "voxels": (2, 2, 3, 2)}

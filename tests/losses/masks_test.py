@@ -9,7 +9,9 @@ import pytest
 import scipy.special
 import scipy.stats
 
-from dlcore.losses import classification, penalty, regression
+from dlcore.losses import _classification as classification
+from dlcore.losses import _penalty as penalty
+from dlcore.losses import _regression as regression
 
 SHAPE = (4, 3)
 X, Y = jax.random.normal(jax.random.key(0), (2, *SHAPE))

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from jaxtyping import config
 
-from dlcore.evaluation import metrics
-from dlcore.losses import classification, regression
-from dlcore.losses.supervised import supervised
-from dlcore.nn.dense import Dense
+from dlcore.evaluation import _metrics as metrics
+from dlcore.losses import _classification as classification
+from dlcore.losses import _regression as regression
+from dlcore.losses import supervised
+from dlcore.nn import Dense
 from dlcore.types import Mean
 
 ELEMENTWISE = {

@@ -6,16 +6,9 @@ import numpy as np
 import pytest
 import scipy.special
 
-from dlcore.evaluation import metrics
-from dlcore.losses.classification import label_weights, softmax_cross_entropy
-from dlcore.losses.penalty import activity_l1
-from dlcore.losses.regression import gaussian_nll
-from dlcore.losses.supervised import supervised
-from dlcore.nn.activation import Activation
-from dlcore.nn.combine import serial
-from dlcore.nn.dense import Dense
-from dlcore.nn.norm import BatchNorm
-from dlcore.nn.observe import observe
+from dlcore.evaluation import _metrics as metrics
+from dlcore.losses import activity_l1, gaussian_nll, label_weights, softmax_cross_entropy, supervised
+from dlcore.nn import Activation, BatchNorm, Dense, observe, serial
 
 WEIGHTS = np.array([0.3, 2.0, 0.0, 1.5])
 RNG = np.random.default_rng(0)

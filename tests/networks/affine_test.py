@@ -11,15 +11,20 @@ import numpy as np
 import pytest
 from network_table import TINY
 
-from dlcore.networks.autoencoder import ConvDecoder, MLPEncoder
-from dlcore.networks.cnn import CNN
-from dlcore.networks.conditioner import ConvConditioner, MLPConditioner
-from dlcore.networks.dcgan import DCDiscriminator, DCGenerator
-from dlcore.networks.mlp import MLP
-from dlcore.networks.pixelcnn import GatedPixelCNN, PixelCNN
-from dlcore.networks.unet import UNet
-from dlcore.nn.intercept import intercepted
-from dlcore.nn.pool import adaptive_avg_pool, global_avg_pool
+from dlcore.networks import (
+    CNN,
+    MLP,
+    ConvConditioner,
+    ConvDecoder,
+    DCDiscriminator,
+    DCGenerator,
+    GatedPixelCNN,
+    MLPConditioner,
+    MLPEncoder,
+    PixelCNN,
+    UNet,
+)
+from dlcore.nn import adaptive_avg_pool, global_avg_pool, intercepted
 
 IMAGE, VECTOR = (8, 8, 1), (5,)
 LABEL = jnp.ones(4, jnp.int32)

@@ -4,8 +4,8 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from dlcore.networks.alexnet import AlexNet, AlexNetConfig
-from dlcore.nn.intercept import activations
+from dlcore.networks import AlexNet, AlexNetConfig
+from dlcore.nn import activations
 
 
 def sizes(config, pixels):

@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dlcore.networks.autoencoder import ConvDecoder, ConvEncoder, MLPDecoder, MLPEncoder
-from dlcore.nn.summary import summarize
+from dlcore.networks import ConvDecoder, ConvEncoder, MLPDecoder, MLPEncoder
+from dlcore.nn import summarize
 
 
 def parameters(model, *shape):

@@ -4,9 +4,8 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from dlcore.networks.cnn import CNN
-from dlcore.networks.mlp import MLP
-from dlcore.nn.summary import summarize
+from dlcore.networks import CNN, MLP
+from dlcore.nn import summarize
 
 
 def parameters(model, *shape):

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dlcore.networks.conditioner import ConvConditioner, MLPConditioner
+from dlcore.networks import ConvConditioner, MLPConditioner
 
 
 @pytest.mark.parametrize(

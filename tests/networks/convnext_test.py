@@ -7,8 +7,9 @@ import numpy_layers as oracle
 import pytest
 from network_table import TINY_CONVNEXT
 
-from dlcore.networks.convnext import Block, ConvNeXt, ConvNeXtConfig
-from dlcore.nn.graph import Graph
+from dlcore.networks import ConvNeXt, ConvNeXtConfig
+from dlcore.networks._convnext import Block
+from dlcore.nn import Graph
 
 
 def test_a_block_starts_as_nearly_the_identity_and_is_its_formula():

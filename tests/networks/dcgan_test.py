@@ -5,9 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dlcore.networks.dcgan import DCDiscriminator, DCGenerator, conditioned, critic
-from dlcore.nn.reshape import Flatten
-from dlcore.nn.summary import summarize
+from dlcore.networks import DCDiscriminator, DCGenerator, conditioned, critic
+from dlcore.nn import Flatten, summarize
 
 
 def paths(params):

@@ -6,8 +6,9 @@ import numpy as np
 import numpy_layers as oracle
 import pytest
 
-from dlcore.networks.densenet import DenseNet, DenseNetConfig, Layer, densenet_config
-from dlcore.nn.intercept import activations
+from dlcore.networks import DenseNet, DenseNetConfig, densenet_config
+from dlcore.networks._densenet import Layer
+from dlcore.nn import activations
 
 
 def test_the_number_in_the_name_counts_weighted_layers():

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from network_table import ARCHITECTURES, MODULE, TINY, TINY_GOOGLENET
 
-from dlcore.networks.googlenet import GoogLeNet, GoogLeNetConfig, Inception
-from dlcore.nn.intercept import activations
+from dlcore.networks import GoogLeNet, GoogLeNetConfig
+from dlcore.networks._googlenet import Inception
+from dlcore.nn import activations
 
 
 def shapes(net, pixels):

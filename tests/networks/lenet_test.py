@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dlcore.networks.lenet import LeNet, LeNetConfig
-from dlcore.nn.summary import summarize
+from dlcore.networks import LeNet, LeNetConfig
+from dlcore.nn import summarize
 
 
 def test_params_layer_by_layer_as_in_the_paper_with_full_connections():

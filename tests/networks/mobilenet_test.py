@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from network_table import ARCHITECTURES, SMALL
 
-from dlcore.networks.mobilenet import InvertedResidual, rounded
-from dlcore.nn.intercept import activations
+from dlcore.networks._mobilenet import InvertedResidual, rounded
+from dlcore.nn import activations
 
 
 @pytest.mark.parametrize(

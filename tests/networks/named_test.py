@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import pytest
 from network_table import ARCHITECTURES
 
-from dlcore.networks.named import NETWORKS, network
+from dlcore.networks import network
+from dlcore.networks._named import NETWORKS
 
 
 def count(model, pixels, channels):

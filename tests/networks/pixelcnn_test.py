@@ -7,10 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dlcore.networks.causal import MaskedConv, causal_mask
-from dlcore.networks.pixelcnn import GatedPixelCNN, PixelCNN
-from dlcore.nn.cast import compute_in
-from dlcore.nn.conv import conv
+from dlcore.networks import GatedPixelCNN, MaskedConv, PixelCNN, causal_mask
+from dlcore.nn import compute_in, conv
 
 WINDOWS = {
     "masked_one": (5,),

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from network_table import ARCHITECTURES, TINY_RESNET
 
-from dlcore.networks.resnet import Block, ResNet, ResNetConfig, cifar_config, imagenet_config, subsample
-from dlcore.nn.count import flops
+from dlcore.networks import ResNet, ResNetConfig, cifar_config, imagenet_config
+from dlcore.networks._resnet import Block, subsample
+from dlcore.nn import flops
 
 
 def test_the_number_in_the_name_counts_weighted_layers():

@@ -5,10 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dlcore.networks.mlp import MLP
-from dlcore.networks.symmetry import count_symmetries, flip_units, fold_linear, permute_units, symmetries
-from dlcore.nn.combine import serial
-from dlcore.nn.dense import Dense
+from dlcore.networks import MLP, count_symmetries, flip_units, fold_linear, permute_units, symmetries
+from dlcore.nn import Dense, serial
 
 X = np.random.default_rng(0).standard_normal((6, 4)).astype(np.float32)
 

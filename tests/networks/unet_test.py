@@ -5,10 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dlcore.networks import unet
-from dlcore.nn.intercept import activations
-from dlcore.nn.reshape import depth_to_space, space_to_depth
-from dlcore.nn.summary import summarize
+from dlcore.networks import _unet as unet
+from dlcore.nn import activations, depth_to_space, space_to_depth, summarize
 
 
 def inputs(size, channels=1, n=2):

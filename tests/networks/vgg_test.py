@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from network_table import TINY_VGG
 
-from dlcore.networks.vgg import VGG, VGGConfig, vgg_config
+from dlcore.networks import VGG, VGGConfig, vgg_config
 
 
 def test_a_bias_before_batch_norm_has_no_gradient_and_no_effect():

@@ -7,8 +7,9 @@ import pytest
 import scipy.special
 import scipy.stats
 
-from dlcore.backprop.activation import SLOPES, activation_forward
-from dlcore.nn import activation as a
+from dlcore.backprop import activation_forward
+from dlcore.backprop._activation import SLOPES
+from dlcore.nn import _activation as a
 
 X = np.linspace(-6, 6, 49)
 FORMS = {

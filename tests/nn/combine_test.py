@@ -6,15 +6,22 @@ import numpy as np
 import pytest
 
 from dlcore.keys import fold_name
-from dlcore.nn.activation import Activation
-from dlcore.nn.cast import compute_in
-from dlcore.nn.combine import concat, identity, residual, scan, serial
-from dlcore.nn.conv import Conv
-from dlcore.nn.dense import Dense
-from dlcore.nn.dropout import Dropout
-from dlcore.nn.graph import compose
-from dlcore.nn.intercept import activations, tapped
-from dlcore.nn.norm import BatchNorm
+from dlcore.nn import (
+    Activation,
+    BatchNorm,
+    Conv,
+    Dense,
+    Dropout,
+    activations,
+    compose,
+    compute_in,
+    concat,
+    identity,
+    residual,
+    scan,
+    serial,
+    tapped,
+)
 
 X = jax.random.normal(jax.random.key(0), (4, 3))
 

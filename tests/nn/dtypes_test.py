@@ -7,30 +7,47 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dlcore.networks.pixelcnn import GatedLayer
-from dlcore.networks.unet import TimeBlock
-from dlcore.nn.cast import compute_in
-from dlcore.nn.combine import scan, serial
-from dlcore.nn.conv import Conv, conv
-from dlcore.nn.conv.blocks import BlockConv, conv_by_blocks
-from dlcore.nn.conv.lowering.cpu import conv_on_cpu
-from dlcore.nn.conv.lowering.depthwise import depthwise_in_kernel, sum_of_moved_taps
-from dlcore.nn.conv.lowering.patches import conv_by_patches
-from dlcore.nn.conv.lowering.shifts import conv_by_shifts, sum_of_shifts
-from dlcore.nn.conv.lowering.taps import conv_by_taps
-from dlcore.nn.conv.lowering.xla import conv_by_xla
-from dlcore.nn.conv.transpose import ConvTranspose, conv_transpose
-from dlcore.nn.count import equations
-from dlcore.nn.dense import Dense, dense
-from dlcore.nn.embedding import Embedding, embedding
-from dlcore.nn.group_conv import GroupConv, GroupLift
-from dlcore.nn.layer_scale import LayerScale
-from dlcore.nn.norm import BatchNorm, GroupNorm, InstanceNorm, LayerNorm
-from dlcore.nn.pool import AvgPool, GlobalAvgPool, max_pool
-from dlcore.nn.position import PositionBias
-from dlcore.nn.product import row_product
-from dlcore.nn.signal import circular_convolve, convolve, correlate, fft_convolve
-from dlcore.nn.toeplitz import conv_matrix
+from dlcore.networks._pixelcnn import GatedLayer
+from dlcore.networks._unet import TimeBlock
+from dlcore.nn import (
+    AvgPool,
+    BatchNorm,
+    BlockConv,
+    Conv,
+    ConvTranspose,
+    Dense,
+    Embedding,
+    GlobalAvgPool,
+    GroupConv,
+    GroupLift,
+    GroupNorm,
+    InstanceNorm,
+    LayerNorm,
+    LayerScale,
+    PositionBias,
+    circular_convolve,
+    compute_in,
+    conv,
+    conv_by_blocks,
+    conv_matrix,
+    conv_transpose,
+    convolve,
+    correlate,
+    dense,
+    embedding,
+    equations,
+    fft_convolve,
+    max_pool,
+    scan,
+    serial,
+)
+from dlcore.nn._conv.lowering.cpu import conv_on_cpu
+from dlcore.nn._conv.lowering.depthwise import depthwise_in_kernel, sum_of_moved_taps
+from dlcore.nn._conv.lowering.patches import conv_by_patches
+from dlcore.nn._conv.lowering.shifts import conv_by_shifts, sum_of_shifts
+from dlcore.nn._conv.lowering.taps import conv_by_taps
+from dlcore.nn._conv.lowering.xla import conv_by_xla
+from dlcore.nn._product import row_product
 
 ONE, SAME = (1, 1), ((1, 1), (1, 1))
 

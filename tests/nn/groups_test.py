@@ -8,23 +8,28 @@ import numpy as np
 import optax
 import pytest
 
-from dlcore.nn.activation import Activation
-from dlcore.nn.combine import serial
-from dlcore.nn.conv import Conv
-from dlcore.nn.dense import Dense
-from dlcore.nn.group_conv import GroupConv, GroupLift, GroupPool, feature_actions, group_conv, image_actions
-from dlcore.nn.groups import (
+from dlcore.nn import (
+    Activation,
+    Conv,
+    Dense,
+    GlobalAvgPool,
+    GroupConv,
+    GroupLift,
+    GroupPool,
     average_over,
     dihedral,
     equivariance_error,
+    feature_actions,
+    group_conv,
+    image_actions,
     invariance_error,
     multiplication_table,
     permutations,
     reflections,
     rotations,
+    serial,
     translations,
 )
-from dlcore.nn.pool import GlobalAvgPool
 
 X = jnp.asarray(np.random.default_rng(0).standard_normal((2, 6, 6, 1)), jnp.float32)
 SET = jnp.asarray(np.random.default_rng(0).standard_normal((2, 3, 2)), jnp.float32)

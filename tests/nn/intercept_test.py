@@ -7,17 +7,22 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dlcore.nn.activation import Activation
-from dlcore.nn.cast import compute_in
-from dlcore.nn.combine import residual, scan, serial
-from dlcore.nn.dense import Dense
-from dlcore.nn.dropout import Dropout
-from dlcore.nn.graph import compose
-from dlcore.nn.intercept import freeze_statistics, intercepted
-from dlcore.nn.norm import BatchNorm
-from dlcore.nn.spectral import SpectralNorm
-from dlcore.nn.start import starting_at
-from dlcore.train.ensemble import ensemble
+from dlcore.nn import (
+    Activation,
+    BatchNorm,
+    Dense,
+    Dropout,
+    SpectralNorm,
+    compose,
+    compute_in,
+    freeze_statistics,
+    intercepted,
+    residual,
+    scan,
+    serial,
+    starting_at,
+)
+from dlcore.train import ensemble
 
 X = jax.random.normal(jax.random.key(0), (4, 3))
 BLOCK = serial(Dense(3), Dropout(0.5), BatchNorm())

@@ -4,29 +4,55 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from dlcore.generative.flow import chain, coupling, linear, pixels, squeeze
-from dlcore.networks.conditioner import ConvConditioner
-from dlcore.nn.activation import GLU, Activation, glu, log_softmax
-from dlcore.nn.cast import compute_in
-from dlcore.nn.combine import concat, identity, residual, scan, serial
-from dlcore.nn.conv import Conv
-from dlcore.nn.conv.blocks import BlockConv
-from dlcore.nn.conv.norm import ConvNorm
-from dlcore.nn.conv.transpose import ConvTranspose
-from dlcore.nn.dense import Dense
-from dlcore.nn.dropout import Dropout
-from dlcore.nn.graph import compose, numbered
-from dlcore.nn.intercept import freeze_statistics
-from dlcore.nn.noise import Noise, weight_noise
-from dlcore.nn.norm import BatchNorm, GroupNorm, InstanceNorm, LayerNorm
-from dlcore.nn.observe import observe
-from dlcore.nn.pool import AdaptiveAvgPool, AdaptiveMaxPool, AvgPool, GlobalAvgPool, GlobalMaxPool, MaxPool
-from dlcore.nn.pool_ceil import MaxPoolCeil
-from dlcore.nn.reshape import DepthToSpace, Flatten, Reshape
-from dlcore.nn.sides import cropped, padded
-from dlcore.nn.spectral import SpectralNorm
-from dlcore.nn.start import starting_at
-from dlcore.nn.stochastic_depth import StochasticDepth
+from dlcore.generative.flow import _chain as chain
+from dlcore.generative.flow import _coupling as coupling
+from dlcore.generative.flow import _linear as linear
+from dlcore.generative.flow import _pixels as pixels
+from dlcore.generative.flow import _squeeze as squeeze
+from dlcore.networks import ConvConditioner
+from dlcore.nn import (
+    GLU,
+    Activation,
+    AdaptiveAvgPool,
+    AdaptiveMaxPool,
+    AvgPool,
+    BatchNorm,
+    BlockConv,
+    Conv,
+    ConvNorm,
+    ConvTranspose,
+    Dense,
+    DepthToSpace,
+    Dropout,
+    Flatten,
+    GlobalAvgPool,
+    GlobalMaxPool,
+    GroupNorm,
+    InstanceNorm,
+    LayerNorm,
+    MaxPool,
+    MaxPoolCeil,
+    Noise,
+    Reshape,
+    SpectralNorm,
+    StochasticDepth,
+    compose,
+    compute_in,
+    concat,
+    cropped,
+    freeze_statistics,
+    glu,
+    identity,
+    log_softmax,
+    numbered,
+    observe,
+    padded,
+    residual,
+    scan,
+    serial,
+    starting_at,
+    weight_noise,
+)
 from dlcore.types import Model
 
 KINDS = {

@@ -9,13 +9,24 @@ import numpy as np
 import pytest
 import scipy.signal
 
-from dlcore.nn.conv import Conv, conv
-from dlcore.nn.dense import Dense
-from dlcore.nn.dropout import Dropout, dropout
-from dlcore.nn.embedding import Embedding, embedding
+from dlcore.nn import (
+    BatchNorm,
+    Conv,
+    Dense,
+    Dropout,
+    Embedding,
+    GroupNorm,
+    InstanceNorm,
+    LayerNorm,
+    adaptive_avg_pool,
+    avg_pool,
+    conv,
+    dropout,
+    embedding,
+    group_norm,
+    max_pool,
+)
 from dlcore.nn.init import glorot_normal, glorot_uniform, he_normal, he_uniform, lecun_normal, lecun_uniform, orthogonal
-from dlcore.nn.norm import BatchNorm, GroupNorm, InstanceNorm, LayerNorm, group_norm
-from dlcore.nn.pool import adaptive_avg_pool, avg_pool, max_pool
 
 KEY = jax.random.key(0)
 

@@ -7,17 +7,21 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dlcore.nn.activation import Activation
-from dlcore.nn.cast import compute_in
-from dlcore.nn.combine import scan, serial
-from dlcore.nn.dense import Dense
-from dlcore.nn.dropout import Dropout
-from dlcore.nn.graph import compose
-from dlcore.nn.monte_carlo import monte_carlo, monte_carlo_samples
-from dlcore.nn.noise import Noise
-from dlcore.nn.norm import BatchNorm
-from dlcore.nn.spectral import SpectralNorm
-from dlcore.nn.stochastic_depth import StochasticDepth
+from dlcore.nn import (
+    Activation,
+    BatchNorm,
+    Dense,
+    Dropout,
+    Noise,
+    SpectralNorm,
+    StochasticDepth,
+    compose,
+    compute_in,
+    monte_carlo,
+    monte_carlo_samples,
+    scan,
+    serial,
+)
 
 KEY, X = jax.random.key(0), jax.random.normal(jax.random.key(1), (5, 4))
 RATE, HIDDEN = 0.3, 4

@@ -7,10 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dlcore.losses.penalty import activity_l1, l1, soft_sharing
-from dlcore.nn.dense import Dense
-from dlcore.nn.dropout import drop, dropout, scale_weights
-from dlcore.nn.noise import Noise, add_noise, weight_noise
+from dlcore.losses import activity_l1, l1, soft_sharing
+from dlcore.nn import Dense, Noise, add_noise, drop, dropout, scale_weights, weight_noise
 
 KEY = jax.random.key(0)
 MASKS = np.array(list(itertools.product([0.0, 1.0], repeat=6)), np.float32)

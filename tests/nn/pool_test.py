@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dlcore.backprop.pool import avg_pool_forward, max_pool_forward
-from dlcore.nn.pool import (
+from dlcore.backprop import avg_pool_forward, max_pool_forward
+from dlcore.nn import (
     AdaptiveMaxPool,
     adaptive_avg_pool,
     adaptive_max_pool,
@@ -18,7 +18,7 @@ from dlcore.nn.pool import (
     global_max_pool,
     max_pool,
 )
-from dlcore.nn.pool_ceil import max_pool_ceil
+from dlcore.nn._pool_ceil import max_pool_ceil
 
 HALF = {"bfloat16": 2.0**-8, "float16": 2.0**-11}
 

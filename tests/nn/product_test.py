@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dlcore.nn.product import BLOCKS, MANY_ROWS, row_product
+from dlcore.nn._product import BLOCKS, MANY_ROWS, row_product
 
 
 @pytest.mark.parametrize(

@@ -5,10 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dlcore.nn.combine import serial
-from dlcore.nn.conv import Conv
-from dlcore.nn.pool import AvgPool
-from dlcore.nn.receptive_field import Layer, extent, influence, receptive_field
+from dlcore.nn import AvgPool, Conv, Layer, extent, influence, receptive_field, serial
 
 CHAINS = {
     "two_3x3_see_5": ([Layer(3, padding=1), Layer(3, padding=1)], (5, 1, -2)),

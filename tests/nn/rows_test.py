@@ -5,9 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dlcore.nn import rows as way
-from dlcore.nn.count import equations
-from dlcore.nn.rows import spread, spread_space, sum_rows, sum_space
+from dlcore.nn import _rows as way
+from dlcore.nn import equations, spread_space
+from dlcore.nn._rows import spread, sum_rows, sum_space
 
 SHAPES = [(2, 8, 8, 3), (32, 7), (4,), (3, 17, 19, 2), (1, 37, 2), (2, 3, 4, 5, 6), (0, 4, 3)]
 

@@ -6,10 +6,7 @@ import numpy as np
 import pytest
 import scipy.signal
 
-from dlcore.nn.conv import conv
-from dlcore.nn.conv.blocks import conv_by_blocks
-from dlcore.nn.pool import avg_pool, max_pool
-from dlcore.nn.window import pad_widths
+from dlcore.nn import avg_pool, conv, conv_by_blocks, max_pool, pad_widths
 
 RNG = np.random.default_rng(0)
 CASES = [(n, window, stride) for n in (7, 8) for window in (1, 2, 3) for stride in (1, 2, 3)]

@@ -5,9 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dlcore.nn.combine import serial
-from dlcore.nn.conv import Conv
-from dlcore.nn.sides import crop_sides, cropped, pad_sides, padded, padded_sides
+from dlcore.nn import Conv, crop_sides, cropped, pad_sides, padded, padded_sides, serial
 
 
 @pytest.mark.parametrize("sides", [(5, 7), (4, 8), (1, 3), (8, 9)])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import scipy.signal
 
-from dlcore.nn.signal import circular_convolve, convolve, correlate, fft_convolve
+from dlcore.nn import circular_convolve, convolve, correlate, fft_convolve
 
 SHAPES = [((7,), (3,)), ((5,), (4,)), ((2,), (5,)), ((6, 5), (3, 2)), ((4, 4), (1, 3)), ((3, 4, 5), (2, 3, 2))]
 

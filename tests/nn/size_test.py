@@ -8,21 +8,37 @@ import numpy as np
 import pytest
 from jaxtyping import TypeCheckError
 
-from dlcore.backprop.conv import geometry
-from dlcore.nn.conv import Conv, conv
-from dlcore.nn.conv.blocks import BlockConv, conv_by_blocks
-from dlcore.nn.conv.norm import ConvNorm
-from dlcore.nn.conv.transpose import ConvTranspose, conv_transpose, transposed_space
-from dlcore.nn.dense import Dense
-from dlcore.nn.embedding import Embedding
-from dlcore.nn.group_conv import GroupConv, GroupLift
-from dlcore.nn.norm import GroupNorm
-from dlcore.nn.pool import AdaptiveAvgPool, AdaptiveMaxPool, AvgPool, MaxPool, avg_pool, max_pool
-from dlcore.nn.pool_ceil import MaxPoolCeil
-from dlcore.nn.reshape import DepthToSpace, Reshape, space_to_depth
-from dlcore.nn.size import whole
-from dlcore.nn.toeplitz import conv_matrix, count_connections
-from dlcore.nn.window import pad_widths, per_axis
+from dlcore.backprop import geometry
+from dlcore.nn import (
+    AdaptiveAvgPool,
+    AdaptiveMaxPool,
+    AvgPool,
+    BlockConv,
+    Conv,
+    ConvNorm,
+    ConvTranspose,
+    Dense,
+    DepthToSpace,
+    Embedding,
+    GroupConv,
+    GroupLift,
+    GroupNorm,
+    MaxPool,
+    MaxPoolCeil,
+    Reshape,
+    avg_pool,
+    conv,
+    conv_by_blocks,
+    conv_matrix,
+    conv_transpose,
+    count_connections,
+    max_pool,
+    pad_widths,
+    per_axis,
+    space_to_depth,
+    transposed_space,
+)
+from dlcore.nn._size import whole
 
 IMAGE = jax.ShapeDtypeStruct((2, 8, 8, 4), jnp.float32)
 

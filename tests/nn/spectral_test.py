@@ -6,18 +6,9 @@ import numpy as np
 import optax
 import pytest
 
-from dlcore.nn.activation import Activation
-from dlcore.nn.combine import serial
-from dlcore.nn.conv import Conv
-from dlcore.nn.dense import Dense
+from dlcore.nn import Activation, BatchNorm, Conv, Dense, Flatten, SpectralNorm, activations, serial, spectral_norm
 from dlcore.nn.init import constant, zeros
-from dlcore.nn.intercept import activations
-from dlcore.nn.norm import BatchNorm
-from dlcore.nn.reshape import Flatten
-from dlcore.nn.spectral import SpectralNorm, spectral_norm
-from dlcore.train.state import create, view_of
-from dlcore.train.step import make_train_step
-from dlcore.train.updates import chain, ema_update, gradient_update
+from dlcore.train import chain, create, ema_update, gradient_update, make_train_step, view_of
 from dlcore.types import Aux, Model
 
 

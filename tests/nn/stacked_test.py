@@ -8,23 +8,12 @@ import numpy as np
 import optax
 import pytest
 
-from dlcore.losses.penalty import group_lasso, l1, l2
-from dlcore.networks.mlp import MLP
-from dlcore.networks.resnet import ResNet, ResNetConfig
-from dlcore.networks.symmetry import fold_linear, permute_units
-from dlcore.nn.combine import scan, serial
-from dlcore.nn.conv import Conv
-from dlcore.nn.dense import Dense
-from dlcore.nn.graph import compose
+from dlcore.losses import group_lasso, l1, l2
+from dlcore.networks import MLP, ResNet, ResNetConfig, fold_linear, permute_units
+from dlcore.nn import Conv, Dense, SpectralNorm, compose, restack, scan, serial, starting_at, unstack
 from dlcore.nn.init import he_normal, orthogonal
-from dlcore.nn.spectral import SpectralNorm
-from dlcore.nn.stage import restack, unstack
-from dlcore.nn.start import starting_at
-from dlcore.optim.build import decay_mask
-from dlcore.optim.clip import clip_adaptively
-from dlcore.optim.proximal import group_threshold, proximal, soft_threshold
-from dlcore.optim.pruning import magnitude_masks
-from dlcore.train.ensemble import ensemble, member
+from dlcore.optim import clip_adaptively, decay_mask, group_threshold, magnitude_masks, proximal, soft_threshold
+from dlcore.train import ensemble, member
 from dlcore.tree import by_layer, is_weight, named_leaves, stack_axes
 
 COPIES = 3

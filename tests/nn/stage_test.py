@@ -7,16 +7,23 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dlcore.nn.combine import residual, serial
-from dlcore.nn.conv.norm import ConvNorm
-from dlcore.nn.dense import Dense
+from dlcore.nn import (
+    BatchNorm,
+    ConvNorm,
+    Dense,
+    LayerScale,
+    Stage,
+    StochasticDepth,
+    linear_rates,
+    residual,
+    restack,
+    serial,
+    starting_at,
+    stochastic_depth,
+    unstack,
+)
+from dlcore.nn._pool_ceil import ceil_width, max_pool_ceil
 from dlcore.nn.init import he_normal_fan_out, zeros
-from dlcore.nn.layer_scale import LayerScale
-from dlcore.nn.norm import BatchNorm
-from dlcore.nn.pool_ceil import ceil_width, max_pool_ceil
-from dlcore.nn.stage import Stage, restack, unstack
-from dlcore.nn.start import starting_at
-from dlcore.nn.stochastic_depth import StochasticDepth, linear_rates, stochastic_depth
 
 
 def stages():

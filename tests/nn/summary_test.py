@@ -3,14 +3,8 @@
 import jax
 import jax.numpy as jnp
 
-from dlcore.networks.cnn import CNN
-from dlcore.nn.cast import compute_in
-from dlcore.nn.combine import scan, serial
-from dlcore.nn.conv import Conv
-from dlcore.nn.count import convolves, flops, loops
-from dlcore.nn.dense import Dense
-from dlcore.nn.pool import GlobalAvgPool
-from dlcore.nn.summary import summarize, table
+from dlcore.networks import CNN
+from dlcore.nn import Conv, Dense, GlobalAvgPool, compute_in, convolves, flops, loops, scan, serial, summarize, table
 
 
 def test_counts_by_hand():

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 import scipy.linalg
 
-from dlcore.nn.conv import conv
-from dlcore.nn.toeplitz import conv_matrix, count_connections
+from dlcore.nn import conv, conv_matrix, count_connections
 
 CASES = {
     "plain": ((5, 6), (3, 3), (2, 3), {}),

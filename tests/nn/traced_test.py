@@ -7,19 +7,35 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dlcore.networks.cnn import CNN
-from dlcore.networks.convnext import ConvNeXt, ConvNeXtConfig
-from dlcore.networks.densenet import DenseNet, DenseNetConfig
-from dlcore.networks.lenet import LeNet, LeNetConfig
-from dlcore.networks.mlp import MLP
-from dlcore.networks.resnet import ResNet, ResNetConfig
-from dlcore.networks.vgg import VGG, VGGConfig
-from dlcore.nn.combine import serial
-from dlcore.nn.dense import Dense
-from dlcore.nn.dropout import Dropout, drop, dropout, scale_weights
-from dlcore.nn.noise import Noise, add_noise, weight_noise
-from dlcore.nn.stochastic_depth import StochasticDepth, linear_rates, stochastic_depth
-from dlcore.optim.clip import clip_adaptively, clip_by_global_norm, clip_by_value
+from dlcore.networks import (
+    CNN,
+    MLP,
+    VGG,
+    ConvNeXt,
+    ConvNeXtConfig,
+    DenseNet,
+    DenseNetConfig,
+    LeNet,
+    LeNetConfig,
+    ResNet,
+    ResNetConfig,
+    VGGConfig,
+)
+from dlcore.nn import (
+    Dense,
+    Dropout,
+    Noise,
+    StochasticDepth,
+    add_noise,
+    drop,
+    dropout,
+    linear_rates,
+    scale_weights,
+    serial,
+    stochastic_depth,
+    weight_noise,
+)
+from dlcore.optim import clip_adaptively, clip_by_global_norm, clip_by_value
 
 KEY = jax.random.key(3)
 X = jax.random.normal(jax.random.key(0), (6, 8))

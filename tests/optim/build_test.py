@@ -6,8 +6,7 @@ import numpy as np
 import optax
 import pytest
 
-from dlcore.optim import schedules
-from dlcore.optim.build import OptimizerConfig, build, decay_mask, learning_rate
+from dlcore.optim import OptimizerConfig, build, decay_mask, learning_rate, schedules
 
 PARAMS = {"a": {"kernel": jnp.arange(6.0).reshape(2, 3) - 2, "bias": jnp.ones(3)}, "norm": {"scale": jnp.ones(3)}}
 GRADS = [jax.tree.map(lambda x, i=i: jnp.cos(x + i) * 3, PARAMS) for i in range(5)]

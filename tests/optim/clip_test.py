@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dlcore.optim import clip
-from dlcore.optim.build import OptimizerConfig, build
+from dlcore.optim import OptimizerConfig, build
+from dlcore.optim import _clip as clip
 
 PARAMS = {"conv": jnp.linspace(-1, 1, 54).reshape(3, 3, 2, 3), "dense": jnp.eye(4, 3) * 1e-5, "bias": jnp.ones(3)}
 

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax.flatten_util import ravel_pytree
 
-from dlcore.optim import curvature, surfaces
+from dlcore.optim import _curvature as curvature
+from dlcore.optim import surfaces
 
 RNG = np.random.default_rng(0)
 X = jnp.asarray(RNG.normal(size=(12, 4)), jnp.float32)

@@ -8,11 +8,10 @@ import numpy as np
 import optax
 import pytest
 
-from dlcore.data.source import load
-from dlcore.losses.classification import softmax_cross_entropy
-from dlcore.networks.mlp import MLP
-from dlcore.optim.curvature import hessian, hvp, norm
-from dlcore.optim.lanczos import eigen, extreme_eigenvalues, lanczos, smooth, spectral_density
+from dlcore.data import load
+from dlcore.losses import softmax_cross_entropy
+from dlcore.networks import MLP
+from dlcore.optim import eigen, extreme_eigenvalues, hessian, hvp, lanczos, norm, smooth, spectral_density
 
 KEY = jax.random.key(0)
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dlcore.optim.least_squares import solve_qr, solve_ridge, solve_svd
+from dlcore.optim import solve_qr, solve_ridge, solve_svd
 
 SHAPES = ((7, 3), (3, 3), (3, 5))
 

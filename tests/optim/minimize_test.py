@@ -6,16 +6,30 @@ import numpy as np
 import optax
 import pytest
 
-from dlcore.optim import surfaces
-from dlcore.optim.cma import cma
-from dlcore.optim.descent import gradient_descent, momentum, nesterov, transformed
-from dlcore.optim.evolution import genetic
-from dlcore.optim.gauss_newton import gauss_newton, levenberg_marquardt
-from dlcore.optim.grid import blocks, grid
-from dlcore.optim.line_search import backtracking, strong_wolfe
-from dlcore.optim.minimize import REASONS, Method, minimize, run, state
-from dlcore.optim.newton import damped_newton, newton, newton_cg
-from dlcore.optim.random_search import random_search
+from dlcore.optim import (
+    Method,
+    backtracking,
+    blocks,
+    cma,
+    damped_newton,
+    gauss_newton,
+    genetic,
+    gradient_descent,
+    grid,
+    levenberg_marquardt,
+    minimize,
+    momentum,
+    nesterov,
+    newton,
+    newton_cg,
+    random_search,
+    run,
+    state,
+    strong_wolfe,
+    surfaces,
+    transformed,
+)
+from dlcore.optim._minimize import REASONS
 
 PROBLEMS = ("booth", "rosenbrock", "himmelblau")
 SURFACES = [getattr(surfaces, name)() for name in PROBLEMS]

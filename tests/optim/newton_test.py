@@ -6,12 +6,22 @@ import numpy as np
 import pytest
 import scipy.optimize
 
-from dlcore.optim import surfaces
-from dlcore.optim.descent import gradient_descent, momentum, nesterov
-from dlcore.optim.gauss_newton import gauss_newton, levenberg_marquardt
-from dlcore.optim.line_search import Found, backtracking, strong_wolfe
-from dlcore.optim.minimize import minimize, run
-from dlcore.optim.newton import damped_newton, newton, newton_cg
+from dlcore.optim import (
+    Found,
+    backtracking,
+    damped_newton,
+    gauss_newton,
+    gradient_descent,
+    levenberg_marquardt,
+    minimize,
+    momentum,
+    nesterov,
+    newton,
+    newton_cg,
+    run,
+    strong_wolfe,
+    surfaces,
+)
 
 QUADRATIC = surfaces.quadratic((0.5, 3.0, 10.0), seed=1)
 START = jnp.asarray([1.0, -2.0, 3.0])

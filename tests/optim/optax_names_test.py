@@ -6,10 +6,8 @@ import numpy as np
 import optax
 import pytest
 
-from dlcore.optim import schedules
-from dlcore.optim.build import OptimizerConfig, build, decay_mask, learning_rate
-from dlcore.optim.named import named, parsed
-from dlcore.train.config import from_json, override, to_json
+from dlcore.optim import OptimizerConfig, build, decay_mask, learning_rate, named, parsed, schedules
+from dlcore.train import from_json, override, to_json
 
 PARAMS = {"a": {"kernel": jnp.arange(6.0).reshape(2, 3) - 2, "bias": jnp.ones(3)}}
 GRADS = [jax.tree.map(lambda x, i=i: jnp.cos(x + i), PARAMS) for i in range(3)]

@@ -6,8 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dlcore.optim import schedules
-from dlcore.optim.robbins_monro import robbins_monro
+from dlcore.optim import robbins_monro, schedules
 
 CASES = {
     "constant": (schedules.constant(0.1), True, False),

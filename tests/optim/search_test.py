@@ -10,12 +10,22 @@ import numpy as np
 import pytest
 import scipy.optimize
 
-from dlcore.optim import surfaces
-from dlcore.optim.cma import cma, constants, default_population, minimize_with_restarts
-from dlcore.optim.evolution import crossover, genetic, mutate, select
-from dlcore.optim.grid import blocks, grid
-from dlcore.optim.minimize import minimize, run
-from dlcore.optim.random_search import random_search
+from dlcore.optim import (
+    blocks,
+    cma,
+    constants,
+    crossover,
+    default_population,
+    genetic,
+    grid,
+    minimize,
+    minimize_with_restarts,
+    mutate,
+    random_search,
+    run,
+    select,
+    surfaces,
+)
 
 KEY = jax.random.key(0)
 

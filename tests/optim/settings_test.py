@@ -6,23 +6,35 @@ import numpy as np
 import optax
 import pytest
 
-from dlcore.optim import schedules, surfaces, transforms
-from dlcore.optim.build import OptimizerConfig, build
-from dlcore.optim.cma import cma
-from dlcore.optim.convexity import jensen_gaps
-from dlcore.optim.curvature import inner, norm
-from dlcore.optim.descent import gradient_descent
-from dlcore.optim.evolution import genetic, select
-from dlcore.optim.grid import grid
-from dlcore.optim.least_squares import solve_qr, solve_ridge, solve_svd
-from dlcore.optim.line_search import backtracking, strong_wolfe
-from dlcore.optim.minimize import minimize, run
-from dlcore.optim.proximal import group_threshold, proximal, soft_threshold
-from dlcore.optim.pruning import apply_masks
-from dlcore.optim.random_search import random_search
-from dlcore.optim.stochastic import stochastic_descent
-from dlcore.studies.approximation import approximate, best_start
-from dlcore.studies.polynomial import fit_degrees, fit_ridge
+from dlcore.optim import (
+    OptimizerConfig,
+    apply_masks,
+    backtracking,
+    build,
+    cma,
+    genetic,
+    gradient_descent,
+    grid,
+    group_threshold,
+    inner,
+    jensen_gaps,
+    minimize,
+    norm,
+    proximal,
+    random_search,
+    run,
+    schedules,
+    select,
+    soft_threshold,
+    solve_qr,
+    solve_ridge,
+    solve_svd,
+    stochastic_descent,
+    strong_wolfe,
+    surfaces,
+    transforms,
+)
+from dlcore.studies import approximate, best_start, fit_degrees, fit_ridge
 
 RNG = np.random.default_rng(0)
 A, B = RNG.normal(size=(7, 3)), RNG.normal(size=(7, 2))

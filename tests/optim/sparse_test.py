@@ -8,8 +8,7 @@ import pytest
 import scipy.optimize
 from sklearn.linear_model import Lasso
 
-from dlcore.optim.proximal import group_threshold, proximal, soft_threshold
-from dlcore.optim.pruning import apply_masks, keep_pruned, magnitude_masks, sparsity
+from dlcore.optim import apply_masks, group_threshold, keep_pruned, magnitude_masks, proximal, soft_threshold, sparsity
 
 WEIGHT = lambda path: path.endswith("kernel")  # noqa: E731
 

@@ -6,10 +6,7 @@ import numpy as np
 import optax
 import pytest
 
-from dlcore.optim import surfaces, transforms
-from dlcore.optim.descent import gradient_descent
-from dlcore.optim.minimize import minimize, run
-from dlcore.optim.stochastic import stochastic_descent
+from dlcore.optim import gradient_descent, minimize, run, stochastic_descent, surfaces, transforms
 
 DATA = jnp.asarray(np.random.default_rng(0).normal(2.0, 1.0, size=(200, 2)), jnp.float32)
 KEY = jax.random.key(3)

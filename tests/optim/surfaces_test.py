@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 import scipy.optimize
 
-from dlcore.optim import surfaces
-from dlcore.optim.convexity import critical_point, jensen_gaps, least_curvatures, looks_convex
+from dlcore.optim import critical_point, jensen_gaps, least_curvatures, looks_convex, surfaces
 
 NAMED = {surface.name: surface for surface in surfaces.named()}
 

@@ -44,11 +44,8 @@ def experiment_step(name):
     import jax.numpy as jnp
     import numpy as np
 
-    from dlcore.data.pipeline import train_rows
-    from dlcore.data.source import load
-    from dlcore.train.state import create
-    from dlcore.train.step import make_train_step
-    from dlcore.train.system import main_fit
+    from dlcore.data import load, train_rows
+    from dlcore.train import create, main_fit, make_train_step
 
     experiment_name, preset, rows = EXPERIMENTS[name]
     module, data = importlib.import_module(f"experiments.{experiment_name}"), load("fashion_mnist")
@@ -75,12 +72,9 @@ def network_step(name):
     import numpy as np
     import optax
 
-    from dlcore.losses.classification import softmax_cross_entropy
-    from dlcore.losses.supervised import supervised
-    from dlcore.networks.resnet import ResNet, cifar_config, imagenet_config
-    from dlcore.train.state import create
-    from dlcore.train.step import make_train_step
-    from dlcore.train.updates import gradient_update
+    from dlcore.losses import softmax_cross_entropy, supervised
+    from dlcore.networks import ResNet, cifar_config, imagenet_config
+    from dlcore.train import create, gradient_update, make_train_step
 
     small = name == "resnet20"
     model = ResNet(cifar_config(20) if small else imagenet_config(50))

@@ -3,7 +3,7 @@
 import numpy as np
 
 from dlcore.report import ensembles, scales
-from dlcore.studies.scaling import Scaling
+from dlcore.studies import Scaling
 
 
 def test_the_error_of_the_whole_bag_lies_on_the_curve():

@@ -7,7 +7,8 @@ import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dlcore.stats import density, moments
+from dlcore.stats import _moments as moments
+from dlcore.stats import density
 from dlcore.stats.density import Density, make_density, normalize
 
 GRID = np.linspace(-8, 8, 161)

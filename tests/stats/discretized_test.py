@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from dlcore.stats import discretized
+from dlcore.stats import _discretized as discretized
 
 LEVELS = 256
 PARAMS = [(0.1, -2.0), (-0.9, -4.0), (1.3, -1.0), (0.0, 0.5)]

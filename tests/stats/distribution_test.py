@@ -10,8 +10,9 @@ import pytest
 import scipy.integrate
 import scipy.stats
 
-from dlcore.stats import continuous, discrete
-from dlcore.stats.distribution import Distribution, independent, monte_carlo, monte_carlo_kl
+from dlcore.stats import Distribution, independent, monte_carlo, monte_carlo_kl
+from dlcore.stats import _continuous as continuous
+from dlcore.stats import _discrete as discrete
 
 LEVELS, DRAWS = 17, 20_000
 MEAN = np.array([0.3, -0.5, 1.0])

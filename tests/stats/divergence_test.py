@@ -7,7 +7,7 @@ import pytest
 import scipy.integrate
 import scipy.stats
 
-from dlcore.stats.divergence import kl_normal
+from dlcore.stats import kl_normal
 
 
 @pytest.mark.parametrize(("m", "s", "n", "t"), [(0.3, 0.5, 0.0, 1.0), (-2.0, 2.0, 1.0, 0.7), (0.0, 1.0, 0.0, 1.0)])

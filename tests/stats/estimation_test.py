@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from dlcore.stats.estimation import bootstrap, consistency, estimator_study, repeat
+from dlcore.stats import bootstrap, consistency, estimator_study, repeat
 
 STD, REPEATS = 1.5, 4000
 

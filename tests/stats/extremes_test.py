@@ -9,10 +9,11 @@ import mpmath as mp
 import numpy as np
 import pytest
 
-from dlcore.stats import continuous, discrete, special
-from dlcore.stats.beta import beta
-from dlcore.stats.divergence import kl_coins, kl_normal
-from dlcore.stats.information import entropy, js, kl, log_kl
+from dlcore.stats import _continuous as continuous
+from dlcore.stats import _discrete as discrete
+from dlcore.stats import _special as special
+from dlcore.stats import entropy, js, kl, kl_coins, kl_normal, log_kl
+from dlcore.stats._beta import beta
 
 EPS = float(np.finfo(np.float32).eps)
 mp.mp.dps = 50

@@ -9,7 +9,10 @@ import pytest
 import scipy.optimize
 import scipy.stats
 
-from dlcore.stats import continuous, discrete, fit, posterior
+from dlcore.stats import _continuous as continuous
+from dlcore.stats import _discrete as discrete
+from dlcore.stats import _fit as fit
+from dlcore.stats import _posterior as posterior
 
 RNG = np.random.default_rng(0)
 NORMAL = RNG.normal(1.2, 0.7, 41)

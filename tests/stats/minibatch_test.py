@@ -7,13 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dlcore.stats.minibatch import (
-    batch_moments,
-    batches,
-    per_example_gradients,
-    predicted_covariance,
-    sampled_noise,
-)
+from dlcore.stats import batch_moments, batches, per_example_gradients, predicted_covariance, sampled_noise
 
 
 def logistic_loss(params, example):

@@ -9,10 +9,15 @@ import pytest
 import scipy.special
 import scipy.stats
 
-from dlcore.stats import continuous, density, discrete, discretized, fit, information, minibatch, moments, posterior
-from dlcore.stats.distribution import independent, monte_carlo_kl
-from dlcore.stats.divergence import kl_normal
-from dlcore.stats.estimation import consistency, summarize
+from dlcore.stats import _continuous as continuous
+from dlcore.stats import _discrete as discrete
+from dlcore.stats import _discretized as discretized
+from dlcore.stats import _fit as fit
+from dlcore.stats import _information as information
+from dlcore.stats import _minibatch as minibatch
+from dlcore.stats import _moments as moments
+from dlcore.stats import _posterior as posterior
+from dlcore.stats import consistency, density, independent, kl_normal, monte_carlo_kl, summarize
 from dlcore.stats.table import bayes, condition, make_table, marginalize
 
 

@@ -9,15 +9,7 @@ import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dlcore.stats.table import (
-    bayes,
-    condition,
-    independence_gap,
-    is_independent,
-    make_table,
-    marginal,
-    marginalize,
-)
+from dlcore.stats.table import bayes, condition, independence_gap, is_independent, make_table, marginal, marginalize
 
 AXES = ("sky", "wind", "season")
 

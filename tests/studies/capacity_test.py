@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 from sklearn.linear_model import Ridge
 
-from dlcore.stats.estimation import summarize
-from dlcore.studies.approximation import approximate, bumps
-from dlcore.studies.polynomial import fit_degrees, fit_ridge, legendre, predict, problem, truth
+from dlcore.stats import summarize
+from dlcore.studies import approximate, bumps, fit_degrees, fit_ridge, legendre, predict, problem, truth
 
 DEGREE = 14
 

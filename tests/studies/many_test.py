@@ -7,7 +7,7 @@ import optax
 import pytest
 
 from dlcore.optim import transforms
-from dlcore.studies.many import train_many
+from dlcore.studies import train_many
 
 RNG = np.random.default_rng(0)
 X = jnp.asarray(RNG.normal(size=(30, 3)), jnp.float32)

@@ -5,9 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dlcore.nn import init
-from dlcore.nn.activation import relu, tanh
-from dlcore.studies.scaling import scaling
+from dlcore.nn import init, relu, tanh
+from dlcore.studies import scaling
 
 KEY = jax.random.key(0)
 

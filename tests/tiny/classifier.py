@@ -5,12 +5,9 @@ from dataclasses import dataclass, field
 import jax.numpy as jnp
 import optax
 
-from dlcore.losses.classification import softmax_cross_entropy
-from dlcore.losses.supervised import supervised
-from dlcore.networks.mlp import MLP
-from dlcore.train.config import LoopConfig
-from dlcore.train.system import Fit, System
-from dlcore.train.updates import gradient_update
+from dlcore.losses import softmax_cross_entropy, supervised
+from dlcore.networks import MLP
+from dlcore.train import Fit, LoopConfig, System, gradient_update
 from dlcore.types import Mean
 
 PRESETS = ("default",)

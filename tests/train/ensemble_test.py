@@ -10,25 +10,11 @@ import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 from turns import seconds
 
-from dlcore.losses.classification import softmax_cross_entropy
-from dlcore.networks.cnn import CNN
-from dlcore.networks.mlp import MLP
-from dlcore.nn.activation import Activation
-from dlcore.nn.combine import serial
-from dlcore.nn.conv import Conv
-from dlcore.nn.dense import Dense
-from dlcore.nn.dropout import Dropout
-from dlcore.nn.norm import BatchNorm
-from dlcore.nn.reshape import Flatten
+from dlcore.losses import softmax_cross_entropy
+from dlcore.networks import CNN, MLP
+from dlcore.nn import Activation, BatchNorm, Conv, Dense, Dropout, Flatten, serial
 from dlcore.parallel.mesh import make_mesh
-from dlcore.train.ensemble import (
-    average_probabilities,
-    bootstrap_counts,
-    bootstrap_rows,
-    ensemble,
-    error_model,
-    member,
-)
+from dlcore.train import average_probabilities, bootstrap_counts, bootstrap_rows, ensemble, error_model, member
 
 KEY = jax.random.key(0)
 NET = serial(Dense(6, bias=False), BatchNorm(), Activation("tanh"), Dropout(0.2), Dense(3))

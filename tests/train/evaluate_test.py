@@ -3,12 +3,9 @@
 import jax
 import numpy as np
 
-from dlcore.data.source import in_memory
+from dlcore.data import in_memory
 from dlcore.parallel.mesh import make_mesh
-from dlcore.train.config import LoopConfig
-from dlcore.train.evaluate import make_evaluate
-from dlcore.train.state import create
-from dlcore.train.system import Fit
+from dlcore.train import Fit, LoopConfig, create, make_evaluate
 from dlcore.types import Mean, Update
 
 NOTHING = Update(lambda params, state: {}, lambda carry, batch, *, key, step: (carry, {}))

@@ -9,25 +9,25 @@ import numpy as np
 import optax
 import pytest
 
-from dlcore.data.pipeline import choose
-from dlcore.data.source import in_memory
-from dlcore.losses.regression import squared_error
-from dlcore.losses.supervised import supervised
-from dlcore.nn.activation import Activation
-from dlcore.nn.combine import serial
-from dlcore.nn.dense import Dense
-from dlcore.nn.dropout import Dropout
-from dlcore.nn.norm import BatchNorm
+from dlcore.data import choose, in_memory
+from dlcore.losses import squared_error, supervised
+from dlcore.nn import Activation, BatchNorm, Dense, Dropout, serial
 from dlcore.parallel.mesh import make_mesh
 from dlcore.parallel.sharding import replicate
-from dlcore.train.checkpoint import Checkpoints
-from dlcore.train.config import LoopConfig
-from dlcore.train.engine import make_engine
-from dlcore.train.loop import Progress, cadence, fit
-from dlcore.train.record import Recorder, read_rows
-from dlcore.train.state import sha256
-from dlcore.train.system import Fit
-from dlcore.train.updates import gradient_update, with_average
+from dlcore.train import (
+    Checkpoints,
+    Fit,
+    LoopConfig,
+    Progress,
+    Recorder,
+    cadence,
+    fit,
+    gradient_update,
+    make_engine,
+    sha256,
+    with_average,
+)
+from dlcore.train._record import read_rows
 from dlcore.types import Mean
 
 SPLIT = in_memory(

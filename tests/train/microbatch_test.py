@@ -6,16 +6,10 @@ import numpy as np
 import optax
 import pytest
 
-from dlcore.losses.classification import softmax_cross_entropy
-from dlcore.losses.penalty import activity_l1, l2
-from dlcore.losses.regression import squared_error
-from dlcore.losses.supervised import supervised
-from dlcore.nn.activation import Activation
-from dlcore.nn.combine import serial
-from dlcore.nn.dense import Dense
-from dlcore.nn.observe import observe
+from dlcore.losses import activity_l1, l2, softmax_cross_entropy, squared_error, supervised
+from dlcore.nn import Activation, Dense, observe, serial
 from dlcore.parallel.mesh import batch_sharding, make_mesh
-from dlcore.train.updates import gradient_update
+from dlcore.train import gradient_update
 from dlcore.types import Aux, Carry, Mean
 
 MODEL = serial(Dense(5), Activation("tanh"), Dense(3))

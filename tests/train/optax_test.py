@@ -7,14 +7,9 @@ import optax
 import optax.contrib as contrib
 import pytest
 
-from dlcore.losses.regression import squared_error
-from dlcore.losses.supervised import supervised
-from dlcore.nn.activation import Activation
-from dlcore.nn.combine import serial
-from dlcore.nn.dense import Dense
-from dlcore.train.state import checksums, create, sha256, view_of
-from dlcore.train.step import make_train_step
-from dlcore.train.updates import chain, ema_update, gradient_update
+from dlcore.losses import squared_error, supervised
+from dlcore.nn import Activation, Dense, serial
+from dlcore.train import chain, checksums, create, ema_update, gradient_update, make_train_step, sha256, view_of
 from dlcore.types import Carry
 
 MODEL = serial(Dense(3), Activation("tanh"), Dense(2))

@@ -7,8 +7,7 @@ import pytest
 from PIL import Image
 
 from dlcore.report import figures
-from dlcore.train import outcome, run, stages
-from dlcore.train.system import Findings, Study
+from dlcore.train import Findings, Study, outcome, run, stages
 
 NAMES = ("Ba$$in", "x", "a$b_c$", "<b>&", "cat 😀", "猫", "new\nline", "long " * 30)
 

@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from dlcore.data.pipeline import evaluation_batches
-from dlcore.data.source import in_memory
+from dlcore.data import evaluation_batches, in_memory
 from dlcore.train import progress
 
 

@@ -9,10 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dlcore.data.source import Data, DataSpec, in_memory
-from dlcore.train import run, session, stages
-from dlcore.train.run_folder import read_json
-from dlcore.train.system import Findings, RunSpec, Study, System
+from dlcore.data import Data, DataSpec, in_memory
+from dlcore.train import Findings, RunSpec, Study, System, read_json, run, session, stages
 
 ROOT = Path(__file__).parents[2]
 ENVIRONMENT = {

@@ -6,14 +6,23 @@ import numpy as np
 import optax
 import pytest
 
-from dlcore.losses.regression import squared_error
-from dlcore.losses.supervised import supervised
-from dlcore.nn.activation import Activation
-from dlcore.nn.combine import serial
-from dlcore.nn.dense import Dense
-from dlcore.train.state import checksums, count_params, create, sha256, view_of
-from dlcore.train.step import make_train_step
-from dlcore.train.updates import chain, ema, ema_update, gradient_update, repeated, reported, with_average
+from dlcore.losses import squared_error, supervised
+from dlcore.nn import Activation, Dense, serial
+from dlcore.train import (
+    chain,
+    checksums,
+    count_params,
+    create,
+    ema,
+    ema_update,
+    gradient_update,
+    make_train_step,
+    repeated,
+    reported,
+    sha256,
+    view_of,
+    with_average,
+)
 from dlcore.tree import named_leaves
 from dlcore.types import Aux, Carry, Mean, Update
 

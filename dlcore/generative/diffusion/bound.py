@@ -16,9 +16,9 @@ from dlcore.generative.check import like_examples
 from dlcore.generative.diffusion.objective import Predict
 from dlcore.generative.diffusion.process import Gaussian, denoise, diffuse, posterior_weights, q_marginal, q_posterior
 from dlcore.generative.diffusion.schedule import Schedule, at, told
-from dlcore.losses.regression import gaussian_nll
+from dlcore.losses import gaussian_nll
 from dlcore.operands import equal_shapes
-from dlcore.stats.divergence import kl_normal
+from dlcore.stats import kl_normal
 from dlcore.types import Key
 
 UNIFORM_SHARE = 0.1

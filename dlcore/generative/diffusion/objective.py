@@ -12,7 +12,7 @@ from dlcore.generative.check import in_range, like_examples
 from dlcore.generative.diffusion.process import diffuse, target
 from dlcore.generative.diffusion.schedule import Schedule, at, told
 from dlcore.generative.diffusion.weighting import Weighting, by_name
-from dlcore.losses.regression import squared_error
+from dlcore.losses import squared_error
 from dlcore.operands import equal_shapes
 from dlcore.setting import Number
 from dlcore.types import Aux, Batch, Key, Mean, Model, Objective, Params, State

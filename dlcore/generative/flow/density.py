@@ -7,10 +7,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from dlcore.evaluation.likelihood import bits_per_dim
+from dlcore.evaluation import bits_per_dim
 from dlcore.generative.check import in_range, like_examples
-from dlcore.generative.flow.chain import log_scales
-from dlcore.generative.flow.pixels import dequantize, discrete_nats
+from dlcore.generative.flow._chain import log_scales
+from dlcore.generative.flow._pixels import dequantize, discrete_nats
 from dlcore.setting import Number
 from dlcore.types import Aux, Batch, Bijector, Key, Mean, Objective, Params, State
 

@@ -5,8 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dlcore.nn.conv import Conv, conv
-from dlcore.nn.conv.blocks import BlockConv, conv_by_blocks
+from dlcore.nn import BlockConv, Conv, conv, conv_by_blocks
 
 
 @pytest.fixture(autouse=True)

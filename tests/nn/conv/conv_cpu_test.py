@@ -9,12 +9,11 @@ import numpy as np
 import pytest
 from turns import seconds
 
-from dlcore.nn.conv import conv
-from dlcore.nn.conv.lowering import shifts as conv_shifts
-from dlcore.nn.conv.lowering.patches import conv_by_patches
-from dlcore.nn.conv.lowering.shifts import conv_by_shifts, many_products, sum_of_shifts
-from dlcore.nn.conv.lowering.xla import conv_by_xla
-from dlcore.nn.count import flops, loops
+from dlcore.nn import conv, flops, loops
+from dlcore.nn._conv.lowering import shifts as conv_shifts
+from dlcore.nn._conv.lowering.patches import conv_by_patches
+from dlcore.nn._conv.lowering.shifts import conv_by_shifts, many_products, sum_of_shifts
+from dlcore.nn._conv.lowering.xla import conv_by_xla
 from dlcore.parallel.mesh import make_mesh
 
 WINDOWS = [

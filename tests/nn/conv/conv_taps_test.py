@@ -8,12 +8,10 @@ import numpy as np
 import pytest
 from turns import seconds
 
-from dlcore.nn.conv import conv
-from dlcore.nn.conv.lowering.depthwise import many_taps
-from dlcore.nn.conv.lowering.taps import conv_by_taps, few_terms
-from dlcore.nn.conv.lowering.xla import conv_by_xla
-from dlcore.nn.conv.transpose import conv_transpose
-from dlcore.nn.count import convolves, flops
+from dlcore.nn import conv, conv_transpose, convolves, flops
+from dlcore.nn._conv.lowering.depthwise import many_taps
+from dlcore.nn._conv.lowering.taps import conv_by_taps, few_terms
+from dlcore.nn._conv.lowering.xla import conv_by_xla
 
 CASES = [
     # axes, channels, outputs, groups, and the window if it is not 3

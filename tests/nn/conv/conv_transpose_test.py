@@ -7,8 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dlcore.nn.conv import conv
-from dlcore.nn.conv.transpose import ConvTranspose, conv_transpose, transposed_space
+from dlcore.nn import ConvTranspose, conv, conv_transpose, transposed_space
 
 PADDINGS = ("valid", "zero", "mirror", "periodic", 1, ((2, 0), (1, 2)))
 CASES = [

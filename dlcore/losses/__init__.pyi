@@ -1,0 +1,15 @@
+from ._classification import label_weights as label_weights
+from ._classification import sigmoid_cross_entropy as sigmoid_cross_entropy
+from ._classification import softmax_cross_entropy as softmax_cross_entropy
+from ._penalty import activity_l1 as activity_l1
+from ._penalty import group_lasso as group_lasso
+from ._penalty import l1 as l1
+from ._penalty import l2 as l2
+from ._penalty import soft_sharing as soft_sharing
+from ._regression import absolute_error as absolute_error
+from ._regression import gaussian_nll as gaussian_nll
+from ._regression import huber as huber
+from ._regression import laplace_nll as laplace_nll
+from ._regression import operands as operands
+from ._regression import squared_error as squared_error
+from ._supervised import supervised as supervised

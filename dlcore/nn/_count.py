@@ -1,0 +1,67 @@
+"""What a computation does, from its jaxpr: its loops, what depends on what, and floating-point operations."""
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+CONVOLUTION = "conv_general_dilated"
+
+TAPS = ("sum_of_taps", "sum_of_moved_taps")
+"""Jitted functions of `dlcore.nn._conv.lowering` in which the products of cells are a convolution."""
+
+
+def equations(jaxpr: Any, function: str = "") -> Iterator[tuple[Any, int, str]]:
+    """Every equation of a (closed) jaxpr and of those inside it, with how often it runs and in which jitted function.
+
+    Loops count as often as their static length says, a `while_loop` once, every branch of a `cond` once.
+    """
+    for equation in getattr(jaxpr, "jaxpr", jaxpr).eqns:
+        yield equation, 1, function
+        times = equation.params.get("length", 1) if equation.primitive.name == "scan" else 1
+        name = equation.params.get("name", function)
+        for value in equation.params.values():
+            for inner in value if isinstance(value, tuple | list) else (value,):
+                if hasattr(getattr(inner, "jaxpr", inner), "eqns"):
+                    yield from ((found, count * times, where) for found, count, where in equations(inner, name))
+
+
+def convolves(jaxpr: Any) -> bool:
+    """Whether a convolution occurs anywhere: inside a loop, XLA runs it many times slower on CPU."""
+    return any(equation.primitive.name == CONVOLUTION for equation, *_ in equations(jaxpr))
+
+
+def depends(jaxpr: Any, count: int) -> bool:
+    """Whether an output of a closed jaxpr may depend on the values of its first `count` inputs, by what feeds what."""
+    fed = set(jaxpr.jaxpr.invars[:count])
+    among = lambda variables: any(not hasattr(v, "val") and v in fed for v in variables)  # noqa: E731
+    for equation in jaxpr.jaxpr.eqns:
+        if among(equation.invars):
+            fed.update(equation.outvars)
+    return among(jaxpr.jaxpr.outvars)
+
+
+def loops(jaxpr: Any) -> Iterator[Any]:
+    """The bodies of every `scan` and `while_loop`."""
+    for equation, *_ in equations(jaxpr):
+        if equation.primitive.name in ("scan", "while"):
+            yield equation.params.get("jaxpr") or equation.params["body_jaxpr"]
+
+
+def flops(jaxpr: Any) -> int:
+    """Floating-point operations of all matrix products and convolutions: two per multiply–add.
+
+    Element-wise work is left out, as is usual when networks are compared. Products with padding count.
+    """
+    return sum(count * _equation_flops(equation, function) for equation, count, function in equations(jaxpr))
+
+
+def _equation_flops(equation: Any, function: str) -> int:
+    size = math.prod(equation.outvars[0].aval.shape)
+    if equation.primitive.name == "dot_general":
+        shape = equation.invars[0].aval.shape
+        (contracted, _), _ = equation.params["dimension_numbers"]
+        return 2 * size * math.prod(shape[axis] for axis in contracted)
+    if equation.primitive.name == CONVOLUTION:
+        kernel = equation.invars[1].aval.shape
+        return 2 * size * math.prod(kernel) // kernel[equation.params["dimension_numbers"].rhs_spec[0]]
+    return 2 * size if equation.primitive.name == "mul" and function in TAPS else 0

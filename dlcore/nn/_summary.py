@@ -1,0 +1,71 @@
+"""The summary table of a model: path, output shape, parameters, floating-point operations."""
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+
+from dlcore.nn._count import flops
+from dlcore.nn._graph import Graph
+from dlcore.types import Model
+
+
+class Row(NamedTuple):
+    """One part of a model by path, or the whole, whose path is empty."""
+
+    path: str
+    shape: str
+    parameters: int
+    flops: int
+
+
+def summarize(model: Model, *inputs: Any) -> list[Row]:
+    """One row per part, each before its own parts, the whole model first; nothing is computed.
+
+    A part that is called twice has one row, that of its first call. Operations are those of the forward
+    pass on `inputs` (arrays or shapes), counted by `dlcore.nn.flops`; a part's include its parts'.
+    """
+    params, state = jax.eval_shape(model.init, jax.random.key(0), *inputs)
+    return _rows(model, (params, state, *inputs), "")
+
+
+def table(rows: Sequence[Row]) -> str:
+    """The rows as aligned text with a header."""
+    cells = [("path", "output", "parameters", "FLOPs")]
+    cells += [(row.path or "(all)", row.shape, f"{row.parameters:,}", f"{row.flops:,}") for row in rows]
+    widths = [max(len(line[i]) for line in cells) for i in range(4)]
+    aligned = ((p.ljust(widths[0]), s.ljust(widths[1]), n.rjust(widths[2]), f.rjust(widths[3])) for p, s, n, f in cells)
+    return "\n".join("  ".join(line) for line in aligned)
+
+
+def _rows(model: Model, args: tuple[Any, ...], path: str) -> list[Row]:
+    jaxpr, out = jax.make_jaxpr(lambda *args: model.apply(*args)[0], return_shape=True)(*args)
+    count = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(args[0]))
+    shape = " ".join("×".join(map(str, leaf.shape)) for leaf in jax.tree.leaves(out))
+    rows = [Row(path, shape, count, flops(jaxpr))]
+    if isinstance(model.apply, Graph):
+        for name, part_args in _calls(model.apply, args).items():
+            below = f"{path}/{name}" if path and name else path or name
+            rows += (
+                _rows(model.apply.parts[name], part_args, below)
+                if name
+                else _rows(model.apply.parts[name], part_args, path)[1:]
+            )
+    return rows
+
+
+def _calls(graph: Graph, args: tuple[Any, ...]) -> dict[str, tuple[Any, ...]]:
+    """The shapes of (params, state, *inputs) that each part sees at its first call."""
+    seen: dict[str, tuple[Any, ...]] = {}
+
+    def run(params: Any, state: Any, *inputs: Any) -> Any:
+        def call(name: str, *inputs: Any) -> Any:
+            part_args = (graph.take(params, name), graph.take(state, name), *inputs)
+            seen.setdefault(name, jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), part_args))
+            return graph.parts[name].apply(*part_args)[0]
+
+        return graph.forward(call, *inputs)
+
+    jax.eval_shape(run, *args)
+    return seen

@@ -1,0 +1,14 @@
+from . import density as density
+from . import diffusion as diffusion
+from . import ensembles as ensembles
+from . import figures as figures
+from . import gan as gan
+from . import html as html
+from . import images as images
+from . import optimizers as optimizers
+from . import panel as panel
+from . import receptive as receptive
+from . import scales as scales
+from . import studies as studies
+from . import surfaces as surfaces
+from . import text as text

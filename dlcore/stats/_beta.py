@@ -1,0 +1,105 @@
+"""The Beta distribution at every concentration that float32 holds (lecture 2.13–2.15, 3.6).
+
+Differences of large log Γ would leave nothing of a density at α = β = 10⁵. With n = α + β, Stirling's formula takes
+their common part out: log B(α, β) = −n H(α/n) − c(α, β), H the entropy of a coin, and the Beta's density is that of
+a divergence between coins, n KL(α/n ‖ x), around which c is small (Loader 2000, Fast and accurate computation of
+binomial probabilities). Entropy and divergence are rearranged likewise.
+"""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, ArrayLike
+
+from dlcore.stats._check import check_same_batch
+from dlcore.stats._distribution import Distribution, batch_shape, clamp_log_scale
+from dlcore.stats._divergence import kl_coins
+from dlcore.stats._special import HALF_LOG_TWO_PI, SHIFT, expm2, log_odds, stirling_remainder, stirling_slope, wide
+from dlcore.types import Key, Params
+
+
+def _logs(params: Params) -> tuple[Array, Array]:
+    """log α and log β, of one shape."""
+    return jnp.broadcast_arrays(*(clamp_log_scale(params[name]) for name in ("log_alpha", "log_beta")))
+
+
+def _correction(a: Array, b: Array) -> Array:
+    """c(α, β) = ½ log(αβ/(2πn)) − δ(α) − δ(β) + δ(n), from log α and log β."""
+    n = jnp.logaddexp(a, b)
+    remainders = (stirling_remainder(jnp.exp(x)) for x in (a, b, n))
+    return 0.5 * (a + b - n) - HALF_LOG_TWO_PI - sum(s * r for s, r in zip((1, 1, -1), remainders, strict=True))
+
+
+def _at_an_end(log_concentration: Array, log_other: Array) -> Array:
+    """log f(0) by log α and log β, log f(1) the other way round: 0, ∞, or β where α = 1."""
+    return jnp.where(log_concentration == 0, log_other, jnp.where(log_concentration < 0, jnp.inf, -jnp.inf))
+
+
+def _log_prob(params: Params, x: ArrayLike) -> Array:
+    a, b = _logs(params)
+    x = wide(x)
+    inside = (x > 0) & (x < 1)
+    y = jnp.maximum(jnp.where(inside, x, 0.5), jnp.finfo(x.dtype).tiny)
+    a, b, y = jnp.broadcast_arrays(a, b, y)
+    divergence = (jnp.exp(a) + jnp.exp(b)) * kl_coins(a - b, log_odds(y) - (a - b))
+    within = _correction(a, b) - divergence - jnp.log(y) - jnp.log1p(-y)
+    edge = jnp.where(x == 0, _at_an_end(a, b), jnp.where(x == 1, _at_an_end(b, a), -jnp.inf))
+    return jnp.where(inside, within, jnp.where(jnp.isnan(x), x, edge))
+
+
+def _sample(key: Key, params: Params, shape: tuple[int, ...] = ()) -> Array:
+    alpha, beta = (jnp.exp(x) for x in _logs(params))
+    return jax.random.beta(key, alpha, beta, (*shape, *batch_shape(params)), alpha.dtype)
+
+
+def _entropy(params: Params) -> Array:
+    """log B(α, β) − (α − 1) ψ(α) − (β − 1) ψ(β) + (n − 2) ψ(n), with ψ(z) = log z − 1/(2z) + δ′(z)."""
+    a, b = _logs(params)
+
+    def part(log_z: Array, less: int) -> Array:
+        z = jnp.exp(log_z)
+        return stirling_remainder(z) - (z - less) * stirling_slope(z) - less / (2 * z)
+
+    n = jnp.logaddexp(a, b)
+    return HALF_LOG_TWO_PI + 0.5 * (1 + a + b - 3 * n) + part(a, 1) + part(b, 1) - part(n, 2)
+
+
+def _excess(log_z: Array, log_ratio: Array) -> Array:
+    """ρ = δ(w) − δ(z) − (w − z) δ′(z) with log w/z = `log_ratio`: what Stirling leaves of log Γ's divergence.
+
+    Near a small z, where these nearly cancel, from that at z + 8 and what the steps between add, which are positive.
+    """
+    z, w = jnp.exp(log_z), jnp.exp(log_z + log_ratio)
+    near = (jnp.abs(log_ratio) < 0.5) & (z < SHIFT)
+    low, r = jnp.where(near, z, 1.0), jnp.where(near, log_ratio, 0.0)
+    high, further = low * jnp.exp(r), [jnp.log1p(low * jnp.expm1(r) / (low + k)) for k in range(SHIFT + 1)]
+    last = further[-1]
+    steps = sum(map(expm2, further[:-1])) + 0.5 * (expm2(last) - expm2(r))
+    steps = steps + (high + SHIFT) * expm2(-last) - high * expm2(-r)
+    start, end = jnp.where(near, low + SHIFT, z), jnp.where(near, high + SHIFT, w)
+    gap = jnp.where(near, low, z) * jnp.expm1(jnp.where(near, r, log_ratio))
+    direct = stirling_remainder(end) - stirling_remainder(start) - gap * stirling_slope(start)
+    return direct + jnp.where(near, steps, 0.0)
+
+
+def _log_ratio_of_sums(a: Array, b: Array, to_a: Array, to_b: Array) -> Array:
+    """log (α eˢ + β eᵗ)/(α + β) with s = `to_a` and t = `to_b`."""
+    near = (jnp.abs(to_a) < 0.5) & (jnp.abs(to_b) < 0.5)
+    s, t = jnp.where(near, to_a, 0.0), jnp.where(near, to_b, 0.0)
+    close = jnp.log1p(jax.nn.sigmoid(a - b) * jnp.expm1(s) + jax.nn.sigmoid(b - a) * jnp.expm1(t))
+    far = jnp.logaddexp(jax.nn.log_sigmoid(a - b) + to_a, jax.nn.log_sigmoid(b - a) + to_b)
+    return jnp.where(near, close, far)
+
+
+def _kl(params: Params, others: Params) -> Array:
+    """log B(γ, ζ)/B(α, β) + (α − γ) ψ(α) + (β − ζ) ψ(β) − (n − m) ψ(n), as m KL(γ/m ‖ α/n) and what is left."""
+    check_same_batch("kl", {"params": batch_shape(params), "others": batch_shape(others)})
+    a, b, c, d = jnp.broadcast_arrays(*_logs(params), *_logs(others))
+    n, to = jnp.logaddexp(a, b), (c - a, d - b)
+    to_m = _log_ratio_of_sums(a, b, *to)
+    rest = (0.5 * expm2(r) + _excess(z, r) for z, r in ((a, to[0]), (b, to[1]), (n, to_m)))
+    coins = (jnp.exp(c) + jnp.exp(d)) * kl_coins(c - d, to[1] - to[0])
+    return coins + sum(s * r for s, r in zip((1, 1, -1), rest, strict=True))
+
+
+beta = Distribution(_log_prob, _sample, _entropy, _kl)
+"""Density x^{α−1}(1 − x)^{β−1}/B(α, β) on [0, 1]: `log_alpha`, `log_beta`."""

@@ -1,0 +1,14 @@
+from ._approximation import Approximations as Approximations
+from ._approximation import approximate as approximate
+from ._approximation import best_start as best_start
+from ._approximation import bumps as bumps
+from ._many import train_many as train_many
+from ._polynomial import fit_degrees as fit_degrees
+from ._polynomial import fit_ridge as fit_ridge
+from ._polynomial import legendre as legendre
+from ._polynomial import predict as predict
+from ._polynomial import problem as problem
+from ._polynomial import truth as truth
+from ._scaling import Scaling as Scaling
+from ._scaling import rms as rms
+from ._scaling import scaling as scaling

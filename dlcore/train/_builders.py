@@ -1,0 +1,56 @@
+"""What the fits of most systems share: one optimiser on one objective, standardised inputs, a function over a split."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+from dlcore.data import DataSpec, Split, scale, standardize
+from dlcore.optim import OptimizerConfig, build, learning_rate
+from dlcore.train._config import LoopConfig
+from dlcore.train._step import Preprocess
+from dlcore.train._system import Fit
+from dlcore.train._updates import gradient_update, with_average
+from dlcore.types import Batch, Key, Objective
+
+
+def fit_by_gradient(
+    objective: Objective,
+    loop: LoopConfig,
+    optimizer: OptimizerConfig,
+    examples: int,
+    *,
+    ema: float = 0.0,
+    microbatches: int = 1,
+    **parts: Any,
+) -> Fit:
+    """A fit that descends one objective with one optimiser, over `examples` training examples.
+
+    It keeps a moving average with decay `ema` unless that is 0; `parts` are the other fields of `Fit`.
+    """
+    total = loop.total_steps(examples)
+    gradient = gradient_update(objective, build(optimizer, total), microbatches=microbatches)
+    rates = {"learning_rate": learning_rate(optimizer, total)}
+    return Fit(loop=loop, update=with_average(gradient, ema), **{"learning_rates": rates, **parts})
+
+
+def standardized(spec: DataSpec, name: str = "x") -> Preprocess:
+    """Points, or pixels in [0, 1], less mean and over standard deviation of the training split, under `name`."""
+
+    def preprocess(batch: Batch, *, key: Key | None, train: bool) -> Batch:
+        x = batch["point"] if len(spec.shape) == 1 else scale(batch["image"], spec.levels)
+        return {**batch, name: standardize(x, spec.mean, spec.std)}
+
+    return preprocess
+
+
+def map_split(function: Callable[[Mapping[str, Any]], Any], split: Split, most: int = 1000) -> Any:
+    """`function(rows)` over a whole split, compiled, at most so many rows at a time; leaves joined on their first axis.
+
+    `rows` are raw, with their numbers as `row`.
+    """
+    compiled = jax.jit(function)
+    chunks = np.array_split(np.arange(split.size, dtype=np.int32), -(-split.size // most))
+    found = [jax.device_get(compiled({**split.read(chunk), "row": chunk})) for chunk in chunks]
+    return jax.tree.map(lambda *parts: np.concatenate(parts), *found)

@@ -40,12 +40,12 @@ class Model(NamedTuple):
     unchanged unless `train=True`; a stochastic layer asked to train without a key raises `ValueError`.
 
     `kind` says what it is, as the name of the factory in snake case: "batch_norm", "max_pool", "serial".
-    Parts without a name of their own are called by it, and rules know parts by it (`dlcore.nn._intercept`).
+    Parts without a name of their own are called by it, and rules know parts by it (`dlcore.nn.intercepted`).
 
     A memory of what a layer has been given, such as the keys and values of an attention that decodes one token after
     another, may move in evaluation as well. Whoever calls `apply` several times for one sequence hands the state on,
     in the carry of a `lax.scan` for instance; evaluation begins every batch from the trained state, and drops what
-    comes out. Networks of `dlcore.nn._combine` pass on whatever their parts return.
+    comes out. Networks of `dlcore.nn` pass on whatever their parts return.
     """
 
     init: Callable[..., tuple[Params, State]]

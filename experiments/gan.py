@@ -25,8 +25,7 @@ from dlcore.evaluation import collapse
 from dlcore.generative import gan
 from dlcore.networks import MLP, DCDiscriminator, DCGenerator, conditioned, critic
 from dlcore.nn import SpectralNorm, compute_in, cropped, padded_sides, summarize, table
-from dlcore.optim import OptimizerConfig, learning_rate
-from dlcore.optim import build as build_optimizer
+from dlcore.optim import OptimizerConfig, learning_rate, make_optimizer
 from dlcore.precision import matmul
 from dlcore.report.panel import panel
 from dlcore.train import (
@@ -176,7 +175,7 @@ def build(config: Config, spec: DataSpec) -> System:
     total = config.train.total_steps(spec.sizes[0])
     faster = replace(config.optimizer, learning_rate=config.discriminator_rate * config.optimizer.learning_rate)
     optimizers = {"generator": config.optimizer, "discriminator": faster}
-    txs = {name: build_optimizer(optimizer, total) for name, optimizer in optimizers.items()}
+    txs = {name: make_optimizer(optimizer, total) for name, optimizer in optimizers.items()}
     ring = spec.name == "eight_gaussians"
     # Images span [−1, 1], so that a standard deviation counts twice.
     spread = (1 if target == "point" else 2) * math.sqrt(math.prod(spec.shape) * float(np.mean(np.square(spec.std))))

@@ -18,8 +18,7 @@ from dlcore import evaluation
 from dlcore.data import DataSpec
 from dlcore.losses import softmax_cross_entropy, supervised
 from dlcore.nn import Activation, Dense, Flatten, by_name, compose, init, serial, summarize, table
-from dlcore.optim import OptimizerConfig, learning_rate
-from dlcore.optim import build as build_optimizer
+from dlcore.optim import OptimizerConfig, learning_rate, make_optimizer
 from dlcore.report.panel import panel
 from dlcore.studies import scaling
 from dlcore.train import Findings, Fit, LoopConfig, Study, System, budget, gradient_update, standardized
@@ -88,7 +87,7 @@ def build(config: Config, spec: DataSpec) -> System:
     model = make_model(config, spec)
     total = config.train.total_steps(spec.sizes[0])
     # Each network is clipped by its own norm: one that explodes must not slow the others.
-    transforms = {name: build_optimizer(config.optimizer, total) for name in config.schemes}
+    transforms = {name: make_optimizer(config.optimizer, total) for name in config.schemes}
     tx = optax.transforms.partition(transforms, by_part)
 
     def losses(logits: Any, labels: Any) -> Any:

@@ -1,6 +1,8 @@
 """Which room may import which, read from the source: contracts at the bottom, experiments and launchers at the top."""
 
 import ast
+import importlib
+import inspect
 import os
 import subprocess
 import sys
@@ -9,12 +11,13 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-BASE = {"types", "operands", "precision", "tree", "setting", "lookup", "keys", "backend"}
+BASE = {"types", "lazy", "operands", "precision", "tree", "setting", "lookup", "keys", "backend"}
 ALLOWED = {
     "operands": set(),
     "types": {"operands"},
     "precision": set(),
     "tree": {"lookup"},
+    "lazy": set(),
     "lookup": set(),
     "backend": set(),
     "keys": {"types"},
@@ -92,12 +95,55 @@ def test_every_public_name_has_a_docstring():
                 assert ast.get_docstring(node), f"{path}:{node.lineno} {node.name}"
 
 
+def private(module):
+    return any(part.startswith("_") and not part.startswith("__") for part in module.split("."))
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_rooms_are_entered_by_their_public_names(path):
+    place = ".".join(path.relative_to(ROOT).parts)
+    for module in imports(path):
+        if module.startswith("dlcore.") and private(module):
+            room = module.split("._")[0]
+            assert place.startswith(f"{room}."), f"{place} imports {module}; take it from {room}"
+
+
+ROOMS = sorted(path.parent for path in (ROOT / "dlcore").rglob("__init__.pyi"))
+
+
+def room_name(folder):
+    return ".".join(folder.relative_to(ROOT).parts)
+
+
+@pytest.mark.parametrize("folder", ROOMS, ids=room_name)
+def test_what_a_room_lists_is_there_once_and_documented(folder):
+    stub = (folder / "__init__.pyi").read_text(encoding="utf-8")
+    names = [alias.name for node in ast.parse(stub).body if isinstance(node, ast.ImportFrom) for alias in node.names]
+    room = importlib.import_module(room_name(folder))
+    assert len(names) == len(set(names)) and sorted(names) == dir(room)
+    for name in names:
+        found = getattr(room, name)
+        assert not inspect.isroutine(found) or found.__doc__, name
+
+
+def test_every_room_has_a_list():
+    packages = {path.parent for path in (ROOT / "dlcore").rglob("__init__.py") if not private(room_name(path.parent))}
+    assert packages == set(ROOMS)
+
+
+def test_an_unknown_name_is_said():
+    with pytest.raises(AttributeError, match=r"dlcore\.nn has no 'Densse'"):
+        importlib.import_module("dlcore.nn").Densse  # noqa: B018
+
+
 def test_importing_touches_no_device_and_costs_little():
     code = (
-        "import time, jax; began = time.perf_counter(); import dlcore, dlcore.types; "
+        "import time, jax; began = time.perf_counter(); import dlcore; "
+        "from dlcore import generative, losses, nn, optim, stats; "
+        "listed = [dir(room) for room in (dlcore, generative, losses, nn, optim, stats)]; "
         "taken = time.perf_counter() - began; "
-        "import dlcore.nn._combine, dlcore.nn.conv, dlcore.nn.embedding, dlcore.nn._norm, dlcore.losses._classification; "
-        "import dlcore.train._loop, dlcore.optim.build, dlcore.data._augment, dlcore.parallel.mesh; print(taken)"
+        "import dlcore; nn.serial, nn.Conv, nn.Embedding, nn.BatchNorm, losses.softmax_cross_entropy; "
+        "dlcore.train.fit, optim.make_optimizer, dlcore.data.views, dlcore.parallel.mesh; print(taken)"
     )
     # With a platform that does not exist, starting a backend would fail.
     environment = {**os.environ, "JAX_PLATFORMS": "no_such_platform"}

@@ -8,11 +8,10 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 MODULES = sorted(
-    ".".join(path.relative_to(ROOT).with_suffix("").parts)
+    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
     for path in (ROOT / "dlcore").rglob("*.py")
-    if ">>> " in path.read_text(encoding="utf-8") and path.name != "flax.py"
+    if ">>> " in path.read_text(encoding="utf-8")
 )
-"""Those of `interop/flax.py` are run beside its tests."""
 
 
 @pytest.mark.parametrize("name", MODULES)

@@ -16,7 +16,7 @@ from network_table import TINY
 from dlcore.generative.flow import ActNorm, InvertibleConvPLU, chain
 from dlcore.losses import l1, l2
 from dlcore.nn import LayerScale
-from dlcore.optim import OptimizerConfig, build, decay_mask
+from dlcore.optim import OptimizerConfig, decay_mask, make_optimizer
 from dlcore.tree import is_weight, matching, merge, named_leaves, partition, stack_axes, stacked
 
 sys.path.append(str(Path(__file__).parent / "contracts"))
@@ -53,7 +53,7 @@ def test_what_scales_single_units_is_neither_penalised_nor_decayed():
     gamma = {"scale": {"gamma": jnp.full(3, 0.3)}}
     assert float(l2(gamma)) == float(l1(gamma)) == 0 and decay_mask(gamma) == {"scale": {"gamma": False}}
     for name in ("sgd", "adamw"):
-        tx = build(OptimizerConfig(name=name, learning_rate=0.1, weight_decay=0.5), 5)
+        tx = make_optimizer(OptimizerConfig(name=name, learning_rate=0.1, weight_decay=0.5), 5)
         updates, _ = tx.update(jax.tree.map(jnp.zeros_like, gamma), tx.init(gamma), gamma)
         np.testing.assert_array_equal(updates["scale"]["gamma"], 0)
 

@@ -1,6 +1,6 @@
 """Activations, forward and backward: the backward is a product with the slope (lecture 9.2).
 
-At a kink the slope is that of `jax.grad`, the one that `dlcore.nn._activation` states.
+At a kink the slope is that of `jax.grad`, the one that `dlcore.nn` states.
 """
 
 import math
@@ -77,7 +77,7 @@ SLOPES: dict[str, Callable[[Array, Array], Array]] = {
     "gelu": gelu_slope,
     "silu": silu_slope,
 }
-"""φ′(x) by the name of φ in `dlcore.nn._activation`, from input and output."""
+"""φ′(x) by the name of φ in `dlcore.nn`, from input and output."""
 
 
 def activation_forward(x: Float[Array, "*s"], name: str) -> tuple[Float[Array, "*s"], Float[Array, "*s"]]:

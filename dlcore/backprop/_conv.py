@@ -79,7 +79,7 @@ def conv_forward(
     stride: int | Sequence[int] = 1,
     padding: Padding = "zero",
 ) -> tuple[Float[Array, "b *out c_out"], ConvCache]:
-    """y[p] = Σ_k x[p·stride + k] W[k] + b, any number of spatial axes; `dlcore.nn._conv.conv` without groups.
+    """y[p] = Σ_k x[p·stride + k] W[k] + b, any number of spatial axes; `dlcore.nn.conv` without groups.
 
     Raises `ValueError` for padding other than valid, zero or explicit, and for shapes that do not fit.
     """

@@ -36,7 +36,7 @@ class DataSpec(NamedTuple):
     notes: tuple[str, ...] = ()
     """What was left out, changed or chosen on the way in, one sentence each, for people to read."""
     fingerprint: Fingerprint = MappingProxyType({})
-    """What the files or arrays are, by part: see `dlcore.data._fingerprint`."""
+    """What the files or arrays are, by part: see `dlcore.data.Fingerprint`."""
 
 
 class Split(NamedTuple):

@@ -32,7 +32,7 @@ def from_linen(
     a place fill keyword-only arguments in order. `init` starts from the values of arrays, and from zeros where shapes
     are given. Boxes (`nn.with_partitioning`) are taken off; `sharding_rules` keeps what they say.
 
-    Training or not is told by the arguments of the call that have a name in `dlcore.interop._modes.FLAGS`, or by the
+    Training or not is told by the arguments of the call that have a name in `FLAGS`, or by the
     `flag` named ("!frozen" if it is False in training); or `module` is a pair (training, evaluation), or a function
     train -> module.
 

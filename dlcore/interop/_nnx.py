@@ -26,7 +26,7 @@ def from_nnx(make: Make | tuple[Make, Make], *, flag: str | None = None, axis_na
     `nnx.Param` variables become params, others (`BatchStat`, ...) become state; both may also be given as `nnx.State`.
 
     Training or not is told by `module.train()` and `module.eval()`, and by arguments of the call and attributes of the
-    modules that have a name in `dlcore.interop._modes.FLAGS`, or the `flag` named ("!frozen" if it is False in
+    modules that have a name in `FLAGS`, or the `flag` named ("!frozen" if it is False in
     training); or `make` is a pair (training, evaluation).
 
     Random streams are not kept: each call has those of `make(nnx.Rngs(key))`, and a call that takes `rngs` gets

@@ -88,7 +88,7 @@ def _with_head(paths: Collection[str], layers: dict[str, Place], *, first: int, 
 def googlenet(paths: Collection[str]) -> dict[str, Place]:
     """`conv1.conv`, `inception3a.branch2.0.bn`, `aux1.fc1`, `fc`, ...
 
-    The published weights want inputs of their own: `dlcore.interop._torch_inputs.googlenet_inputs`.
+    The published weights want inputs of their own: `dlcore.interop.googlenet_inputs`.
     """
     unit = r"(conv|bn)"
     rules: Rules = [

@@ -5,7 +5,7 @@
 
 PyTorch itself is not needed. Convolution kernels [*window, i, o] are stored as [o, i, *window] there, dense ones
 [i, o] as [o, i], and the inputs of a dense layer behind an image as (c, h, w) rather than (h, w, c). GoogLeNet's
-published weights want rescaled images: `dlcore.interop._torch_inputs`.
+published weights want rescaled images: `googlenet_inputs`.
 """
 
 import os

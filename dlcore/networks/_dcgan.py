@@ -55,7 +55,7 @@ def DCGenerator(shape: Sequence[int], widths: Sequence[int], *, activation: str 
 def DCDiscriminator(widths: Sequence[int], *, classes: int = 0, slope: float = 0.2) -> Model:
     """Images to one logit [b]: 4×4 convolutions of stride 2 with leaky ReLU, and a dense layer.
 
-    There is no normalisation, so that every example counts by itself; `dlcore.nn._spectral` wraps it. The last layer has
+    There is no normalisation, so that every example counts by itself; `nn.SpectralNorm` wraps it. The last layer has
     no bias: a Wasserstein loss does not see it. With `classes`, the input is (x, label) and the features h get the
     logit w·h + e_label·h (projection; Miyato & Koyama 2018, eq. 3).
     """

@@ -31,7 +31,7 @@ class DenseNetConfig:
     """The 1×1 convolution of a layer has bottleneck · growth channels."""
     classes: int = 1000
     stem: str = "imagenet"
-    """"imagenet" or "small", see `dlcore.networks._stem`."""
+    """"imagenet" or "small", see `dlcore.networks.ConvStem`."""
     dropout: Number = 0.0
     """Rate behind each layer's 3×3 convolution."""
 

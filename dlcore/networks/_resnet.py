@@ -52,9 +52,9 @@ class ResNetConfig:
     widths: tuple[int, ...] = (64, 128, 256, 512)
     classes: int = 1000
     stem: str = "imagenet"
-    """"imagenet" or "small", see `dlcore.networks._stem`."""
+    """"imagenet" or "small", see `dlcore.networks.ConvStem`."""
     padding: str = "half"
-    """"half" (PyTorch), "same" (TensorFlow) or "flax", see `dlcore.networks._stem`."""
+    """"half" (PyTorch), "same" (TensorFlow) or "flax", see `dlcore.networks.ConvStem`."""
     shortcut: str = "B"
     """Where the shape changes: "A" drops pixels and adds zero channels, "B" is a 1×1 convolution, with batch norm
     unless that comes before."""

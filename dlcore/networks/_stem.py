@@ -9,8 +9,8 @@ STEMS = ("imagenet", "small")
 
 
 PADDINGS = ("half", "same", "flax")
-"""Half a window on both sides, as in PyTorch; `"same"` of `dlcore.nn._window`, as in TensorFlow; or "same" but in the
-stem's convolution, as in Flax's ImageNet example. They differ where an even size is halved."""
+"""Half a window on both sides, as in PyTorch; "same" of `dlcore.nn.pad_widths`, as in TensorFlow; or "same" but in
+the stem's convolution, as in Flax's ImageNet example. They differ where an even size is halved."""
 
 
 def check_padding(padding: str) -> None:

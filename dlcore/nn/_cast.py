@@ -14,7 +14,7 @@ def compute_in(model: Model, dtype: Any) -> Model:
     """Mixed precision: params and floating inputs cast to `dtype` for the computation, outputs to float32.
 
     Params and state are stored in float32 all along; gradients arrive in float32, and the sums in them are taken in
-    float32 at least (`dlcore.nn._dtypes`). Paths and kind are those of `model`. Raises `ValueError` for what is not a
+    float32 at least (`dlcore.nn.widely`). Paths and kind are those of `model`. Raises `ValueError` for what is not a
     floating dtype.
     """
     if not jnp.issubdtype(dtype, jnp.floating):

@@ -7,7 +7,7 @@ from typing import Any
 CONVOLUTION = "conv_general_dilated"
 
 TAPS = ("sum_of_taps", "sum_of_moved_taps")
-"""Jitted functions of `dlcore.nn._conv.lowering` in which the products of cells are a convolution."""
+"""Jitted functions of `_conv/lowering` in which the products of cells are a convolution."""
 
 
 def equations(jaxpr: Any, function: str = "") -> Iterator[tuple[Any, int, str]]:

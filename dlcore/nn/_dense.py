@@ -13,7 +13,7 @@ from dlcore.types import Input, Key, Model, Params, State
 def dense(
     x: Real[Array, "*batch n"], kernel: Real[Array, "n m"], bias: Real[Array, " m"] | None = None
 ) -> Float[Array, "*batch m"]:
-    """Affine map y = x W + b over the last axis; W is [n, m], b is [m] or absent. Dtypes: `dlcore.nn._dtypes`."""
+    """Affine map y = x W + b over the last axis; W is [n, m], b is [m] or absent. Dtypes: `dlcore.nn.promoted`."""
     x, kernel, bias = promoted("dense", x, kernel, bias)
     y = row_product(x, kernel)
     return y if bias is None else add_bias(y, bias)

@@ -1,6 +1,6 @@
 """Pooling (lecture 14.6–14.7).
 
-Maxima keep the dtype of the input, also integers; means of integers are float32 (see `dlcore.nn._dtypes`).
+Maxima keep the dtype of the input, also integers; means of integers are float32 (see `dlcore.nn.promoted`).
 """
 
 import functools

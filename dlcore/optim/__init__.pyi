@@ -2,9 +2,9 @@ from . import schedules as schedules
 from . import surfaces as surfaces
 from . import transforms as transforms
 from ._build import OptimizerConfig as OptimizerConfig
-from ._build import build as build
 from ._build import decay_mask as decay_mask
 from ._build import learning_rate as learning_rate
+from ._build import make_optimizer as make_optimizer
 from ._clip import clip_adaptively as clip_adaptively
 from ._clip import clip_by_global_norm as clip_by_global_norm
 from ._clip import clip_by_value as clip_by_value

@@ -84,7 +84,7 @@ def learning_rate(config: OptimizerConfig, total_steps: int) -> Schedule:
     return warmup(schedule, config.warmup_steps) if config.warmup_steps else schedule
 
 
-def build(config: OptimizerConfig, total_steps: int) -> optax.GradientTransformation:
+def make_optimizer(config: OptimizerConfig, total_steps: int) -> optax.GradientTransformation:
     """Clip by value, clip by norm, weight decay, optimiser, schedule; frozen paths see none of it.
 
     Raises `ValueError` for unknown names and negative numbers, and, at `init`, for a freeze pattern

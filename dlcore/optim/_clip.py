@@ -1,7 +1,7 @@
 """Clipping of gradients as optax gradient transformations (lecture 10.1).
 
-By value first where both are wanted, as `dlcore.optim.build` does: then the norm is within its bound at the end. The
-other way round one large entry shrinks all others before it is cut off.
+By value first where both are wanted, as `dlcore.optim.make_optimizer` does: then the norm is within its bound at the
+end. The other way round one large entry shrinks all others before it is cut off.
 """
 
 from typing import Any

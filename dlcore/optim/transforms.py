@@ -141,7 +141,7 @@ def adamw(
 ) -> optax.GradientTransformation:
     """Adam with the decay of weights beside its step, θ ← θ − ε_k (ŝ/(√r̂ + δ) + λ θ) (Loshchilov & Hutter 2019).
 
-    Every leaf decays; `dlcore.optim.build` spares biases. Raises `ValueError` for a decay without params.
+    Every leaf decays; `dlcore.optim.make_optimizer` spares biases. Raises `ValueError` for a decay without params.
     """
 
     def update(grads: Any, memory: Memory, params: Any = None) -> tuple[Any, Memory]:

@@ -1,6 +1,14 @@
 from . import density as density
 from . import table as table
+from ._beta import beta as beta
+from ._continuous import diagonal_normal as diagonal_normal
+from ._continuous import full_normal as full_normal
 from ._continuous import full_normal_params as full_normal_params
+from ._continuous import laplace as laplace
+from ._continuous import logistic as logistic
+from ._continuous import normal as normal
+from ._discrete import bernoulli as bernoulli
+from ._discrete import categorical as categorical
 from ._discrete import discretized_logistic as discretized_logistic
 from ._discrete import discretized_logistic_mixture as discretized_logistic_mixture
 from ._discretized import logistic_log_mass as logistic_log_mass

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from dlcore.data import DataSpec, Split, scale, standardize
-from dlcore.optim import OptimizerConfig, build, learning_rate
+from dlcore.optim import OptimizerConfig, learning_rate, make_optimizer
 from dlcore.train._config import LoopConfig
 from dlcore.train._step import Preprocess
 from dlcore.train._system import Fit
@@ -30,7 +30,7 @@ def fit_by_gradient(
     It keeps a moving average with decay `ema` unless that is 0; `parts` are the other fields of `Fit`.
     """
     total = loop.total_steps(examples)
-    gradient = gradient_update(objective, build(optimizer, total), microbatches=microbatches)
+    gradient = gradient_update(objective, make_optimizer(optimizer, total), microbatches=microbatches)
     rates = {"learning_rate": learning_rate(optimizer, total)}
     return Fit(loop=loop, update=with_average(gradient, ema), **{"learning_rates": rates, **parts})
 

@@ -1,7 +1,5 @@
 """Flax modules keep their own outputs, and train through dlcore's engine."""
 
-import doctest
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -10,7 +8,6 @@ import optax
 import pytest
 from flax import nnx
 
-from dlcore.interop import _flax as interop_flax
 from dlcore.interop import from_linen, from_nnx
 from dlcore.losses import softmax_cross_entropy, supervised
 from dlcore.train import create, gradient_update, make_train_step
@@ -91,8 +88,3 @@ def test_same_as_nnx_itself(batch):
     params, state = model.init(jax.random.key(3), batch["image"])
     np.testing.assert_array_equal(model.apply(params, state, batch["image"])[0], native(batch["image"]))
     assert set(params) == {"first", "norm", "last"} and set(state) == {"norm"}
-
-
-def test_the_examples_run():
-    results = doctest.testmod(interop_flax)
-    assert results.attempted > 15 and results.failed == 0

@@ -16,7 +16,7 @@ def test_missing_names_are_found(monkeypatch):
     row = {
         "section": "1",
         "topic": "x",
-        "functions": ["dlcore.nn._conv.no_such"],
+        "functions": ["dlcore.nn.no_such"],
         "tests": ["tests/nn/layers_test.py::test_none"],
     }
     monkeypatch.setattr(table, "rows", lambda: [row])

@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 
-from dlcore.optim import OptimizerConfig, build, decay_mask, learning_rate, schedules
+from dlcore.optim import OptimizerConfig, decay_mask, learning_rate, make_optimizer, schedules
 
 PARAMS = {"a": {"kernel": jnp.arange(6.0).reshape(2, 3) - 2, "bias": jnp.ones(3)}, "norm": {"scale": jnp.ones(3)}}
 GRADS = [jax.tree.map(lambda x, i=i: jnp.cos(x + i) * 3, PARAMS) for i in range(5)]
@@ -37,7 +37,7 @@ def same(a, b, tolerance=1e-6):
     ],
 )
 def test_same_trajectory_as_optax(name, expected):
-    same(walk(build(OptimizerConfig(name=name, learning_rate=0.1), 5)), walk(expected))
+    same(walk(make_optimizer(OptimizerConfig(name=name, learning_rate=0.1), 5)), walk(expected))
 
 
 def test_momentum_written_out():
@@ -45,36 +45,34 @@ def test_momentum_written_out():
     for g in GRADS:
         velocity = jax.tree.map(lambda v, g: 0.9 * v - 0.1 * g, velocity, g)
         params = jax.tree.map(jnp.add, params, velocity)
-    same(walk(build(OptimizerConfig(name="momentum", learning_rate=0.1), 5)), params)
+    same(walk(make_optimizer(OptimizerConfig(name="momentum", learning_rate=0.1), 5)), params)
 
 
 def test_decay_spares_biases_and_norms():
     assert decay_mask(PARAMS) == {"a": {"kernel": True, "bias": False}, "norm": {"scale": False}}
     zero = [jax.tree.map(jnp.zeros_like, PARAMS)]
     for name, factor in (("adamw", 1 - 0.1 * 0.5), ("sgd", 1 - 0.1 * 0.5)):
-        after = walk(build(OptimizerConfig(name=name, learning_rate=0.1, weight_decay=0.5), 5), zero)
+        after = walk(make_optimizer(OptimizerConfig(name=name, learning_rate=0.1, weight_decay=0.5), 5), zero)
         np.testing.assert_allclose(after["a"]["kernel"], factor * PARAMS["a"]["kernel"], rtol=1e-6)
         same({"b": after["a"]["bias"], "n": after["norm"]}, {"b": PARAMS["a"]["bias"], "n": PARAMS["norm"]}, 0)
 
 
 def test_clipping():
     grads = [jax.tree.map(lambda x: 10 * x, GRADS[0])]
-    moved = jax.tree.map(
-        jnp.subtract, PARAMS, walk(build(OptimizerConfig(name="sgd", learning_rate=1.0, clip_norm=0.5), 5), grads)
-    )
+    tx = make_optimizer(OptimizerConfig(name="sgd", learning_rate=1.0, clip_norm=0.5), 5)
+    moved = jax.tree.map(jnp.subtract, PARAMS, walk(tx, grads))
     assert abs(float(optax.tree.norm(moved)) - 0.5) < 1e-5
     cosine = sum(float((a * b).sum()) for a, b in zip(jax.tree.leaves(moved), jax.tree.leaves(grads[0]), strict=True))
     assert abs(cosine / (0.5 * float(optax.tree.norm(grads[0]))) - 1) < 1e-5
-    moved = jax.tree.map(
-        jnp.subtract, PARAMS, walk(build(OptimizerConfig(name="sgd", learning_rate=1.0, clip_value=0.2), 5), grads)
-    )
+    tx = make_optimizer(OptimizerConfig(name="sgd", learning_rate=1.0, clip_value=0.2), 5)
+    moved = jax.tree.map(jnp.subtract, PARAMS, walk(tx, grads))
     assert max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(moved)) <= 0.2 + 1e-6
 
 
 def test_values_are_clipped_before_the_norm():
     grads = {"w": jnp.asarray([30.0, 0.4, -0.3])}
     config = OptimizerConfig(name="sgd", learning_rate=1.0, clip_value=1.0, clip_norm=0.5)
-    tx = build(config, 5)
+    tx = make_optimizer(config, 5)
     moved = np.asarray(tx.update(grads, tx.init(grads), grads)[0]["w"])
     clipped = np.clip(grads["w"], -1, 1)
     np.testing.assert_allclose(moved, -0.5 * clipped / np.linalg.norm(clipped), rtol=1e-5)
@@ -82,12 +80,12 @@ def test_values_are_clipped_before_the_norm():
 
 def test_frozen_leaves_are_bit_identical_and_do_not_count_in_the_norm():
     config = OptimizerConfig(name="adamw", learning_rate=0.1, weight_decay=0.5, clip_norm=1.0, freeze=("a/*",))
-    after = walk(build(config, 5))
+    after = walk(make_optimizer(config, 5))
     assert (after["a"]["kernel"] == PARAMS["a"]["kernel"]).all() and (after["a"]["bias"] == PARAMS["a"]["bias"]).all()
     assert (after["norm"]["scale"] != PARAMS["norm"]["scale"]).all()
     sgd = OptimizerConfig(name="sgd", learning_rate=1.0, clip_norm=1e3, freeze=("a/*",))
     huge = {"a": jax.tree.map(lambda x: x + 1e9, GRADS[0]["a"]), "norm": GRADS[0]["norm"]}
-    moved = walk(build(sgd, 5), [huge])["norm"]["scale"]
+    moved = walk(make_optimizer(sgd, 5), [huge])["norm"]["scale"]
     np.testing.assert_allclose(moved, PARAMS["norm"]["scale"] - GRADS[0]["norm"]["scale"], rtol=1e-5)
 
 
@@ -102,7 +100,7 @@ def test_frozen_leaves_are_bit_identical_and_do_not_count_in_the_norm():
 )
 def test_bad_settings(change, text):
     with pytest.raises(ValueError, match=text):
-        build(OptimizerConfig(**change), 5).init(PARAMS)
+        make_optimizer(OptimizerConfig(**change), 5).init(PARAMS)
 
 
 def test_schedules_by_hand():

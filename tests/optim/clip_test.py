@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dlcore.optim import OptimizerConfig, build
+from dlcore.optim import OptimizerConfig, make_optimizer
 from dlcore.optim import _clip as clip
 
 PARAMS = {"conv": jnp.linspace(-1, 1, 54).reshape(3, 3, 2, 3), "dense": jnp.eye(4, 3) * 1e-5, "bias": jnp.ones(3)}
@@ -56,7 +56,7 @@ def test_value_before_norm_before_decay():
     """g = (10, 1): by value to (2, 1), by norm to (2, 1)/√5, and the decay of w = (1, 1) comes on top."""
     config = OptimizerConfig(name="sgd", learning_rate=1.0, clip_value=2.0, clip_norm=1.0, weight_decay=0.5)
     params = {"kernel": jnp.asarray([1.0, 1.0])}
-    tx = build(config, 10)
+    tx = make_optimizer(config, 10)
     updates, _ = tx.update({"kernel": jnp.asarray([10.0, 1.0])}, tx.init(params), params)
     np.testing.assert_allclose(updates["kernel"], -np.array([2, 1]) / np.sqrt(5) - 0.5, rtol=1e-6)
 

@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 
-from dlcore.optim import OptimizerConfig, build, decay_mask, learning_rate, named, parsed, schedules
+from dlcore.optim import OptimizerConfig, decay_mask, learning_rate, make_optimizer, named, parsed, schedules
 from dlcore.train import from_json, override, to_json
 
 PARAMS = {"a": {"kernel": jnp.arange(6.0).reshape(2, 3) - 2, "bias": jnp.ones(3)}}
@@ -65,7 +65,7 @@ def test_piecewise_and_one_cycle_by_hand_and_by_optax():
     ids=lambda value: "-".join(map(str, value.values())) if isinstance(value, dict) else "optax",
 )
 def test_optimisers_of_optax(config, theirs):
-    same(build(OptimizerConfig(**{"learning_rate": 0.1, **config}), 5), theirs)
+    same(make_optimizer(OptimizerConfig(**{"learning_rate": 0.1, **config}), 5), theirs)
 
 
 def test_schedules_of_optax():
@@ -113,4 +113,4 @@ def test_settings_from_the_command_line_survive_a_run_folder():
 )
 def test_what_optax_does_not_have_is_refused(change, text):
     with pytest.raises(ValueError, match=text):
-        build(OptimizerConfig(**change), 5)
+        make_optimizer(OptimizerConfig(**change), 5)

@@ -10,7 +10,6 @@ from dlcore.optim import (
     OptimizerConfig,
     apply_masks,
     backtracking,
-    build,
     cma,
     genetic,
     gradient_descent,
@@ -18,6 +17,7 @@ from dlcore.optim import (
     group_threshold,
     inner,
     jensen_gaps,
+    make_optimizer,
     minimize,
     norm,
     proximal,
@@ -181,7 +181,7 @@ def test_rmsprop_has_a_decay_of_its_own():
     grads = [{"w": jnp.asarray([1.0, -3.0])}, {"w": jnp.asarray([-2.0, 0.5])}]
     for rho in (0.9, 0.5):
         mean, total = np.zeros(2), np.zeros(2)
-        tx = build(OptimizerConfig(name="rmsprop", learning_rate=0.1, rho=rho, b2=0.123, epsilon=1e-12), 5)
+        tx = make_optimizer(OptimizerConfig(name="rmsprop", learning_rate=0.1, rho=rho, b2=0.123, epsilon=1e-12), 5)
         state = tx.init(grads[0])
         for g in grads:
             mean = rho * mean + (1 - rho) * np.square(g["w"])

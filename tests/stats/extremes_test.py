@@ -12,8 +12,7 @@ import pytest
 from dlcore.stats import _continuous as continuous
 from dlcore.stats import _discrete as discrete
 from dlcore.stats import _special as special
-from dlcore.stats import entropy, js, kl, kl_coins, kl_normal, log_kl
-from dlcore.stats._beta import beta
+from dlcore.stats import beta, entropy, js, kl, kl_coins, kl_normal, log_kl
 
 EPS = float(np.finfo(np.float32).eps)
 mp.mp.dps = 50

@@ -23,7 +23,7 @@ def conv_by_blocks(
     stride: Sizes,
     padding: Padding = "zero",
 ) -> Float[Array, "b *space_out c_out"]:
-    """The `dlcore.nn._conv.conv` of a window that is a whole number of strides along each axis.
+    """The `dlcore.nn.conv` of a window that is a whole number of strides along each axis.
 
     Blocks of stride^axes cells become channels, where the convolution has stride 1 and few taps; these are joined for
     one matrix product. Its adjoint is a product, an overlapping addition of the taps, and a rearrangement (a
@@ -77,7 +77,7 @@ def BlockConv(
     kernel_init: Initializer = lecun_normal,
     bias_init: Initializer = zeros,
 ) -> Model:
-    """Layer of `conv_by_blocks` with the params of `dlcore.nn._conv.Conv`, for networks that are differentiated twice.
+    """Layer of `conv_by_blocks` with the params of `dlcore.nn.Conv`, for networks that are differentiated twice.
 
     Raises `ValueError` unless `stride` divides `window`.
     """

@@ -31,7 +31,7 @@ def conv(
     That is what deep learning calls convolution; flip the kernel for the mathematician's. Input is
     [batch, *space, channels], with as many spatial axes as the kernel [*window, c_in/groups, c_out]. With `groups`
     = g, the i-th of g blocks of outputs sees the i-th block of inputs (g = c_in is depthwise). Padding is
-    described in `dlcore.nn._window`, dtypes in `dlcore.nn._dtypes`. Raises `ValueError` for shapes that do not fit
+    described in `dlcore.nn.pad_widths`, dtypes in `dlcore.nn.promoted`. Raises `ValueError` for shapes that do not fit
     together and sizes that are not whole numbers.
     """
     axes = kernel.ndim - 2

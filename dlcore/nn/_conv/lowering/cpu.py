@@ -20,7 +20,7 @@ def conv_on_cpu(
     dilation: Sequence[int],
     groups: int,
 ) -> Float[Array, "b *space_out c_out"]:
-    """The `dlcore.nn._conv.conv` of an input padded by zeros of `widths`, by the way that its shape makes fastest."""
+    """The `dlcore.nn.conv` of an input padded by zeros of `widths`, by the way that its shape makes fastest."""
     x, kernel = promoted("conv", x, kernel)
     if few_terms(kernel, groups):
         return conv_by_taps(x, kernel, stride, widths, dilation, groups)

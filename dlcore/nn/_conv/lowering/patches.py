@@ -38,7 +38,7 @@ def conv_by_patches(
     widths: Widths,
     dilation: Sequence[int],
 ) -> Float[Array, "b *space_out c_out"]:
-    """The `dlcore.nn._conv.conv` of an input padded by zeros of `widths`: [positions, terms] @ [terms, c_out]."""
+    """The `dlcore.nn.conv` of an input padded by zeros of `widths`: [positions, terms] @ [terms, c_out]."""
     x, kernel = promoted("conv", x, kernel)
     return widely(lambda x, kernel: _product_of_patches(x, kernel, stride, widths, dilation), x, kernel)
 

@@ -40,7 +40,7 @@ def many_products(
 def conv_by_shifts(
     x: Real[Array, "b h w c_in"], kernel: Real[Array, "tall wide c_in c_out"], widths: Widths
 ) -> Float[Array, "b h_out w_out c_out"]:
-    """The `dlcore.nn._conv.conv` of an input padded by zeros of `widths`, with stride 1.
+    """The `dlcore.nn.conv` of an input padded by zeros of `widths`, with stride 1.
 
     Kernel[i, j] has the gradient Σ x̂[p + i, q + j] dy[p, q] over positions. With the copies X_j of x, moved by j along
     the width, and D_i of dy, moved by i along the height, all of them are the blocks of one product

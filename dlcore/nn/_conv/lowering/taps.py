@@ -37,11 +37,11 @@ def conv_by_taps(
     dilation: Sequence[int],
     groups: int,
 ) -> Float[Array, "b *space_out c_out"]:
-    """The `dlcore.nn._conv.conv` of an input padded by zeros of `widths`, in one pass over the output.
+    """The `dlcore.nn.conv` of an input padded by zeros of `widths`, in one pass over the output.
 
     With few input channels the derivatives are matrix products of the shifted inputs, which sum over positions as
     fast as over channels; with groups, whose products would be thin, they are passes like the value, and with a
-    large window those of `dlcore.nn._conv.lowering.depthwise`.
+    large window those of `depthwise`.
     """
     x, kernel = promoted("conv", x, kernel)
     return _by_taps(x, kernel, tuple(stride), tuple(widths), tuple(dilation), groups)
@@ -100,7 +100,7 @@ def sum_of_taps(
     dilation: tuple,
     groups: int,
 ) -> Float[Array, "b *space_out c_out"]:
-    """Σ over taps and channels of a group, in float32 at least. `dlcore.nn._count` knows it by its name."""
+    """Σ over taps and channels of a group, in float32 at least. `dlcore.nn.flops` knows it by its name."""
     x, kernel = promoted("conv", x, kernel)
     window, channels = kernel.shape[:-2], kernel.shape[-2]
     weights = wide(kernel).reshape(-1, channels, groups, kernel.shape[-1] // groups)

@@ -20,7 +20,7 @@ def conv_by_xla(
     dilation: Sequence[int],
     groups: int = 1,
 ) -> Float[Array, "b *space_out c_out"]:
-    """The `dlcore.nn._conv.conv` of an input padded by zeros of `widths`."""
+    """The `dlcore.nn.conv` of an input padded by zeros of `widths`."""
     x, kernel = promoted("conv", x, kernel)
     letters = "DHW"[5 - kernel.ndim :]
     return jax.lax.conv_general_dilated(

@@ -22,7 +22,7 @@ from dlcore.data import Data, DataSpec, row_keys, scale
 from dlcore.evaluation import Nats, bits_per_dim, joint_nats, summary
 from dlcore.generative import decoder
 from dlcore.generative.diffusion import bound, objective, process, samplers, schedule, weighting
-from dlcore.networks import UNet
+from dlcore.networks import TimeUNet
 from dlcore.nn import compute_in, padded, summarize, table
 from dlcore.optim import OptimizerConfig
 from dlcore.report.panel import panel
@@ -126,7 +126,7 @@ def make_network(config: Config, spec: DataSpec) -> Model:
     if config.dtype not in ("float32", "bfloat16"):
         raise ValueError(f"dtype must be float32 or bfloat16, got {config.dtype!r}")
     options = {"blocks": config.blocks, "patch": config.patch, "heads": config.heads, "dropout": config.dropout}
-    network = UNet(spec.shape[-1], config.widths, classes=classes_of(config, spec), **options)
+    network = TimeUNet(spec.shape[-1], config.widths, classes=classes_of(config, spec), **options)
     # Sides that cannot be halved are padded inside: any function of a noisy image may predict its noise.
     network = padded(network, config.patch * 2 ** (len(config.widths) - 1))
     return compute_in(network, jnp.bfloat16) if config.dtype == "bfloat16" else network

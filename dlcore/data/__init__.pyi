@@ -13,6 +13,7 @@ from ._fingerprint import SPLITS as SPLITS
 from ._fingerprint import Fingerprint as Fingerprint
 from ._fingerprint import changes as changes
 from ._fingerprint import with_splits as with_splits
+from ._load import load as load
 from ._mix import Mixed as Mixed
 from ._mix import cutmix as cutmix
 from ._mix import mixup as mixup
@@ -30,5 +31,4 @@ from ._source import DataSpec as DataSpec
 from ._source import Rows as Rows
 from ._source import Split as Split
 from ._source import in_memory as in_memory
-from ._source import load as load
 from ._source import stratified as stratified

@@ -47,11 +47,9 @@ from ._symmetry import flip_units as flip_units
 from ._symmetry import fold_linear as fold_linear
 from ._symmetry import permute_units as permute_units
 from ._symmetry import symmetries as symmetries
-from ._unet import Norm as Norm
-from ._unet import SpatialAttention as SpatialAttention
+from ._unet import TimeUNet as TimeUNet
 from ._unet import UNet as UNet
 from ._unet import sinusoidal as sinusoidal
-from ._unet import upsample as upsample
 from ._vgg import VGG as VGG
 from ._vgg import VGGConfig as VGGConfig
 from ._vgg import vgg_config as vgg_config

@@ -1,9 +1,8 @@
-"""A U-Net that is told a time and, if wanted, a class: the network of a diffusion (lecture 29.3)."""
+"""U-Nets: one of images alone (lecture 25), and one that is told a time and, if wanted, a class (29.3)."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
@@ -15,14 +14,15 @@ from dlcore.nn import (
     Dense,
     Dropout,
     Embedding,
-    Function,
     GroupNorm,
+    SpatialAttention,
     compose,
     depth_to_space,
     promoted,
     serial,
     space_to_depth,
     spread_space,
+    upsample,
     widely,
 )
 from dlcore.nn.init import zeros
@@ -40,11 +40,6 @@ def sinusoidal(t: Int[Array, " b"] | Float[Array, " b"], features: int) -> Float
     frequencies = jnp.exp(-math.log(10_000) * jnp.arange(features // 2, dtype=jnp.float32) / (features // 2 - 1))
     angle = t.astype(jnp.float32)[:, None] * frequencies
     return jnp.concatenate([jnp.sin(angle), jnp.cos(angle)], axis=-1)
-
-
-def upsample(x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c"]:
-    """Twice the height and width, each pixel repeated."""
-    return widely(lambda x: x.repeat(2, axis=1).repeat(2, axis=2), x)
 
 
 def Norm(features: int) -> Model:
@@ -89,26 +84,51 @@ def _moved(h: Array, scale: Array, shift: Array) -> Array:
     return h * spread_space(1 + scale, space) + spread_space(shift, space)
 
 
-def SpatialAttention(features: int, heads: int) -> Model:
-    """x + W softmax(q kᵀ/√d) v over all positions, `heads` times in parallel; W starts at 0.
-
-    Raises `ValueError` when `heads` does not divide `features`.
-    """
-    if features % heads:
-        raise ValueError(f"SpatialAttention: heads={heads} does not divide the {features} channels")
+def PlainBlock(inputs: int, features: int, *, dropout: Number = 0.0) -> Model:
+    """Residual block: shortcut(x) + conv(silu(norm conv(silu(norm x)))), the last kernel starting at 0."""
 
     def forward(call: Call, x: Array) -> Array:
-        b, h, w, _ = x.shape
-        qkv = call("qkv", call("norm", x)).reshape(b, h * w, 3, heads, features // heads)
-        mixed = call("attention", qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2])
-        return x + call("out", mixed.reshape(b, h, w, features))
+        h = call("conv_1", call("silu_1", call("norm_1", x)))
+        h = call("dropout", call("silu_2", call("norm_2", h)))
+        return (x if inputs == features else call("shortcut", x)) + call("conv_2", h)
 
-    parts = {"norm": Norm(features), "qkv": Dense(3 * features), "out": Dense(features, kernel_init=zeros)}
-    attention = Function(jax.nn.dot_product_attention, "dot_product_attention")
-    return compose(forward, **parts, attention=attention)._replace(kind="spatial_attention")
+    return compose(
+        forward,
+        norm_1=Norm(inputs),
+        silu_1=Activation("silu"),
+        conv_1=Conv(features, 3),
+        norm_2=Norm(features),
+        silu_2=Activation("silu"),
+        dropout=Dropout(dropout),
+        conv_2=Conv(features, 3, kernel_init=zeros),
+        shortcut=Conv(features, 1),
+    )._replace(kind="plain_block")
 
 
 def UNet(
+    outputs: int,
+    widths: Sequence[int] = (16, 32, 64),
+    *,
+    blocks: int = 1,
+    patch: int = 1,
+    heads: int = 0,
+    dropout: Number = 0.0,
+) -> Model:
+    """Image [b, h, w, c] to `outputs` numbers per pixel [b, h, w, outputs], at first 0 (Ronneberger et al. 2015).
+
+    One resolution per width, each half of the one before by averaging; `blocks` residual blocks on the way down and as
+    many on the way up, where the features from below, repeated, meet those kept on the way down. `patch` pixels each
+    way make one position at the start, which saves patch² of the work. With `heads` the lowest resolution has
+    self-attention. Raises `ValueError` for sides that do not halve; `dlcore.nn.padded` pads and crops them.
+    """
+
+    def forward(call: Call, x: Array) -> Array:
+        return _descend_and_rise(call, x, (), len(widths), blocks, patch, heads)
+
+    return compose(forward, **_parts(PlainBlock, outputs, widths, blocks, patch, heads, dropout))._replace(kind="unet")
+
+
+def TimeUNet(
     channels: int,
     widths: Sequence[int] = (32, 64),
     *,
@@ -118,55 +138,74 @@ def UNet(
     classes: int = 0,
     dropout: Number = 0.0,
 ) -> Model:
-    """Model with inputs (x [b, h, w, channels], t [b]) and, with classes, (…, label [b]); output like x, at first 0.
+    """The `UNet` of inputs (x [b, h, w, channels], t [b]), with classes (…, label [b]); output like x, at first 0.
 
-    One resolution per width, each half of the one before by averaging; `blocks` residual blocks on the way down and as
-    many on the way up, where the features from below, repeated, meet those kept on the way down. `patch` pixels each
-    way make one position at the start, which saves patch² of the work. With `heads` the lowest resolution has
-    self-attention. Label `classes` means none. Raises `ValueError` for sizes that do not halve.
+    Every block sees the sum of an embedding of the time and one of the label. Label `classes` means none. Raises
+    `ValueError` for sides that do not halve.
     """
-    levels, wide = len(widths), 4 * widths[0]
+    wide = 4 * widths[0]
 
     def forward(call: Call, x: Array, t: Array, *label: Array) -> Array:
-        _check_sizes(x.shape, patch, levels)
         e = call("time", sinusoidal(t, widths[0]).astype(x.dtype))
         e = e + call("label", *label) if classes else e
-        h, kept = call("stem", space_to_depth(x, patch)), []
-        for i in range(levels):
-            h = call("pool", h) if i else h
-            for j in range(blocks):
-                h = call(f"down_{i}_{j}", h, e)
-            kept.append(h)
-        h = call("middle", call("attention", h) if heads else h, e)
-        for i in reversed(range(levels)):
-            h = jnp.concatenate([h if i == levels - 1 else upsample(h), kept[i]], axis=-1)
-            for j in range(blocks):
-                h = call(f"up_{i}_{j}", h, e)
-        return depth_to_space(call("out", call("silu", call("norm", h))), patch)
+        return _descend_and_rise(call, x, (e,), len(widths), blocks, patch, heads)
 
+    parts = _parts(TimeBlock, channels, widths, blocks, patch, heads, dropout)
+    parts |= {"time": serial(Dense(wide), Activation("silu"), Dense(wide))}
+    parts |= {"label": Embedding(classes + 1, wide)} if classes else {}
+    return compose(forward, **parts)._replace(kind="time_unet")
+
+
+def _descend_and_rise(
+    call: Call, x: Array, told: tuple[Array, ...], levels: int, blocks: int, patch: int, heads: int
+) -> Array:
+    """The way down, the middle and the way up; every block is `told` the same beside its features."""
+    _check_sizes(x.shape, patch, levels)
+    h, kept = call("stem", space_to_depth(x, patch)), []
+    for i in range(levels):
+        h = call("pool", h) if i else h
+        for j in range(blocks):
+            h = call(f"down_{i}_{j}", h, *told)
+        kept.append(h)
+    h = call("middle", call("attention", h) if heads else h, *told)
+    for i in reversed(range(levels)):
+        h = jnp.concatenate([h if i == levels - 1 else upsample(h), kept[i]], axis=-1)
+        for j in range(blocks):
+            h = call(f"up_{i}_{j}", h, *told)
+    return depth_to_space(call("out", call("silu", call("norm", h))), patch)
+
+
+def _parts(
+    block: Callable[..., Model],
+    outputs: int,
+    widths: Sequence[int],
+    blocks: int,
+    patch: int,
+    heads: int,
+    dropout: Number,
+) -> dict[str, Model]:
+    """The parts of `_descend_and_rise`, its blocks made by `block(inputs, features)`."""
     parts = {
-        "time": serial(Dense(wide), Activation("silu"), Dense(wide)),
         "stem": Conv(widths[0], 3),
-        "middle": TimeBlock(widths[-1], widths[-1], dropout=dropout),
+        "middle": block(widths[-1], widths[-1], dropout=dropout),
         "pool": AvgPool(2),
         "norm": Norm(widths[0]),
         "silu": Activation("silu"),
-        "out": Conv(channels * patch**2, 3, kernel_init=zeros),
+        "out": Conv(outputs * patch**2, 3, kernel_init=zeros),
     }
-    parts |= {"label": Embedding(classes + 1, wide)} if classes else {}
     parts |= {"attention": SpatialAttention(widths[-1], heads)} if heads else {}
     for i, width in enumerate(widths):
-        above, below = widths[max(i - 1, 0)], widths[min(i + 1, levels - 1)]
+        above, below = widths[max(i - 1, 0)], widths[min(i + 1, len(widths) - 1)]
         for j in range(blocks):
-            parts[f"down_{i}_{j}"] = TimeBlock(width if j else above, width, dropout=dropout)
-            parts[f"up_{i}_{j}"] = TimeBlock(width if j else below + width, width, dropout=dropout)
-    return compose(forward, **parts)._replace(kind="unet")
+            parts[f"down_{i}_{j}"] = block(width if j else above, width, dropout=dropout)
+            parts[f"up_{i}_{j}"] = block(width if j else below + width, width, dropout=dropout)
+    return parts
 
 
 def _check_sizes(shape: Sequence[int], patch: int, levels: int) -> None:
     factor = patch * 2 ** (levels - 1)
     if shape[1] % factor or shape[2] % factor:
         raise ValueError(
-            f"UNet: an image of {shape[1]}×{shape[2]} cannot be cut into patches of {patch} and halved "
+            f"an image of {shape[1]}×{shape[2]} cannot be cut into patches of {patch} and halved "
             f"{levels - 1} times; make its sides multiples of {factor}, or use fewer widths"
         )

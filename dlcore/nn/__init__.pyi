@@ -16,6 +16,7 @@ from ._activation import silu as silu
 from ._activation import softmax as softmax
 from ._activation import softplus as softplus
 from ._activation import tanh as tanh
+from ._attention import SpatialAttention as SpatialAttention
 from ._cast import compute_in as compute_in
 from ._combine import concat as concat
 from ._combine import identity as identity
@@ -116,6 +117,7 @@ from ._reshape import Reshape as Reshape
 from ._reshape import depth_to_space as depth_to_space
 from ._reshape import flatten as flatten
 from ._reshape import space_to_depth as space_to_depth
+from ._resize import upsample as upsample
 from ._rows import spread_space as spread_space
 from ._sides import crop_sides as crop_sides
 from ._sides import cropped as cropped

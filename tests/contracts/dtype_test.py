@@ -7,13 +7,13 @@ import pytest
 from contract_table import MODELS
 from network_table import ARCHITECTURES, SMALL, TINY
 
-from dlcore.networks import DCDiscriminator, DCGenerator, UNet
+from dlcore.networks import DCDiscriminator, DCGenerator, TimeUNet
 
 OTHERS = {
     "generator": (DCGenerator((8, 8, 1), (6, 4)), ((2, 5), "float")),
     "discriminator": (DCDiscriminator((4, 6), classes=3), ((2, 8, 8, 1), "float"), ((2,), "int")),
     "unet": (
-        UNet(3, widths=(4, 8), heads=2, classes=3, patch=2),
+        TimeUNet(3, widths=(4, 8), heads=2, classes=3, patch=2),
         ((2, 16, 16, 3), "float"),
         ((2,), "int"),
         ((2,), "int"),

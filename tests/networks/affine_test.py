@@ -22,6 +22,7 @@ from dlcore.networks import (
     MLPConditioner,
     MLPEncoder,
     PixelCNN,
+    TimeUNet,
     UNet,
 )
 from dlcore.nn import adaptive_avg_pool, global_avg_pool, intercepted
@@ -37,7 +38,8 @@ OTHERS = {
     "cnn": (CNN((2, 3), 2, hidden=4), IMAGE),
     "generator": (DCGenerator((8, 8, 1), (3, 2)), VECTOR),
     "discriminator": (DCDiscriminator((2, 3), classes=2), IMAGE, LABEL),
-    "unet": (UNet(1, (4, 8), classes=3, heads=2, patch=2), IMAGE, LABEL, LABEL),
+    "unet": (UNet(2, (4, 8), patch=2), IMAGE),
+    "time_unet": (TimeUNet(1, (4, 8), classes=3, heads=2, patch=2), IMAGE, LABEL, LABEL),
     "pixelcnn": (PixelCNN(3, features=4, first=3, windows=(3,)).model, IMAGE),
     "gated_pixelcnn": (GatedPixelCNN(3, features=4, windows=(3, 3), classes=2).model, IMAGE, LABEL),
 }

@@ -1,4 +1,4 @@
-"""The U-Net of a diffusion: shapes, what depends on what, patches, embedding, attention (lecture 29.3)."""
+"""U-Nets, of images alone and told a time: shapes, what depends on what, patches, embedding (lecture 25, 29.3)."""
 
 import jax
 import jax.numpy as jnp
@@ -30,7 +30,7 @@ def woken(params):
     ],
 )
 def test_output_is_like_the_input_and_starts_at_zero(size, options):
-    net, given = unet.UNet(3, classes=3, **options), inputs(size, 3)
+    net, given = unet.TimeUNet(3, classes=3, **options), inputs(size, 3)
     params, state = jax.jit(net.init)(jax.random.key(0), *given)
     out = jax.jit(lambda p: net.apply(p, state, *given, train=True, key=jax.random.key(2))[0])
     assert out(params).shape == given[0].shape and not out(params).any()
@@ -38,7 +38,7 @@ def test_output_is_like_the_input_and_starts_at_zero(size, options):
 
 
 def test_time_label_and_every_pixel_matter_each_example_by_itself():
-    net, (x, t, label) = unet.UNet(1, (4, 8), classes=3, heads=2), inputs(8)
+    net, (x, t, label) = unet.TimeUNet(1, (4, 8), classes=3, heads=2), inputs(8)
     params, state = jax.jit(net.init)(jax.random.key(0), x, t, label)
     run = jax.jit(lambda *given: net.apply(woken(params), state, *given)[0])
     base = run(x, t, label)
@@ -50,7 +50,7 @@ def test_time_label_and_every_pixel_matter_each_example_by_itself():
 
 
 def test_every_param_gets_a_gradient_once_awake():
-    net, given = unet.UNet(1, (4, 8), classes=3, heads=2, blocks=2, patch=2), inputs(8)
+    net, given = unet.TimeUNet(1, (4, 8), classes=3, heads=2, blocks=2, patch=2), inputs(8)
     params, state = jax.jit(net.init)(jax.random.key(0), *given)
     grads = jax.jit(jax.grad(lambda p: jnp.square(net.apply(p, state, *given)[0]).sum()))(woken(params))
     still = [jax.tree_util.keystr(p) for p, g in jax.tree_util.tree_leaves_with_path(grads) if not np.abs(g).any()]
@@ -58,7 +58,7 @@ def test_every_param_gets_a_gradient_once_awake():
 
 
 def test_resolutions_and_skips_by_path():
-    net, given = unet.UNet(1, (4, 8), patch=2), inputs(28)[:2]
+    net, given = unet.TimeUNet(1, (4, 8), patch=2), inputs(28)[:2]
     params, state = jax.jit(net.init)(jax.random.key(0), *given)
     shapes = {path: value.shape for path, value in activations(net, params, state, *given)[1].items()}
     assert shapes["down_0_0"] == (2, 14, 14, 4) and shapes["middle"] == (2, 7, 7, 8)
@@ -69,7 +69,7 @@ def test_resolutions_and_skips_by_path():
 
 def test_patches_save_work_and_the_summary_counts_it():
     given = inputs(28)[:2]
-    whole, patched = (summarize(unet.UNet(1, (8, 16), patch=p), *given)[0].flops for p in (1, 2))
+    whole, patched = (summarize(unet.TimeUNet(1, (8, 16), patch=p), *given)[0].flops for p in (1, 2))
     assert 3.5 < whole / patched < 4.2
 
 
@@ -79,7 +79,6 @@ def test_patches_are_lossless_and_keep_neighbours_together():
     assert deep.shape == (2, 3, 2, 12)
     np.testing.assert_array_equal(deep[1, 2, 1].reshape(2, 2, 3), x[1, 4:6, 2:4])
     np.testing.assert_array_equal(depth_to_space(deep, 2), x)
-    np.testing.assert_array_equal(unet.upsample(x)[:, 1::2, ::2], x)
 
 
 def test_embedding_of_times_is_bounded_and_tells_all_apart():
@@ -93,22 +92,26 @@ def test_embedding_of_times_is_bounded_and_tells_all_apart():
         unet.sinusoidal(jnp.arange(3), 5)
 
 
-def test_attention_is_a_softmax_average_over_positions():
-    model, x = unet.SpatialAttention(4, 1), jax.random.normal(jax.random.key(0), (1, 2, 3, 4))
-    params, state = jax.jit(model.init)(jax.random.key(1), x)
-    np.testing.assert_array_equal(model.apply(params, state, x)[0], x)
-    params = {**params, "out": {**params["out"], "kernel": jnp.eye(4)}}
-    h = np.asarray(x).reshape(6, 4)
-    h = (h - h.mean(0)) / np.sqrt(h.var(0) + 1e-5)
-    q, k, v = np.split(h @ np.asarray(params["qkv"]["kernel"]), 3, axis=1)
-    scores = np.exp(q @ k.T / 2)
-    expected = scores / scores.sum(1, keepdims=True) @ v
-    np.testing.assert_allclose((model.apply(params, state, x)[0] - x).reshape(6, 4), expected, atol=1e-4)
-
-
 def test_sizes_that_do_not_halve_are_refused():
-    net, given = unet.UNet(1, (4, 4, 4, 4)), inputs(28)[:2]
+    net, given = unet.TimeUNet(1, (4, 4, 4, 4)), inputs(28)[:2]
     with pytest.raises(ValueError, match=r"28×28.*multiples of 8"):
         net.init(jax.random.key(0), *given)
-    with pytest.raises(ValueError, match="heads=3"):
-        unet.SpatialAttention(4, 3)
+
+
+@pytest.mark.parametrize("options", [{"widths": (4, 8)}, {"widths": (4, 4, 8), "blocks": 2, "patch": 2, "heads": 2}])
+def test_without_a_time_it_is_an_image_to_numbers_per_pixel(options):
+    net, x = unet.UNet(5, **options), inputs(8, 3)[0]
+    params, state = jax.jit(net.init)(jax.random.key(0), x)
+    out = net.apply(params, state, x)[0]
+    assert out.shape == (2, 8, 8, 5) and not np.asarray(out).any() and not state
+    whole = net.apply(woken(params), {}, x)[0]
+    np.testing.assert_allclose(net.apply(woken(params), {}, x[1:])[0], whole[1:], atol=1e-4)
+
+
+def test_the_middle_and_the_skips_reach_the_output():
+    net, x = unet.UNet(1, (4, 8)), inputs(8)[0]
+    params = woken(jax.jit(net.init)(jax.random.key(0), x)[0])
+    out = net.apply(params, {}, x)[0]
+    for part in ("middle", "down_0_0", "down_1_0", "up_1_0", "stem"):
+        cut = {**params, part: jax.tree.map(jnp.zeros_like, params[part])}
+        assert np.abs(np.asarray(net.apply(cut, {}, x)[0] - out)).max() > 1e-4, part

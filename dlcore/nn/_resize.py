@@ -1,0 +1,15 @@
+"""Changes of resolution without weights (lecture 25)."""
+
+from jaxtyping import Array, Float
+
+from dlcore.nn._dtypes import widely
+
+
+def upsample(x: Float[Array, "b h w c"], factor: int = 2) -> Float[Array, "b h2 w2 c"]:
+    """`factor` times the height and width, each pixel repeated.
+
+    Raises `ValueError` for a factor below 1.
+    """
+    if factor < 1:
+        raise ValueError(f"upsample: factor must be at least 1, got {factor}")
+    return widely(lambda x: x.repeat(factor, axis=1).repeat(factor, axis=2), x)

@@ -27,12 +27,7 @@ def SpatialAttention(features: int, heads: int) -> Model:
         mixed = call("attention", qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2])
         return x + call("out", mixed.reshape(b, h, w, features))
 
-    parts = {
-        "norm": GroupNorm(math.gcd(features, 8)),
-        "qkv": Dense(3 * features),
-        "out": Dense(features, kernel_init=zeros),
-    }
+    norm, out = GroupNorm(math.gcd(features, 8)), Dense(features, kernel_init=zeros)
     attention = Function(jax.nn.dot_product_attention, "dot_product_attention")
-    return compose(forward, norm=norm, qkv=Dense(3 * features), out=out, attention=attention)._replace(
-        kind="spatial_attention"
-    )
+    network = compose(forward, norm=norm, qkv=Dense(3 * features), out=out, attention=attention)
+    return network._replace(kind="spatial_attention")

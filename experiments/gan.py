@@ -212,7 +212,7 @@ def build(config: Config, spec: DataSpec) -> System:
         return to_unit(spec, gan.generate(system, params, state, z, chosen if system.conditional else None)[0])
 
     def init(key: Key, batch: Batch) -> tuple[Params, State]:
-        return gan.init(system, key, batch[target], batch["label"] if system.conditional else None)
+        return gan.init(key, system, batch[target], batch["label"] if system.conditional else None)
 
     z, x = (jax.ShapeDtypeStruct((1, *shape), jnp.float32) for shape in ((config.latent,), spec.shape))
     given = (jax.ShapeDtypeStruct((1,), jnp.int32),) if system.conditional else ()

@@ -205,11 +205,11 @@ def make_sample(network: PixelNetwork, likelihood: decoder.Likelihood, config: C
     @functools.partial(jax.jit, static_argnums=3)
     def cached(params: Params, state: State, key: Key, num: int, label: Any = None, **options: Any) -> jax.Array:
         given = classes(num, label)
-        return autoregressive.sample(network, likelihood, params, key, (num, *spec.shape), *given, **options)
+        return autoregressive.sample(key, network, likelihood, params, (num, *spec.shape), *given, **options)
 
     def naive(params: Params, state: State, key: Key, num: int, label: Any = None, **options: Any) -> jax.Array:
         model, shape, given = network.model, (num, *spec.shape), classes(num, label)
-        return autoregressive.sample_naive(model, likelihood, params, state, key, shape, *given, **options)
+        return autoregressive.sample_naive(key, model, likelihood, params, state, shape, *given, **options)
 
     return naive if network.pixel is None else cached
 
@@ -246,7 +246,7 @@ def completions(
     @jax.jit
     def complete(key: Key) -> jax.Array:
         options = {"known": images, "where": upper}
-        return autoregressive.sample(network, likelihood, params, key, images.shape, *label, **options)
+        return autoregressive.sample(key, network, likelihood, params, images.shape, *label, **options)
 
     given = jnp.where(upper[..., None], images, 0.5)
     rows = [(f"completion {i + 1}", np.asarray(complete(jax.random.key(i)))) for i in range(3)]

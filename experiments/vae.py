@@ -231,7 +231,7 @@ def build(config: Config, spec: DataSpec) -> System:
         config.optimizer,
         spec.sizes[0],
         ema=config.ema,
-        init=lambda key, batch: vae.init(system, key, batch["image"]),
+        init=lambda key, batch: vae.init(key, system, batch["image"]),
         preprocess=preprocess,
         evaluate=evaluate,
         evaluate_test=evaluate_test if config.iwae_samples else None,

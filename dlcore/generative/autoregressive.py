@@ -71,11 +71,11 @@ def _site(key: Key, shape: tuple[int, ...], r: Any, c: Any, colour: Any) -> Key:
 
 
 def sample_naive(
+    key: Key,
     model: Model,
     likelihood: Likelihood,
     params: Params,
     state: State,
-    key: Key,
     shape: tuple[int, int, int, int],
     *label: Array,
     temperature: Number = 1.0,
@@ -109,10 +109,10 @@ def _turns(likelihood: Likelihood, shape: tuple[int, ...]) -> int:
 
 
 def sample(
+    key: Key,
     network: Incremental,
     likelihood: Likelihood,
     params: Params,
-    key: Key,
     shape: tuple[int, int, int, int],
     *label: Array,
     known: Float[Array, "b h w c"] | None = None,

@@ -110,7 +110,7 @@ def r1_penalty(critic: Critic, x: Float[Array, "b ..."]) -> Float[Array, " b"]:
     return 0.5 * squared_slope(critic, x)
 
 
-def init(gan: GAN, key: Key, x: Float[Array, "b ..."], label: Int[Array, " b"] | None = None) -> tuple[Params, State]:
+def init(key: Key, gan: GAN, x: Float[Array, "b ..."], label: Int[Array, " b"] | None = None) -> tuple[Params, State]:
     """Params and state of both networks, in branches "generator" and "discriminator"."""
     inputs = _given(gan, label, x)
     z = jax.ShapeDtypeStruct((x.shape[0], gan.latent), jnp.float32)

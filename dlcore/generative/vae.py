@@ -67,7 +67,7 @@ def gumbel_softmax(key: Key, logits: Float[Array, "*b c"], temperature: Number) 
     return jax.nn.softmax((logits + jax.random.gumbel(key, logits.shape)) / temperature)
 
 
-def init(vae: VAE, key: Key, x: Input) -> tuple[Params, State]:
+def init(key: Key, vae: VAE, x: Input) -> tuple[Params, State]:
     """Params and state of both networks for x [b, ...], and a count of training steps for the warm-up of β.
 
     Raises `ValueError` for an encoder that gives something else than μ and log σ, see `encode`.

@@ -82,7 +82,7 @@ def test_a_gan_of_a_users_own(name, tmp_path):
         "generator": gan.generator_objective(system, loss),
     }
     update = chain(**{part: gradient_update(objectives[part], TX[part], only=f"{part}/**") for part in objectives})
-    start = create(KEY, lambda key: gan.init(system, key, data[0]["image"]), update)
+    start = create(KEY, lambda key: gan.init(key, system, data[0]["image"]), update)
     state, losses = resumes_to_the_bit(tmp_path, start, jax.jit(make_train_step(update)), data)
 
     step, expected = plain_step(name, g, d), []

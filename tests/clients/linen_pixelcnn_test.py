@@ -96,5 +96,5 @@ def test_a_pixelcnn_of_a_users_own(tmp_path):
         expected.append(loss)
     np.testing.assert_allclose(losses, expected, rtol=1e-5)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=0, atol=1e-5), state.params, params)
-    drawn = autoregressive.sample_naive(model, family, state.params, {}, jax.random.key(2), (1, 2, 2, 3))
+    drawn = autoregressive.sample_naive(jax.random.key(2), model, family, state.params, {}, (1, 2, 2, 3))
     np.testing.assert_allclose(drawn * (LEVELS - 1), np.rint(np.asarray(drawn) * (LEVELS - 1)), atol=1e-5)

@@ -69,8 +69,8 @@ def test_cached_sampling_is_naive_sampling_pixel_for_pixel(name):
     label = (jnp.asarray([1, 3, 0]),) if "classes" in options else ()
     params, state = trained_like(network, (6, 5, colours), *(y[:1] for y in label))
     shape, key = (3, 6, 5, colours), jax.random.key(7)
-    naive = autoregressive.sample_naive(network.model, family, params, state, key, shape, *label)
-    cached = jax.jit(lambda key: autoregressive.sample(network, family, params, key, shape, *label))(key)
+    naive = autoregressive.sample_naive(key, network.model, family, params, state, shape, *label)
+    cached = jax.jit(lambda key: autoregressive.sample(key, network, family, params, shape, *label))(key)
     np.testing.assert_array_equal(naive, cached)
     assert len(np.unique(np.asarray(naive))) > 3
 
@@ -81,7 +81,7 @@ def test_cached_sampling_is_fifty_times_faster():
     family = discretized_logistic(256, 5)
     network, shape = GatedPixelCNN(family.channels, features=32), (16, 28, 28, 1)
     params, state = trained_like(network, shape[1:])
-    sample = jax.jit(lambda key: autoregressive.sample(network, family, params, key, shape))
+    sample = jax.jit(lambda key: autoregressive.sample(key, network, family, params, shape))
 
     def seconds(run):
         start = time.perf_counter()
@@ -90,7 +90,7 @@ def test_cached_sampling_is_fifty_times_faster():
 
     seconds(sample)
     fast, cached = min((seconds(sample) for _ in range(3)), key=lambda found: found[0])
-    slow, naive = seconds(lambda key: autoregressive.sample_naive(network.model, family, params, state, key, shape))
+    slow, naive = seconds(lambda key: autoregressive.sample_naive(key, network.model, family, params, state, shape))
     np.testing.assert_array_equal(naive, cached)
     assert slow >= 50 * fast
 
@@ -100,21 +100,21 @@ def test_completion_keeps_what_is_known_and_follows_it():
     network = GatedPixelCNN(family.channels, **options)
     params, _ = trained_like(network, (6, 5, 1))
     key, shape = jax.random.key(1), (2, 6, 5, 1)
-    free = autoregressive.sample(network, family, params, key, shape)
+    free = autoregressive.sample(key, network, family, params, shape)
     upper = jnp.arange(6)[:, None] < jnp.full((1, 5), 3)
-    same = autoregressive.sample(network, family, params, key, shape, known=free, where=upper)
+    same = autoregressive.sample(key, network, family, params, shape, known=free, where=upper)
     np.testing.assert_array_equal(free, same)
-    other = autoregressive.sample(network, family, params, key, shape, known=1 - free, where=upper)
+    other = autoregressive.sample(key, network, family, params, shape, known=1 - free, where=upper)
     np.testing.assert_array_equal(other[:, :3], 1 - free[:, :3])
     assert (other[:, 3:] != free[:, 3:]).any()
     with pytest.raises(ValueError, match="belong together"):
-        autoregressive.sample(network, family, params, key, shape, known=free)
+        autoregressive.sample(key, network, family, params, shape, known=free)
 
 
 def test_draws_have_the_models_distribution():
     family, network = categorical(2), GatedPixelCNN(2, features=6, windows=(3,))
     params, state = trained_like(network, (2, 2, 1))
-    draws = jax.jit(lambda key: autoregressive.sample(network, family, params, key, (20_000, 2, 2, 1)))(
+    draws = jax.jit(lambda key: autoregressive.sample(key, network, family, params, (20_000, 2, 2, 1)))(
         jax.random.key(0)
     )
     code = np.asarray(draws).reshape(-1, 4) @ [8, 4, 2, 1]

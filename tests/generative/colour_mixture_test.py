@@ -204,12 +204,12 @@ def test_cached_sampling_is_naive_sampling_and_completion_keeps_what_is_known():
     network = NETWORKS["gated"](family)
     params, state = trained_like(network, (3, 2, 3))
     shape, key = (2, 3, 2, 3), jax.random.key(7)
-    naive = autoregressive.sample_naive(network.model, family, params, state, key, shape)
-    cached = jax.jit(lambda key: autoregressive.sample(network, family, params, key, shape))(key)
+    naive = autoregressive.sample_naive(key, network.model, family, params, state, shape)
+    cached = jax.jit(lambda key: autoregressive.sample(key, network, family, params, shape))(key)
     np.testing.assert_array_equal(naive, cached)
     assert len(np.unique(np.asarray(naive))) > 3
     upper = jnp.arange(3)[:, None] < jnp.full((1, 2), 1)
-    completed = autoregressive.sample(network, family, params, key, shape, known=1 - naive, where=upper)
+    completed = autoregressive.sample(key, network, family, params, shape, known=1 - naive, where=upper)
     np.testing.assert_array_equal(completed[:, :1], 1 - naive[:, :1])
 
 
@@ -231,7 +231,7 @@ def test_as_the_likelihood_of_a_decoder():
     family = decoder.colour_mixture(5, 2)
     system = vae.VAE(Dense(4), Dense(20), family)
     x = jnp.asarray(RNG.integers(5, size=(6, 3)) / 4, jnp.float32)
-    params, state = vae.init(system, jax.random.key(0), x)
+    params, state = vae.init(jax.random.key(0), system, x)
     loss, _ = vae.negative_elbo(system)(params, state, {"image": x}, key=jax.random.key(1), train=True)
     assert np.isfinite(loss)
     z = jnp.zeros((6, 2))

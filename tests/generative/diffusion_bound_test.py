@@ -57,7 +57,7 @@ def test_bound_lies_above_the_exact_nll_of_the_model(variance, kind, float64):
     found, x = schedule.cosine(30), data(4)
     reverse = Reverse(found, kind, variance)
     many = jnp.repeat(x, 3000, axis=0)
-    prior, terms = bound.all_terms(reverse, best_denoiser(found, kind), many, jax.random.key(0))
+    prior, terms = bound.all_terms(reverse, best_denoiser(found, kind), many, key=jax.random.key(0))
     totals = (prior + terms.sum(0)).reshape(4, 3000)
     mean, var = model_density(found, variance)
     exact = -scipy.stats.norm(mean, np.sqrt(var)).logpdf(x).sum(-1)
@@ -71,7 +71,7 @@ def test_bound_approaches_the_entropy_of_the_data(float64):
     def gap(steps, variance):
         reverse = Reverse(schedule.cosine(steps), "eps", variance)
         denoiser = best_denoiser(reverse.schedule, "eps")
-        prior, terms = bound.all_terms(reverse, denoiser, data(20_000), jax.random.key(0))
+        prior, terms = bound.all_terms(reverse, denoiser, data(20_000), key=jax.random.key(0))
         return float((prior + terms.sum(0)).mean()) - entropy
 
     gaps = [gap(steps, "beta") for steps in (10, 40, 160)]
@@ -161,7 +161,7 @@ def test_estimate_over_few_times_is_unbiased(variance, float64):
     reverse, predict = Reverse(found, "eps", variance), lambda x, t: 0.3 * best_denoiser(found, "eps")(x, t)
     x, n = data(1), 40_000
     many = jnp.repeat(x, n, axis=0)
-    _, terms = bound.all_terms(reverse, predict, many[:4000], jax.random.key(0))
+    _, terms = bound.all_terms(reverse, predict, many[:4000], key=jax.random.key(0))
     keys = jax.random.split(jax.random.key(1), n)
     for draws in (1, 3):
         shares = jax.random.uniform(jax.random.key(2), (n,))

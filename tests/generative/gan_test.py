@@ -90,7 +90,7 @@ def test_a_trained_discriminator_comes_near_the_optimum():
     judge = gradient_update(gan.discriminator_objective(system, gan.saturating()), tx, only="discriminator/**")
     update = reported(judge, "d_real")
     step = jax.jit(make_train_step(update))
-    state = create(jax.random.key(0), lambda k: gan.init(system, k, jnp.zeros((2, 1))), update)
+    state = create(jax.random.key(0), lambda k: gan.init(k, system, jnp.zeros((2, 1))), update)
     found, losses = [], []
     for i in range(600):
         real = 0.5 + jax.random.normal(jax.random.key(i + 1), (4096, 1))
@@ -166,7 +166,7 @@ def test_each_update_moves_its_own_branch_of_params_and_state():
         "generator": gan.generator_objective(system, loss),
     }
     batch = {"image": jax.random.normal(jax.random.key(1), (16, 2))}
-    params, model_state = gan.init(system, jax.random.key(0), batch["image"])
+    params, model_state = gan.init(jax.random.key(0), system, batch["image"])
     for name, other in (names, names[::-1]):
         update = gradient_update(objectives[name], tx, only=f"{name}/**")
         carry = Carry(params, model_state, update.init(params, model_state))
@@ -188,7 +188,7 @@ def test_generator_gradient_passes_through_the_discriminator():
     shifted = Model(lambda key, z: ({"shift": jnp.zeros(2)}, {}), lambda p, s, z, **_: (z + p["shift"], s))
     system = gan.GAN(shifted, Dense(1), latent=2)
     batch = {"image": jnp.zeros((8, 2))}
-    params, state = gan.init(system, jax.random.key(0), batch["image"])
+    params, state = gan.init(jax.random.key(0), system, batch["image"])
     objective = gan.generator_objective(system, gan.wasserstein())
     grads = jax.grad(lambda p: objective(p, state, batch, key=jax.random.key(1), train=True)[0])(params)
     w = params["discriminator"]["kernel"][:, 0]
@@ -197,7 +197,7 @@ def test_generator_gradient_passes_through_the_discriminator():
 
 def test_labels_are_asked_for():
     with pytest.raises(ValueError, match="pass label="):
-        gan.init(small(conditional=True), jax.random.key(0), jnp.zeros((2, 2)))
+        gan.init(jax.random.key(0), small(conditional=True), jnp.zeros((2, 2)))
 
 
 def ring(modes, count=2000, seed=0, std=MODE_STD):
@@ -221,7 +221,7 @@ def test_the_experiment_averages_both_networks_and_reports_the_scores_of_trainin
     config = replace(gan_experiment.Config(), ema=0.9)
     update = gan_experiment.make_update(config, load("eight_gaussians").spec, system, txs)
     batch = {"point": jax.random.normal(jax.random.key(1), (16, 2))}
-    state = create(jax.random.key(0), lambda k: gan.init(system, k, batch["point"]), update)
+    state = create(jax.random.key(0), lambda k: gan.init(k, system, batch["point"]), update)
     step, seen = jax.jit(make_train_step(update)), []
     for _ in range(3):
         state, metrics = step(state, batch)
@@ -320,7 +320,7 @@ def test_the_gradient_penalty_is_taken_between_real_and_fake():
 def test_the_discriminators_step_leaves_the_generators_statistics_alone():
     system = gan.GAN(serial(Dense(3), BatchNorm(), Dense(2)), Dense(1), latent=3)
     batch = {"image": jax.random.normal(jax.random.key(1), (16, 2))}
-    params, state = gan.init(system, jax.random.key(0), batch["image"])
+    params, state = gan.init(jax.random.key(0), system, batch["image"])
     given = (params, state, batch)
     _, judged = gan.discriminator_objective(system, gan.hinge())(*given, key=jax.random.key(2), train=True)
     _, forged = gan.generator_objective(system, gan.hinge())(*given, key=jax.random.key(2), train=True)

@@ -44,7 +44,7 @@ def with_encoder(form, **settings):
 
 def everything(system):
     """All that a VAE computes."""
-    params, state = vae.init(system, KEY, X)
+    params, state = vae.init(KEY, system, X)
     noise = jax.random.normal(KEY, (3, B, LATENT))
     objectives = (
         vae.negative_elbo(system),
@@ -70,7 +70,7 @@ def test_a_pair_from_the_encoder_is_the_two_halves_of_an_array(name):
 def test_log_variances_are_twice_the_log_of_the_standard_deviation(form):
     """KL(N(μ, σ²) ‖ N(0, 1)) = ½ (σ² + μ² − 1 − log σ²), by hand."""
     system = with_encoder(form, spread="log_variance")
-    params, state = vae.init(system, KEY, X)
+    params, state = vae.init(KEY, system, X)
     x, w = (np.asarray(array, np.float64) for array in (X, params["encoder"]["w"]))
     mean, log_variance = np.split(x @ w, 2, axis=-1)
     np.testing.assert_allclose(vae.encode(system, params, state, X)[1], log_variance / 2, rtol=1e-5)
@@ -82,7 +82,7 @@ def test_log_variances_are_twice_the_log_of_the_standard_deviation(form):
 def test_a_users_module_of_mean_and_log_variance():
     """The loss of a user's own loop, written out, in a program that is compiled."""
     system = with_encoder(halves, spread="log_variance")
-    params, state = vae.init(system, KEY, X)
+    params, state = vae.init(KEY, system, X)
     objective = vae.negative_elbo(system)
     loss, _ = jax.jit(lambda p: objective(p, state, {"image": X}, key=KEY, train=True))(params)
     noise = jax.random.normal(jax.random.split(KEY, 3)[1], (1, B, LATENT))[0]
@@ -106,16 +106,16 @@ WRONG = {
 def test_other_outputs_of_an_encoder_are_refused(name):
     form, text = WRONG[name]
     with pytest.raises(ValueError, match=text):
-        vae.init(with_encoder(form), KEY, X)
+        vae.init(KEY, with_encoder(form), X)
 
 
 def test_an_unknown_spread_is_refused():
     with pytest.raises(ValueError, match="spread must be one of log_std, log_variance, got 'std'"):
-        vae.init(with_encoder(halves, spread="std"), KEY, X)
+        vae.init(KEY, with_encoder(halves, spread="std"), X)
 
 
 def test_shapes_are_enough_to_start():
-    params, _ = vae.init(with_encoder(halves), KEY, jax.ShapeDtypeStruct(X.shape, X.dtype))
+    params, _ = vae.init(KEY, with_encoder(halves), jax.ShapeDtypeStruct(X.shape, X.dtype))
     assert params["decoder"]["w"].shape == (LATENT, D)
 
 
@@ -146,7 +146,7 @@ def test_a_vae_whose_networks_both_return_pairs():
 
     pairs, arrays = system(True), system(False)
     jax.tree.map(np.testing.assert_array_equal, everything(pairs), everything(arrays))
-    params, state = vae.init(pairs, KEY, X)
+    params, state = vae.init(KEY, pairs, X)
     for key in (None, KEY):
         drawn = [vae.sample_outputs(s, params, state, jnp.ones((B, LATENT)), key=key) for s in (pairs, arrays)]
         np.testing.assert_array_equal(*drawn)
@@ -199,7 +199,7 @@ def test_an_objective_made_inside_a_compiled_program():
 
     def loss(std, beta):
         system = with_encoder(halves)._replace(likelihood=decoder.gaussian(std))
-        params, state = vae.init(system, KEY, X)
+        params, state = vae.init(KEY, system, X)
         objective = vae.negative_elbo(system, beta=beta, free_bits=beta)
         return objective(params, state, {"image": X}, key=KEY, train=True)[0]
 

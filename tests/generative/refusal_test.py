@@ -137,7 +137,7 @@ def bad_log_det(shape):
 
 def of_vae(function):
     def run(*args, **options):
-        params, state = vae.init(system(), KEY, jnp.zeros((ROWS, 6)))
+        params, state = vae.init(KEY, system(), jnp.zeros((ROWS, 6)))
         return function(system(), params, state, *args, **options)
 
     return run
@@ -154,7 +154,7 @@ def adversaries(outputs=1, conditional=False):
 
 
 def trained(objective, system, batch):
-    params, state = gan.init(system, KEY, jnp.zeros((ROWS, 2)), jnp.zeros(ROWS, jnp.int32))
+    params, state = gan.init(KEY, system, jnp.zeros((ROWS, 2)), jnp.zeros(ROWS, jnp.int32))
     return objective(params, state, batch, key=KEY, train=True)
 
 
@@ -163,7 +163,7 @@ def pixels(*label, classes=0, **given):
     shape = (ROWS, 2, 2, 1)
     right = (jnp.zeros(ROWS, jnp.int32),) if classes else ()
     params, _ = network.model.init(KEY, jnp.zeros(shape), *right)
-    return autoregressive.sample(network, decoder.categorical(2), params, KEY, shape, *label, **given)
+    return autoregressive.sample(KEY, network, decoder.categorical(2), params, shape, *label, **given)
 
 
 def labelled(*label, classes=3):

@@ -45,7 +45,7 @@ def test_low_temperature_draws_the_modes_of_an_autoregression_by_class(family):
 
     def draw(key, temperature, label=label):
         shape = (6, 2, 2, 1)
-        return autoregressive.sample(network, family, params, key, shape, label, temperature=temperature)
+        return autoregressive.sample(key, network, family, params, shape, label, temperature=temperature)
 
     draw = jax.jit(draw)
     cold = [np.asarray(draw(jax.random.key(k), 1e-5)) for k in range(3)]
@@ -56,7 +56,7 @@ def test_low_temperature_draws_the_modes_of_an_autoregression_by_class(family):
     hot = [np.asarray(draw(jax.random.key(k), 8.0, y)) for k in range(8) for y in (label, label[::-1])]
     assert any((a != b).any() for a, b in zip(hot[::2], hot[1::2], strict=True))
     naive = autoregressive.sample_naive(
-        network.model, family, params, state, jax.random.key(1), (6, 2, 2, 1), label, temperature=0.7
+        jax.random.key(1), network.model, family, params, state, (6, 2, 2, 1), label, temperature=0.7
     )
     np.testing.assert_array_equal(naive, draw(jax.random.key(1), 0.7))
 
@@ -68,7 +68,7 @@ def test_masked_networks_sample_at_a_temperature_too():
     family = decoder.categorical(3)
     cold = [
         autoregressive.sample_naive(
-            network.model, family, params, state, jax.random.key(k), (2, 2, 2, 1), temperature=1e-3
+            jax.random.key(k), network.model, family, params, state, (2, 2, 2, 1), temperature=1e-3
         )
         for k in (0, 1)
     ]

@@ -43,7 +43,7 @@ def estimating(network, short):
 
 
 def summing(network, short):
-    bound.all_terms(bound.Reverse(short, "eps", "beta"), network, jnp.zeros((2, 2)), jax.random.key(0))
+    bound.all_terms(bound.Reverse(short, "eps", "beta"), network, jnp.zeros((2, 2)), key=jax.random.key(0))
 
 
 def sampling(network, short):

@@ -136,7 +136,7 @@ def test_gumbel_softmax_is_categorical_when_cold_and_on_the_simplex():
 def trainable(**options):
     system = vae.VAE(Dense(2 * LATENT), Dense(D), bernoulli())
     x = jax.random.bernoulli(jax.random.key(5), 0.4, (8, D)).astype(jnp.float32)
-    params, state = vae.init(system, jax.random.key(0), x)
+    params, state = vae.init(jax.random.key(0), system, x)
     objective = vae.negative_elbo(system, **options)
     return objective, system, params, state, {"image": x}
 

@@ -180,7 +180,7 @@ def estimate(
 
 
 def all_terms(
-    reverse: Reverse, predict: Predict, x0: Float[Array, "n *shape"], key: Key
+    reverse: Reverse, predict: Predict, x0: Float[Array, "n *shape"], *, key: Key
 ) -> tuple[Float[Array, " n"], Float[Array, "t n"]]:
     """The prior's divergence, and the terms of every t = 1 … T with one draw of noise each; their sum is the bound.
 

@@ -1,5 +1,6 @@
 """Which run is meant: from the flags, or from the run folder alone."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 from absl import flags
@@ -22,9 +23,31 @@ flags.DEFINE_string(
     "Run folder; default runs/<experiment>-<data>-<preset>, with seed and settings where there are any.",
 )
 flags.DEFINE_integer("seed", None, "Seed of params, order of the data and all randomness.")
+flags.DEFINE_list("seeds", [], "Train one run after the other, with these seeds: --seeds=0,1,2.")
 flags.DEFINE_multi_string(
     "set", [], "Override one setting: --set=train.epochs=20; may be repeated; python -m launch.list shows them."
 )
+
+
+def runs_from_flags() -> Iterator[Run]:
+    """The runs that the flags ask for, each built when it is its turn: one, or one for each of `--seeds`.
+
+    With `--workdir` those of several seeds are its folders seed0, seed1, and so on.
+    """
+    values = flags.FLAGS
+    if not values.seeds:
+        yield from_flags()
+        return
+    if values.seed is not None:
+        raise ValueError("pass --seed for one run or --seeds for several, not both")
+    if values.experiment is None:
+        raise ValueError("--seeds starts new runs: pass --experiment")
+    wrong = [seed for seed in values.seeds if not seed.isdecimal()]
+    if wrong or len(set(map(int, values.seeds))) < len(values.seeds):
+        raise ValueError(f"--seeds takes different whole numbers such as 0,1,2, got {','.join(values.seeds)}")
+    above = None if values.workdir is None else paths.local("workdir", values.workdir)
+    for seed in map(int, values.seeds):
+        yield announced(_new(None if above is None else above / f"seed{seed}", seed))
 
 
 def from_flags() -> Run:
@@ -38,7 +61,7 @@ def from_flags() -> Run:
         return announced(_continued(folder))
     if values.experiment is None:
         raise ValueError(f"{folder} is not a run folder: it has no config.json; pass --experiment to start a run there")
-    return announced(_new(folder))
+    return announced(_new(folder, values.seed or 0))
 
 
 def from_folder(workdir: str | None, *, with_data: bool = True) -> Run:
@@ -59,13 +82,13 @@ def announced(made: Run) -> Run:
     return made
 
 
-def _new(folder: Path | None) -> Run:
+def _new(folder: Path | None, seed: int) -> Run:
     values = flags.FLAGS
     return run.named(
         values.experiment,
         data=values.data or "digits",
         preset=values.preset or "default",
-        seed=values.seed or 0,
+        seed=seed,
         image_size=values.image_size,
         settings=values.set,
         folder=folder,

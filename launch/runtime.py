@@ -45,10 +45,11 @@ def start() -> None:
     processes.start(flags.FLAGS.coordinator, flags.FLAGS.num_processes, flags.FLAGS.process_id)
 
 
-def run(main: Callable[[], None], uses: Collection[str] | None = None) -> None:
+def run(main: Callable[..., None], uses: Collection[str] | None = None, *, arguments: bool = False) -> None:
     """Run a program: a mistake of the user is one line on stderr and exit code 1, not a traceback.
 
     `uses` names the flags of other programs' modules that it uses; any other of them is a mistake. None: all.
+    With `arguments`, `main` takes the list of those that are no flags; otherwise they are a mistake.
     """
 
     def guarded(argv: list[str]) -> None:
@@ -56,11 +57,11 @@ def run(main: Callable[[], None], uses: Collection[str] | None = None) -> None:
             logging.set_verbosity(logging.ERROR)
         silence_abandoned_reads()
         try:
-            if argv[1:]:
+            if argv[1:] and not arguments:
                 raise ValueError(f"unexpected argument {argv[1]!r}; flags are written --name=value")
             if uses is not None:
                 refuse_others(uses)
-            main()
+            main(argv[1:]) if arguments else main()
         except (ValueError, FloatingPointError, OSError) as error:
             if os.environ.get("DLCORE_TRACEBACK"):
                 raise

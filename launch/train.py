@@ -2,6 +2,7 @@
 
 python -m launch.train --experiment=classify --data=digits --preset=default
 python -m launch.train --workdir=runs/classify-digits-default
+python -m launch.train --experiment=classify --seeds=0,1,2
 
 `python -m launch.list` shows systems, presets, settings and data sets.
 A run that SIGTERM or Ctrl-C stopped has saved, and exits with --stopped_exit_code.
@@ -10,8 +11,10 @@ A run that SIGTERM or Ctrl-C stopped has saved, and exits with --stopped_exit_co
 import jax
 from absl import flags
 
-from dlcore.train import check_identity, outcome, read_json, stages
+from dlcore.parallel import processes
+from dlcore.train import check_identity, compare, outcome, read_json, stages
 from dlcore.train.progress import attempt, say
+from dlcore.train.run import Run
 from launch import request, runtime
 
 flags.DEFINE_integer(
@@ -24,10 +27,20 @@ flags.DEFINE_integer(
 
 
 def main() -> None:
-    """Resolve the run, train it, evaluate it on the test split, write summary and report."""
+    """Train the run, or one for each of several seeds; then a table says how they differ."""
     runtime.start()
     stop = runtime.StopRequest(flags.FLAGS.stopped_exit_code)
-    run = request.from_flags()
+    folders = []
+    for run in request.runs_from_flags():
+        train(run, stop)
+        folders.append(run.folder)
+    if len(folders) > 1 and processes.is_main():
+        runs = [compare.finished(folder) for folder in folders]
+        say(compare.table(compare.grouped(runs), compare.shared_metrics(runs)))
+
+
+def train(run: Run, stop: runtime.StopRequest) -> None:
+    """Train the run, evaluate it on the test split, write summary and report; a stop ends the process."""
     check_identity(run.folder, run.identity())
     if stages.finished(run):
         say(f"{run.folder} holds a finished run: {outcome.show(read_json(run.folder / 'summary.json')['metrics'])}")

@@ -1,3 +1,4 @@
+from . import compare as compare
 from . import environment as environment
 from . import export as export
 from . import outcome as outcome

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Run dlcore on this machine: makes .venv on first use, installs what the verb needs, and starts the program.
 #   launch/local.sh train --experiment=classify --data=digits [--processes=2]
-#   launch/local.sh eval|sample|report|export|compare|list|bench|doctor ...
+#   launch/local.sh eval|predict|sample|report|export|compare|list|bench|doctor ...
 #   launch/local.sh test [pytest arguments]
 # --processes=N starts N processes that compute as one. DLCORE_EXTRAS=cuda12,tpu,... adds optional dependencies,
 # DLCORE_PYTHON names the interpreter, DLCORE_VENV the environment's folder.
@@ -9,7 +9,7 @@ set -euo pipefail
 
 root=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd -P)
 venv=${DLCORE_VENV:-$root/.venv}
-verbs="train eval sample report export compare list bench doctor test"
+verbs="train eval predict sample report export compare list bench doctor test"
 
 fail() { printf 'error: %s\n' "$*" >&2; exit 2; }
 

@@ -17,6 +17,8 @@ from ._load import load as load
 from ._mix import Mixed as Mixed
 from ._mix import cutmix as cutmix
 from ._mix import mixup as mixup
+from ._own import image_files as image_files
+from ._own import read_like as read_like
 from ._pipeline import Pipeline as Pipeline
 from ._pipeline import Resident as Resident
 from ._pipeline import Streamed as Streamed

@@ -7,6 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from dlcore.report.figures import image_grid
+from dlcore.report.text import shown
 
 
 def show(axes: Axes, image: np.ndarray) -> None:
@@ -32,6 +33,18 @@ def rows(labelled: Sequence[tuple[str, np.ndarray]], title: str = "") -> Figure:
         show(ax, image_grid(images, columns=widest, gap=1))
         ax.set_ylabel(label, rotation=0, ha="right", va="center", fontsize=8)
     figure.suptitle(title, fontsize=10)
+    return figure
+
+
+def named(images: np.ndarray, names: Sequence[str], columns: int = 6) -> Figure:
+    """Images [n, h, w, c] in [0, 1], each with a name above it."""
+    columns = min(columns, len(images))
+    lines = -(-len(images) // columns)
+    figure = Figure(figsize=(1.5 * columns, 1.7 * lines), layout="constrained")
+    for i, (image, name) in enumerate(zip(images, names, strict=True)):
+        axes = figure.add_subplot(lines, columns, i + 1)
+        show(axes, image)
+        axes.set_title(shown(name, 18), fontsize=8, parse_math=False)
     return figure
 
 

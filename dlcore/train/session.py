@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 
 from dlcore.data import Data
 from dlcore.lookup import check_name
@@ -157,6 +158,28 @@ class OpenRun:
                 raise ValueError(f"sample: {name}= has no meaning for this run, which takes {known}")
         key = jax.random.key(key) if isinstance(key, int) else key
         return self.fit.sample(self.params, self.state, key, num, **options)
+
+    def predict(self, images: np.ndarray, batch: int = 256) -> np.ndarray:
+        """Class probabilities [n, classes] of images [n, h, w, c] as they are stored, uint8 levels of the run's data.
+
+        They are preprocessed as those of the test split were. Raises `ValueError` for a run that predicts no classes,
+        and for images of another shape.
+        """
+        if "predict" not in self.functions:
+            raise ValueError(f"{self.run.names.get('experiment', 'this system')} predicts no classes")
+        if images.shape[1:] != tuple(self.run.spec.shape):
+            raise ValueError(f"predict: expected images [n, {self.run.spec.shape}], got shape {images.shape}")
+
+        @jax.jit
+        def probabilities(params: Params, state: State, rows: Mapping[str, Any]) -> jax.Array:
+            given = self.fit.preprocess(rows, key=None, train=False)
+            return jax.nn.softmax(self.run.system.functions["predict"](params, state, given["image"]))
+
+        found = []
+        for start in range(0, len(images), batch):
+            rows = {"image": images[start : start + batch], "row": np.arange(start, min(start + batch, len(images)))}
+            found.append(np.asarray(probabilities(self.params, self.state, rows)))
+        return np.concatenate(found)
 
     def evaluate(self, split: str = "test") -> dict[str, Any]:
         """Metrics of a split: "test" by the full protocol, "validation" or "train"."""

@@ -125,7 +125,25 @@ run_processes() {
   exit "$status"
 }
 
+usage() {
+  cat <<'END'
+usage: launch/local.sh VERB [flags]     (VERB --help says all flags of a verb)
+  train     train a system, or go on with a run     --experiment=vae --data=digits [--preset=smoke] [--seeds=0,1,2]
+  list      systems, presets, data sets              [--experiment=vae: its settings]
+  eval      metrics of a run on a split              --workdir=RUN [--split=validation]
+  predict   classes of images of your own            --workdir=RUN --images=DIR
+  sample    samples of a generative model            --workdir=RUN [--num=64]
+  report    figures and report.html again            --workdir=RUN
+  export    weights and program of a trained model   --workdir=RUN
+  compare   table and figure over runs               RUN RUN ...
+  bench     speed of a system's training             --experiment=vae
+  doctor    versions, devices, data sets, speed
+  test      the tests                                [pytest arguments]
+END
+}
+
 verb=${1:-}
+case $verb in help | --help | -h) usage; exit 0 ;; esac
 case " $verbs " in
 *" ${verb:-none} "*) shift ;;
 *) fail "unknown verb '${verb}'; usage: launch/local.sh ${verbs// /|} [flags]" ;;

@@ -5,6 +5,7 @@ import os
 import select
 import signal
 import sys
+import textwrap
 import threading
 import time
 from collections.abc import Callable, Collection
@@ -68,18 +69,38 @@ def run(main: Callable[..., None], uses: Collection[str] | None = None, *, argum
             print(f"error: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
             sys.exit(1)
 
+    if {"--help", "-help", "-h"} & set(sys.argv[1:]):
+        print(help_text(sys.modules["__main__"].__doc__ or "", taken(uses)))
+        return
     app.run(guarded)
+
+
+def taken(uses: Collection[str] | None) -> list[str]:
+    """The flags of the program that runs and those that it uses, of other programs' modules; `uses` as in `run`."""
+    owners = {name: flags.FLAGS.find_module_defining_flag(name) for name in flags.FLAGS}
+    ours = {name for name, module in owners.items() if module.startswith("launch.") or module == sys.argv[0]}
+    own = ours if uses is None else {name for name in ours if owners[name] in (sys.argv[0], __name__)} | set(uses)
+    return sorted(own, key=lambda name: (owners[name] == __name__, name))  # those of every program come last
+
+
+def help_text(description: str, names: Collection[str]) -> str:
+    """What a program is, and each of its flags with its default and its meaning."""
+    lines = [description.strip(), ""]
+    for name in names:
+        flag = flags.FLAGS[name]
+        default = "" if flag.default in (None, "", []) else f"  (default {flag.default})"
+        lines += [f"--{name}{default}", *textwrap.wrap(flag.help, 110, initial_indent="    ", subsequent_indent="    ")]
+    return "\n".join(lines)
 
 
 def refuse_others(uses: Collection[str]) -> None:
     """Raise `ValueError` for a flag that is given, and neither this program's own nor among those it `uses`."""
-    owners = {name: flags.FLAGS.find_module_defining_flag(name) for name in flags.FLAGS}
-    others = {name for name, module in owners.items() if module.startswith("launch.") and module != __name__}
-    for name in sorted(others - set(uses)):
-        if flags.FLAGS[name].present:
-            own = {name for name, module in owners.items() if module == sys.argv[0]} - others
-            taken = ", ".join(f"--{name}" for name in sorted(own | set(uses)))
-            raise ValueError(f"--{name} has no meaning for {Path(sys.argv[0]).stem}, which takes {taken}; drop it")
+    takes = taken(uses)
+    ours = taken(None)
+    for name in ours:
+        if name not in takes and flags.FLAGS[name].present:
+            listed = ", ".join(f"--{name}" for name in takes)
+            raise ValueError(f"--{name} has no meaning for {Path(sys.argv[0]).stem}, which takes {listed}; drop it")
 
 
 def silence_abandoned_reads() -> None:

@@ -2,7 +2,10 @@
 
 import importlib
 import pkgutil
+import subprocess
+import sys
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 from absl import flags
@@ -12,6 +15,7 @@ import experiments
 from dlcore.train import LoopConfig, override
 from launch import list as listing
 
+ROOT = Path(__file__).parents[2]
 NAMES = sorted(module.name for module in pkgutil.iter_modules(experiments.__path__))
 
 
@@ -74,3 +78,20 @@ def test_the_settings_of_a_system_are_listed(capsys):
     assert max(map(len, out.splitlines())) <= 120
     with pytest.raises(ValueError, match="did you mean 'classify'"):
         said(capsys, "--experiment=clasify")
+
+
+@pytest.mark.parametrize("program", ["train", "eval", "predict", "sample", "report", "export", "compare", "list"])
+def test_help_tells_what_a_program_is_and_all_flags_that_it_takes(program):
+    command = [sys.executable, "-m", f"launch.{program}", "--help"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=60, check=True)
+    module = importlib.import_module(f"launch.{program}")
+    assert done.stdout.startswith(module.__doc__.strip().splitlines()[0])
+    assert "--cpu_devices" in done.stdout and not done.stderr
+    assert ("--workdir" in done.stdout) == (program not in ("compare", "list"))
+
+
+def test_the_script_tells_its_verbs():
+    done = subprocess.run([ROOT / "launch/local.sh", "--help"], capture_output=True, text=True, check=True)
+    verbs = [line.split()[0] for line in done.stdout.splitlines()[1:]]
+    source = (ROOT / "launch/local.sh").read_text(encoding="utf-8")
+    assert set(verbs) == set(source.split('verbs="')[1].split('"')[0].split())

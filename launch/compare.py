@@ -3,7 +3,8 @@
 python -m launch.compare runs/vae-digits-default*
 python -m launch.compare --metrics=test/accuracy,train_seconds --out=runs/comparison runs/classify-*
 
-Runs that are equal but for their seed are one line, which is called by what tells it from the others.
+Runs that are equal but for their seed are one line, which is called by what tells it from the others. Writes OUT.csv,
+OUT.png and OUT-curves.png, by default with OUT=runs/comparison.
 """
 
 from collections.abc import Sequence
@@ -19,7 +20,6 @@ from launch import paths, runtime
 flags.DEFINE_list(
     "metrics", [], "Metrics to compare, such as test/accuracy or train_seconds; default all that are shared."
 )
-flags.DEFINE_string("out", "runs/comparison", "Begin of the names of the files: OUT.csv, OUT.png and OUT-curves.png.")
 
 
 def main(folders: Sequence[str]) -> None:
@@ -28,7 +28,7 @@ def main(folders: Sequence[str]) -> None:
         raise ValueError("name the run folders to compare: python -m launch.compare runs/vae-*")
     runs = [compare.finished(paths.local("a run folder", folder)) for folder in folders]
     groups, metrics = compare.grouped(runs), compare.shared_metrics(runs, flags.FLAGS.metrics)
-    out = paths.local("out", flags.FLAGS.out)
+    out = paths.local("out", flags.FLAGS.out or "runs/comparison")
     out.parent.mkdir(parents=True, exist_ok=True)
     print(compare.table(groups, metrics))
     written = [beside(out, ".csv")]
@@ -52,4 +52,4 @@ def beside(out: Path, ending: str) -> Path:
 
 
 if __name__ == "__main__":
-    runtime.run(main, uses=(), arguments=True)
+    runtime.run(main, uses=("out",), arguments=True)

@@ -2,6 +2,7 @@
 
 python -m launch.export --workdir=runs/classify-digits-default --out=classifier.safetensors
 
+By default it is `model.safetensors` in the run folder.
 `session.open_run("classifier.safetensors")` opens the model. Beside it, where the system has a function `predict`,
 `classifier.predict.stablehlo` is that function of (params, state, inputs [n, ...]) as portable StableHLO.
 """
@@ -11,8 +12,6 @@ from absl import flags
 from dlcore.train import export
 from dlcore.train.progress import say
 from launch import paths, request, runtime
-
-flags.DEFINE_string("out", None, "FILE.safetensors; default model.safetensors in the run folder.")
 
 
 def main() -> None:
@@ -25,4 +24,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    runtime.run(main, uses=("workdir",))
+    runtime.run(main, uses=("workdir", "out"))

@@ -3,6 +3,10 @@
 import re
 from pathlib import Path
 
+from absl import flags
+
+flags.DEFINE_string("out", None, "Where to write, instead of the place that the description of the program names.")
+
 
 def local(flag: str, text: str) -> Path:
     """The path that a flag names, `~` spelled out.

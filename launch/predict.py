@@ -3,7 +3,7 @@
 python -m launch.predict --workdir=runs/classify-digits-default --images=DIR --out=predictions
 
 Writes OUT.csv, a line for each image: file, class, its probability, and those of all classes; and OUT.png, a look at
-the first of them.
+the first of them; by default OUT is `predictions` in the run folder.
 """
 
 import csv
@@ -20,7 +20,6 @@ from dlcore.train.session import OpenRun
 from launch import paths, request, runtime
 
 flags.DEFINE_string("images", None, "Folder with images, also in folders within.")
-flags.DEFINE_string("out", None, "Begin of the names of the files; default predictions in the run folder.")
 
 SHOWN = 30
 """Images in the picture."""
@@ -58,4 +57,4 @@ def write_csv(path: Path, files: Sequence[Path], found: np.ndarray, names: Seque
 
 
 if __name__ == "__main__":
-    runtime.run(main, uses=("workdir",))
+    runtime.run(main, uses=("workdir", "out"))

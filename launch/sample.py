@@ -2,6 +2,8 @@
 
 python -m launch.sample --workdir=runs/vae-digits-default --num=64 --seed=0 --out=samples.png
 python -m launch.sample --workdir=runs/diffusion-digits-default --class=3 --guidance=2 --sampler=ddim --steps=50
+
+--out=FILE.png writes a picture, --out=FILE.npz the array; by default samples/seed<seed>.png in the run folder.
 """
 
 import math
@@ -20,9 +22,6 @@ from dlcore.train.session import OpenRun
 from launch import paths, request, runtime
 
 flags.DEFINE_integer("num", 64, "How many samples.")
-flags.DEFINE_string(
-    "out", None, "FILE.png for a picture or FILE.npz for the array; default samples/seed<seed>.png in the run folder."
-)
 flags.DEFINE_string("class", None, "Class of all samples, by name or number; default all in turn.")
 flags.DEFINE_float("temperature", None, "Spread of the noise or of the choices; below 1 nearer to the mode.")
 flags.DEFINE_integer("steps", None, "Steps of a diffusion's sampler.")
@@ -108,4 +107,4 @@ def save(samples: np.ndarray, path: Path, title: str) -> None:
 
 
 if __name__ == "__main__":
-    runtime.run(main, uses=("workdir", "data_dir", "seed"))
+    runtime.run(main, uses=("workdir", "data_dir", "seed", "out"))

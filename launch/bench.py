@@ -102,4 +102,4 @@ def engine_seconds(run: Run, steps: int) -> float:
 
 
 if __name__ == "__main__":
-    runtime.run(main)
+    runtime.run(main, uses=[name for name in request.FLAGS if name != "seeds"])

@@ -28,6 +28,9 @@ flags.DEFINE_multi_string(
     "set", [], "Override one setting: --set=train.epochs=20; may be repeated; python -m launch.list shows them."
 )
 
+FLAGS = ("experiment", "preset", "data", "data_dir", "image_size", "workdir", "seed", "seeds", "set")
+"""The flags that say which run is meant."""
+
 
 def runs_from_flags() -> Iterator[Run]:
     """The runs that the flags ask for, each built when it is its turn: one, or one for each of `--seeds`.

@@ -58,4 +58,4 @@ def train(run: Run, stop: runtime.StopRequest) -> None:
 
 
 if __name__ == "__main__":
-    runtime.run(main)
+    runtime.run(main, uses=request.FLAGS)

@@ -1,4 +1,4 @@
-"""What an autoencoder's code is made to be: sparse, likely under a prior, or insensitive to its input (lecture 21.1)."""
+"""What a code is made to be: sparse, likely under a prior, or insensitive to the input (lecture 21.1)."""
 
 import math
 from collections.abc import Callable
@@ -38,9 +38,9 @@ def kl_sparsity(
     count = len(codes) if where is None else where[:, :1].sum()
     mean = codes.sum(0) / jnp.maximum(count, 1)
     limits = jnp.finfo(mean.dtype)
-    mean = jnp.clip(mean, limits.tiny, 1 - limits.epsneg)
+    mean = jnp.clip(mean, limits.eps, 1 - limits.epsneg)
     rho = jnp.asarray(target, mean.dtype)
-    nats = rho * jnp.log(rho / mean) + (1 - rho) * (jnp.log1p(-rho) - jnp.log1p(-mean))
+    nats = rho * (jnp.log(rho) - jnp.log(mean)) + (1 - rho) * (jnp.log1p(-rho) - jnp.log1p(-mean))
     return jnp.where(outside, jnp.nan, jnp.where(count > 0, nats.sum(), 0.0))
 
 

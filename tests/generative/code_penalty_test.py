@@ -48,7 +48,7 @@ def test_sparsity_refuses_codes_that_are_no_rates():
     with pytest.raises(ValueError, match=r"codes must lie in \[0, 1\]; use sigmoid units"):
         kl_sparsity(jnp.asarray([[0.5, -0.5]]), 0.1)
     assert np.isnan(jax.jit(lambda h: kl_sparsity(h, 0.1))(jnp.asarray([[0.5, 1.5]])))
-    with pytest.raises(ValueError, match="target must lie between 0 and 1, got 0.0"):
+    with pytest.raises(ValueError, match="target must lie between 0 and 1"):
         kl_sparsity(jnp.ones((2, 2)), 0.0)
 
 

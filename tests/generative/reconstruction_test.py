@@ -10,8 +10,8 @@ from dlcore.generative import autoencoder
 from dlcore.generative.autoencoder import Autoencoder, reconstruction
 from dlcore.generative.code_penalty import kl_sparsity, units
 from dlcore.generative.decoder import bernoulli
-from dlcore.losses.penalty import activity_l1, l2
 from dlcore.losses.classification import sigmoid_cross_entropy
+from dlcore.losses.penalty import activity_l1, l2
 from dlcore.losses.regression import absolute_error, squared_error
 from dlcore.networks.autoencoder import MLPDecoder, MLPEncoder, mirrored_ties
 from dlcore.nn.activation import Activation
@@ -82,10 +82,10 @@ def test_losses_are_summed_over_pixels_and_averaged_over_marked_rows():
     reduced = reconstruction(ae, lambda outputs, x: jnp.square(outputs - x).mean())
     with pytest.raises(ValueError, match=r"gives shape \(\) for 3 examples; it must not be reduced"):
         reduced(EMPTY, EMPTY, batch, key=None, train=True)
-    with pytest.raises(ValueError, match="shapes must be equal"):
-        reconstruction(Autoencoder(identity(), Dense(1)), squared_error)(
-            *autoencoder.init(Autoencoder(identity(), Dense(1)), KEY, x), batch, key=None, train=True
-        )
+    narrow = Autoencoder(identity(), Dense(1))
+    # The shape checker of the suite is asked before the function is.
+    with pytest.raises((ValueError, TypeError), match=r"shapes must be equal|checking the parameters"):
+        reconstruction(narrow, squared_error)(*autoencoder.init(narrow, KEY, x), batch, key=None, train=True)
 
 
 def test_tied_linear_by_hand():
@@ -128,10 +128,10 @@ def test_ties_that_do_not_fit_are_refused():
             autoencoder.init(Autoencoder(MLPEncoder((), 3), MLPDecoder((), (6,)), ties), KEY, x)
 
 
-def correlated(n=200, d=8, seed=0):
+def correlated(deviations, n=60, seed=0):
     rng = np.random.default_rng(seed)
-    axes = np.linalg.qr(rng.normal(size=(d, d)))[0]
-    return (rng.normal(size=(n, d)) * 0.7 ** np.arange(d)) @ axes.T + rng.normal(size=d)
+    axes = np.linalg.qr(rng.normal(size=(len(deviations),) * 2))[0]
+    return (rng.normal(size=(n, len(deviations))) * np.asarray(deviations)) @ axes.T + rng.normal(size=len(deviations))
 
 
 def linear(d, code):
@@ -139,9 +139,9 @@ def linear(d, code):
 
 
 def test_a_linear_autoencoder_spans_the_principal_subspace(float64):
-    x = correlated()
-    ae = linear(8, 3)
-    params, state = trained(ae, jnp.asarray(x), reconstruction(ae, squared_error), 4000)
+    x = correlated((2.0, 1.5, 1.0, 0.4, 0.3, 0.2))
+    ae = linear(6, 3)
+    params, state = trained(ae, jnp.asarray(x), reconstruction(ae, squared_error), 2000, rate=0.05)
     centred = x - x.mean(0)
     axes = np.linalg.svd(centred, full_matrices=False)[2][:3].T
     own = np.linalg.qr(np.asarray(params["decoder"]["dense_0"]["kernel"]).T)[0]
@@ -153,13 +153,13 @@ def test_a_linear_autoencoder_spans_the_principal_subspace(float64):
 
 
 def test_an_over_complete_linear_one_is_the_identity_unless_it_is_regularised(float64):
-    x = jnp.asarray(correlated())
-    away = jnp.asarray(np.random.default_rng(5).normal(size=(50, 8)))
+    x = jnp.asarray(correlated((1.2, 1.0, 0.9, 0.8)))
+    away = jnp.asarray(np.random.default_rng(5).normal(size=(50, 4)))
     errors = {}
     for weight in (0.0, 0.3):
-        ae = linear(8, 12)
-        objective = reconstruction(ae, squared_error, penalty=(lambda p: 0.3 * l2(p)) if weight else None)
-        params, state = trained(ae, x, objective, 3000)
+        ae = linear(4, 6)
+        objective = reconstruction(ae, squared_error, penalty=lambda p: weight * l2(p))  # noqa: B023
+        params, state = trained(ae, x, objective, 1500, rate=0.05)
         errors[weight] = float(jnp.square(autoencoder.reconstruct(ae, params, state, away) - away).mean())
     assert errors[0.0] < 1e-6 and errors[0.3] > 1e-2
 
@@ -171,12 +171,12 @@ def digits():
 
 
 def test_activity_comes_near_the_target_of_the_sparse_penalty():
-    x = digits()[:600]
+    x = digits()[:200]
     ae = Autoencoder(MLPEncoder((), 32, code="sigmoid"), MLPDecoder((), (64,)))
     means = {}
     for weight in (0.0, 10.0):
         penalty = lambda h, where: weight * kl_sparsity(h, 0.05, where=where)  # noqa: B023, E731
-        params, state = trained(ae, x, reconstruction(ae, squared_error, code_penalty=penalty), 600)
+        params, state = trained(ae, x, reconstruction(ae, squared_error, code_penalty=penalty), 300)
         codes = autoencoder.encode(ae, params, state, x)[0]
         means[weight] = np.asarray(codes.mean(0))
     np.testing.assert_allclose(means[10.0], 0.05, atol=0.02)
@@ -195,7 +195,14 @@ def test_an_l1_penalty_turns_rectified_units_off():
     assert shares[1] < 0.6 * shares[0]
 
 
-@pytest.mark.parametrize(("name", "level"), [("gaussian", 0.3), ("masking", 0.3), ("salt_and_pepper", 0.2)])
+@pytest.mark.parametrize(
+    ("name", "level"),
+    [
+        ("masking", 0.3),
+        pytest.param("gaussian", 0.3, marks=pytest.mark.slow),
+        pytest.param("salt_and_pepper", 0.2, marks=pytest.mark.slow),
+    ],
+)
 def test_a_denoiser_gains_over_its_input(name, level):
     x = digits()
     corrupt = corruption(name, level)
@@ -210,13 +217,13 @@ def test_a_denoiser_gains_over_its_input(name, level):
 
 
 def test_a_contractive_penalty_makes_codes_insensitive():
-    x = digits()[:64]
+    x = digits()[:32]
     ae = Autoencoder(MLPEncoder((), 8, code="sigmoid"), MLPDecoder((), (64,)))
     found = []
-    for weight in (0.0, 1.0):
-        params, state = trained(ae, x, reconstruction(ae, squared_error, contractive=weight), 150)
+    for weight in (0.0, 3.0):
+        params, state = trained(ae, x, reconstruction(ae, squared_error, contractive=weight), 60)
         one = lambda x: autoencoder.encode(ae, params, state, x[None])[0][0]  # noqa: B023, E731
-        found.append(float(jnp.square(jax.vmap(jax.jacobian(one))(x)).sum() / 64))
+        found.append(float(jnp.square(jax.vmap(jax.jacobian(one))(x)).sum() / 32))
     assert found[1] < 0.5 * found[0]
     objective = reconstruction(ae, squared_error, contractive=1.0)
     loss, aux = objective(params, state, {"image": x}, key=None, train=True)

@@ -4,6 +4,7 @@ Labels outside 0 … c − 1 are refused, except the one to `ignore` and what `w
 cannot be looked at, they make results NaN, and counts negative. Raises `ValueError` for shapes that do not fit.
 """
 
+import math
 from typing import Any, NamedTuple
 
 import jax
@@ -141,3 +142,16 @@ def calibration(
 def expected_calibration_error(bins: Calibration) -> Float[Array, ""]:
     """Σ_k n_k/n |accuracy_k − confidence_k| (Guo et al. 2017, eq. 3)."""
     return jnp.abs(bins.correct - bins.confidence).sum() / jnp.asarray(bins.count, jnp.float32).sum()
+
+
+def psnr(mse: float, peak: float = 1.0) -> float:
+    """Peak signal-to-noise ratio in dB, 10 log₁₀ peak²/mse, of a squared error that may be pooled over images.
+
+    Infinite for no error. Raises `ValueError` for a negative one.
+
+    >>> psnr(0.01)
+    20.0
+    """
+    if mse < 0:
+        raise ValueError(f"psnr: the squared error must not be negative, got {mse}")
+    return 10 * math.log10(peak**2 / mse) if mse else math.inf

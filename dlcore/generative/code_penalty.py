@@ -12,6 +12,7 @@ from dlcore.generative.check import in_range
 from dlcore.losses.penalty import activity_l1
 from dlcore.operands import Discrete, known, marks, safe, wide
 from dlcore.setting import Number
+from dlcore.types import Mean
 
 
 def kl_sparsity(
@@ -42,6 +43,26 @@ def kl_sparsity(
     rho = jnp.asarray(target, mean.dtype)
     nats = rho * (jnp.log(rho) - jnp.log(mean)) + (1 - rho) * (jnp.log1p(-rho) - jnp.log1p(-mean))
     return jnp.where(outside, jnp.nan, jnp.where(count > 0, nats.sum(), 0.0))
+
+
+def sparse(
+    *, l1: float = 0.0, kl: float = 0.0, target: float = 0.05
+) -> Callable[[Array, Array | None], Float[Array, ""]] | None:
+    """`(codes [b, n], where) -> penalty`: `l1` · mean of Σ_j |h_j|, plus `kl` · `kl_sparsity`; None where both are 0.
+
+    For `dlcore.generative.autoencoder.reconstruction`. Raises `ValueError` for a negative weight.
+    """
+    for name, weight in (("l1", l1), ("kl", kl)):
+        in_range("sparse", name, weight, lambda weight: weight >= 0, "not be negative")
+
+    def penalty(codes: Array, where: Array | None) -> Float[Array, ""]:
+        total = jnp.float32(0)
+        if l1:
+            size = Mean.of(activity_l1(codes), where)
+            total += l1 * size.total / jnp.maximum(size.count, 1)
+        return total + kl * kl_sparsity(codes, target, where=where) if kl else total
+
+    return penalty if l1 or kl else None
 
 
 def laplace_nll(codes: Float[Array, "b ..."], rate: Number) -> Float[Array, " b"]:

@@ -95,12 +95,10 @@ def preset(name: str, spec: DataSpec) -> Config:
         "full": replace(base, widths=(256,) if small else (1024, 512), ema=0.999, train=train.scaled(4)),
         "linear": single,
         "tied": replace(base, tied=True),
-        "sparse": replace(single, latent=units, code="sigmoid", kl=1.0, threshold=0.1),
+        "sparse": replace(single, latent=units, code="sigmoid", kl=0.3 if small else 1.0, threshold=0.1),
         "k_sparse": replace(single, latent=units, code="relu", keep=units // 8),
         "contractive": replace(single, latent=units // 2, code="sigmoid", contractive=0.1, train=train.scaled(1 / 2)),
-        "denoising": replace(
-            base, widths=(256,) if small else (1024,), latent=units, code="relu", corruption="gaussian"
-        ),
+        "denoising": replace(base, widths=(256,) if small else (1024,), latent=units, corruption="gaussian"),
         "conv": replace(base, model="conv", widths=(16, 32) if small else (32, 64), train=train.scaled(1 / 2)),
     }[name]
 

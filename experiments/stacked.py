@@ -21,27 +21,26 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from dlcore.data.preprocess import row_keys, scale
-from dlcore.data.source import Data, DataSpec, Split, in_memory
+from dlcore.data.preprocess import flat_pixels, row_keys
+from dlcore.data.source import Data, DataSpec
 from dlcore.evaluation import metrics
 from dlcore.generative import autoencoder
 from dlcore.generative.autoencoder import Autoencoder
 from dlcore.losses.classification import sigmoid_cross_entropy, softmax_cross_entropy
 from dlcore.losses.supervised import supervised
-from dlcore.networks.stacked import SigmoidLayer, StackedClassifier, layer_name, unrolled
+from dlcore.networks.stacked import SigmoidLayer, StackedClassifier, layer_name, through, unrolled
 from dlcore.nn.corrupt import by_row, corruption
 from dlcore.nn.dense import Dense
 from dlcore.nn.summary import summarize, table
 from dlcore.optim.build import OptimizerConfig
 from dlcore.report.panel import panel
-from dlcore.studies.fine_tuning import fine_tune
-from dlcore.train.builders import fit_by_gradient, map_split
+from dlcore.studies.fine_tuning import compare_starts, gains
+from dlcore.train.builders import classified, fit_by_gradient, map_data, means
 from dlcore.train.config import LoopConfig, budget
 from dlcore.train.system import Findings, Fit, Results, Study, System
 from dlcore.types import Batch, Key, Mean, Params, State
 
 PRESETS = ("smoke", "default", "full")
-STARTS = ("random", "pretrained")
 
 
 @dataclass(frozen=True)
@@ -108,30 +107,19 @@ def check(config: Config, spec: DataSpec) -> None:
         raise ValueError(f"seeds must be at least 2, for a standard deviation, got {config.seeds}")
 
 
-def pixels(spec: DataSpec, images: Any) -> jax.Array:
-    """Grey levels to flat rows in [0, 1]."""
-    return scale(images, spec.levels).reshape(len(images), -1)
-
-
 def preprocess(spec: DataSpec, batch: Batch, *, key: Key | None, train: bool) -> Batch:
     """What a layer, or the classifier, is given as "image": pixels, or the codes of the layer before."""
-    return {**batch, "image": batch["point"] if "point" in batch else pixels(spec, batch["image"])}
+    return {**batch, "image": batch["point"] if "point" in batch else flat_pixels(batch["image"], spec.levels)}
 
 
 def codes(spec: DataSpec, used: Sequence[str], data: Data, results: Results) -> Data:
     """The clean codes of the layers that are used, as points of every split."""
+    encoders = [results[name].params["encoder"] for name in used]
 
-    def encoded(split: Split) -> Split:
-        def compute(rows: Mapping[str, Any]) -> dict[str, jax.Array]:
-            h = pixels(spec, rows["image"])
-            for name in used:
-                params = results[name].params["encoder"]
-                h = SigmoidLayer(params["dense"]["bias"].shape[0]).apply(params, {}, h)[0]
-            return {"point": h, "label": rows["label"]}
+    def encoded(rows: Mapping[str, Any]) -> dict[str, jax.Array]:
+        return {"point": through(encoders, flat_pixels(rows["image"], spec.levels)), "label": rows["label"]}
 
-        return in_memory(map_split(compute, split)) if split.size else split
-
-    return data._replace(train=encoded(data.train), validation=encoded(data.validation), test=encoded(data.test))
+    return map_data(encoded, data)
 
 
 def pretraining(config: Config, spec: DataSpec, index: int) -> Fit:
@@ -145,9 +133,8 @@ def pretraining(config: Config, spec: DataSpec, index: int) -> Fit:
         x, where = batch["image"], batch["where"]
         noisy = by_row(corrupt, row_keys(key, batch["row"]), x)
         logits = autoencoder.reconstruct(networks, params, state, noisy)
-        error = jnp.square(jax.nn.sigmoid(logits) - x).mean(1)
-        nats = sigmoid_cross_entropy(logits, x).sum(1)
-        return {"cross_entropy_nats": Mean.of(nats, where), "denoising_mse": Mean.of(error, where)}
+        error, nats = jnp.square(jax.nn.sigmoid(logits) - x), sigmoid_cross_entropy(logits, x)
+        return {"cross_entropy_nats": Mean.of(nats.sum(1), where), "denoising_mse": Mean.of(error.mean(1), where)}
 
     return fit_by_gradient(
         autoencoder.reconstruction(networks, sigmoid_cross_entropy, corrupt=corrupt),
@@ -157,7 +144,7 @@ def pretraining(config: Config, spec: DataSpec, index: int) -> Fit:
         init=lambda key, batch: autoencoder.init(networks, key, batch["image"]),
         preprocess=functools.partial(preprocess, spec),
         evaluate=evaluate,
-        summarize=lambda sums: {name: float(mean.value()) for name, mean in sums.items()},
+        summarize=means,
         monitor=("cross_entropy_nats", "min"),
         describe=lambda: table(summarize(networks.encoder, jax.ShapeDtypeStruct((1, inputs), jnp.float32))),
         uses=below,
@@ -175,11 +162,6 @@ def build(config: Config, spec: DataSpec) -> System:
     def start(params: Params, state: State, results: Results) -> tuple[Params, State]:
         return unrolled(params, [results[name].params["encoder"] for name in layers]), state
 
-    def evaluate(params: Params, state: State, batch: Batch, key: Key) -> dict[str, Any]:
-        logits, labels, where = model.apply(params, state, batch["image"])[0], batch["label"], batch["where"]
-        right, nats = metrics.correct(logits, labels), softmax_cross_entropy(logits, labels)
-        return {"accuracy": Mean.of(right, where), "nll_nats": Mean.of(nats, where)}
-
     image = jax.ShapeDtypeStruct((1, int(np.prod(spec.shape))), jnp.float32)
     classifier = fit_by_gradient(
         supervised(model, softmax_cross_entropy),
@@ -188,8 +170,8 @@ def build(config: Config, spec: DataSpec) -> System:
         spec.sizes[0],
         init=lambda key, batch: model.init(key, batch["image"]),
         preprocess=functools.partial(preprocess, spec),
-        evaluate=evaluate,
-        summarize=lambda sums: {name: float(mean.value()) for name, mean in sums.items()},
+        evaluate=classified(model),
+        summarize=means,
         monitor=("nll_nats", "min"),
         describe=lambda: table(summarize(model, image)),
         uses=tuple(layers),
@@ -197,12 +179,12 @@ def build(config: Config, spec: DataSpec) -> System:
     )
     study = Study(
         functools.partial(compare, config, model, spec, start),
-        functools.partial(gains, config),
-        functools.partial(draw, config),
+        gains,
+        lambda arrays: {"few_labels": panel("codes.few_labels", arrays, f"{len(config.widths)} sigmoid layers")},
         uses=tuple(layers),
         cells=tuple(f"labels_{count}" for count in config.labels),
     )
-    predict = lambda params, state, images: model.apply(params, state, pixels(spec, images))[0]  # noqa: E731
+    predict = lambda params, state, images: model.apply(params, state, flat_pixels(images, spec.levels))[0]  # noqa: E731
     few = {"few_labels": study} if config.labels else {}
     return System({**layers, "classifier": classifier, **few}, functions={"predict": predict})
 
@@ -210,67 +192,32 @@ def build(config: Config, spec: DataSpec) -> System:
 def compare(
     config: Config, model: Any, spec: DataSpec, start: Any, key: Key, data: Data, results: Results, cell: str
 ) -> Findings:
-    """Errors of all seeds from both starts with so many labelled images; arrays [seeds], and by look [seeds, looks]."""
-    count, size = int(cell.removeprefix("labels_")), data.train.size
-    rng = np.random.default_rng(np.asarray(jax.random.key_data(jax.random.fold_in(key, count))))
-    chosen = np.stack([rng.choice(size, count, replace=False) for _ in range(config.seeds)])
+    """Errors of all seeds from both starts with so many labelled images."""
+    count = int(cell.removeprefix("labels_"))
+    key = jax.random.fold_in(key, count)
+    rng = np.random.default_rng(np.asarray(jax.random.key_data(key)))
+    chosen = np.stack([rng.choice(data.train.size, count, replace=False) for _ in range(config.seeds)])
     rows = data.train.read(chosen.reshape(-1))
-    images = rows["image"].reshape(*chosen.shape, *spec.shape)
-    # Without a validation split there is nothing to choose by, and the last params are kept.
-    held, test = (split.all() if split.size else None for split in (data.validation, data.test))
 
-    def loss(params: Params, images: jax.Array, labels: jax.Array) -> jax.Array:
-        return softmax_cross_entropy(model.apply(params, {}, pixels(spec, images))[0], labels).mean()
+    def logits(params: Params, images: jax.Array) -> jax.Array:
+        return model.apply(params, {}, flat_pixels(images, spec.levels))[0]
 
-    def error(rows: Mapping[str, Any], params: Params) -> jax.Array:
-        def wrong(row: tuple[jax.Array, jax.Array]) -> jax.Array:
-            logits = model.apply(params, {}, pixels(spec, row[0][None]))[0]
-            return 1 - metrics.correct(logits, row[1][None])[0]
+    def starts(key: Key) -> dict[str, Params]:
+        random, state = model.init(key, flat_pixels(rows["image"][:1], spec.levels))
+        return {"random": random, "pretrained": start(random, state, results)[0]}
 
-        return jax.lax.map(wrong, (rows["image"], rows["label"]), batch_size=500).mean()
-
-    @jax.jit
-    def run(key: Key, images: jax.Array, labels: jax.Array, held: Any, test: Any) -> dict[str, Any]:
-        random, state = model.init(jax.random.fold_in(key, 0), pixels(spec, images[:1]))
-        starts = [random, start(random, state, results)[0]]
-        tuned = jax.vmap(
-            lambda start: fine_tune(
-                loss,
-                None if held is None else functools.partial(error, held),
-                start,
-                images,
-                labels,
-                optax.adam(config.tune_rate),
-                steps=config.tune_steps,
-                every=config.tune_every,
-                batch_size=min(config.train.batch_size, count),
-                key=jax.random.fold_in(key, 1),
-            )
-        )(jax.tree.map(lambda *leaves: jnp.stack(leaves), *starts))
-        return {"error": jax.vmap(functools.partial(error, test))(tuned.params), "validation": tuned.errors}
-
-    keys = jax.random.split(jax.random.fold_in(key, count), config.seeds)
-    labels = rows["label"].reshape(chosen.shape)
-    found = jax.vmap(run, (0, 0, 0, None, None))(keys, images, labels, held, test)
-    return Findings({start: {k: np.asarray(v[:, i]) for k, v in found.items()} for i, start in enumerate(STARTS)})
-
-
-def gains(config: Config, arrays: Mapping[str, Any]) -> dict[str, float]:
-    """Mean error and standard deviation over the seeds, and how much smaller the error of the pretrained start is."""
-    found: dict[str, float] = {}
-    for count in config.labels:
-        errors = {start: arrays[f"labels_{count}"][start]["error"] for start in STARTS}
-        for start, values in errors.items():
-            found |= {f"error_{start}_{count}": values.mean(), f"error_{start}_{count}_std": values.std(ddof=1)}
-        found[f"relative_gain_{count}"] = 1 - errors["pretrained"].mean() / errors["random"].mean()
-    return found
-
-
-def draw(config: Config, arrays: Mapping[str, Any]) -> dict[str, Any]:
-    """Error against the number of labels."""
-    errors = {
-        f"{start} start": np.stack([arrays[f"labels_{count}"][start]["error"] for count in config.labels])
-        for start in STARTS
-    }
-    title = f"{len(config.widths)} sigmoid layers, {config.seeds} seeds"
-    return {"few_labels": panel("codes.few_labels", config.labels, errors, title)}
+    found = compare_starts(
+        starts,
+        lambda params, images, labels: softmax_cross_entropy(logits(params, images), labels).mean(),
+        lambda params, rows: metrics.error_rate(functools.partial(logits, params), rows["image"], rows["label"]),
+        data.validation.all() if data.validation.size else None,
+        data.test.all(),
+        jnp.asarray(rows["image"]).reshape(*chosen.shape, *spec.shape),
+        jnp.asarray(rows["label"]).reshape(chosen.shape),
+        optax.adam(config.tune_rate),
+        steps=config.tune_steps,
+        every=config.tune_every,
+        batch_size=min(config.train.batch_size, count),
+        key=key,
+    )
+    return Findings(jax.tree.map(np.asarray, found))

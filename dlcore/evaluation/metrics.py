@@ -5,12 +5,13 @@ cannot be looked at, they make results NaN, and counts negative. Raises `ValueEr
 """
 
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, Integer
+from jaxtyping import Array, Float, Int, Integer, Shaped
 
 from dlcore.operands import Discrete, class_labels, equal_shapes, known, masked, wide
 
@@ -53,6 +54,17 @@ def _among(function: str, logits: Any, labels: Any, k: int, ignore: int | None, 
     own = jnp.take_along_axis(logits, index[..., None], axis=-1)
     hit = ((logits >= own).sum(-1) <= k) & ~jnp.isnan(logits).any(-1)
     return masked(jnp.where(inside, hit.astype(jnp.float32), jnp.nan), counted)
+
+
+def error_rate(
+    predict: Callable[[Array], Array], inputs: Shaped[Array, "n ..."], labels: Discrete[Array, " n"], most: int = 500
+) -> Float[Array, ""]:
+    """The share of examples that `predict(inputs [1, ...]) -> logits [1, c]` is wrong on, as `correct` counts.
+
+    At most so many at a time: for whole splits inside one program, with the memory of a batch.
+    """
+    wrong = lambda row: 1 - correct(predict(row[0][None]), row[1][None])[0]  # noqa: E731
+    return jax.lax.map(wrong, (jnp.asarray(inputs), jnp.asarray(labels)), batch_size=most).mean()
 
 
 def confusion_matrix(

@@ -31,6 +31,13 @@ def StackedClassifier(widths: Sequence[int], outputs: int) -> Model:
     return serial(**layers, head=Dense(outputs))
 
 
+def through(encoders: Sequence[Params], x: Float[Array, "b n"]) -> Float[Array, "b m"]:
+    """The code of the last of these layers, each given the code of the one before."""
+    for params in encoders:
+        x = SigmoidLayer(params["dense"]["bias"].shape[0]).apply(params, {}, x)[0]
+    return x
+
+
 def layer_name(index: int) -> str:
     """The name of the layer with this index, from 0: `layer_1` is the first."""
     return f"layer_{index + 1}"

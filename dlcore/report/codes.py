@@ -1,6 +1,6 @@
 """Figures of codes: how large they are, how busy their units, what units look for, and where classes lie."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib import colormaps
@@ -82,13 +82,17 @@ def filters(kernel: np.ndarray, title: str = "", most: int = 64) -> Figure:
     return sheet(images, 8, title)
 
 
-def few_labels(counts: Sequence[int], errors: dict[str, np.ndarray], title: str = "") -> Figure:
-    """Test error against the number of labels, mean and standard deviation over the seeds of errors [counts, seeds]."""
+def few_labels(cells: Mapping[str, Mapping[str, Mapping[str, np.ndarray]]], title: str = "") -> Figure:
+    """Test error against the number of labels, which ends a cell's name, for every start: mean and standard deviation
+    over the seeds of `cells[cell][start]["error"]` [seeds]."""
+    counts = [int(cell.rpartition("_")[2]) for cell in cells]
     figure = Figure(figsize=(5.8, 3.8), layout="constrained")
     axes = figure.add_subplot()
-    for (name, values), colour in zip(errors.items(), (ORANGE, BLUE, GREY), strict=False):
-        mean, deviation = 100 * values.mean(1), 100 * values.std(1, ddof=1)
-        axes.errorbar(counts, mean, deviation, color=colour, marker="o", markersize=4, capsize=3, label=name)
+    for name, colour in zip(next(iter(cells.values())), (ORANGE, BLUE, GREY), strict=False):
+        errors = 100 * np.stack([starts[name]["error"] for starts in cells.values()])
+        mean, deviation = errors.mean(1), errors.std(1, ddof=1)
+        label = f"{name} start"
+        axes.errorbar(counts, mean, deviation, color=colour, marker="o", markersize=4, capsize=3, label=label)
     axes.set_xscale("log")
     axes.set_yscale("log")
     axes.set_xticks(list(counts), [f"{count:,}" for count in counts])

@@ -1,10 +1,11 @@
-"""One short training on few examples, as a function that `vmap` takes over starts and seeds (lecture 21.4)."""
+"""Short trainings on few examples from several starts and for several seeds, all at once (lecture 21.4)."""
 
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jaxtyping import Array, Float, Shaped
 
@@ -65,3 +66,57 @@ def fine_tune(
     keys = jax.random.split(key, (steps // every, every))
     (_, best, _), errors = jax.lax.scan(part, ((start, tx.init(start)), start, first), keys)
     return Tuned(best, jnp.concatenate([first[None], errors]))
+
+
+def compare_starts(
+    starts: Callable[[Key], Mapping[str, Params]],
+    loss: Callable[[Params, Array, Array], Float[Array, ""]],
+    error: Callable[[Params, Any], Float[Array, ""]],
+    validation: Any,
+    test: Any,
+    inputs: Shaped[Array, "seeds m ..."],
+    targets: Shaped[Array, "seeds m ..."],
+    tx: optax.GradientTransformation,
+    *,
+    steps: int,
+    every: int,
+    batch_size: int,
+    key: Key,
+) -> dict[str, dict[str, Float[Array, "seeds ..."]]]:
+    """`fine_tune` from every start, by name, for every seed, in one program: a comparison in pairs.
+
+    Of one seed all trainings have the same examples, batches and key, of which `starts(key)` makes params of one
+    structure. `error(params, split)` chooses on `validation` (None: the last params are kept) and judges on `test`.
+    Returns the `error` on the test split [seeds] and what was seen on the way, `validation` [seeds, looks].
+    """
+
+    def of_seed(key: Key, inputs: Array, targets: Array, validation: Any, test: Any) -> dict[str, Any]:
+        chosen = None if validation is None else lambda params: error(params, validation)
+        options = {"steps": steps, "every": every, "batch_size": batch_size, "key": jax.random.fold_in(key, 1)}
+        named = starts(jax.random.fold_in(key, 0))
+        together = jax.tree.map(lambda *leaves: jnp.stack(leaves), *named.values())
+        tuned = jax.vmap(lambda start: fine_tune(loss, chosen, start, inputs, targets, tx, **options))(together)
+        found = {"error": jax.vmap(lambda params: error(params, test))(tuned.params), "validation": tuned.errors}
+        return {name: {k: values[i] for k, values in found.items()} for i, name in enumerate(named)}
+
+    keys = jax.random.split(key, len(inputs))
+    return jax.jit(jax.vmap(of_seed, (0, 0, 0, None, None)))(keys, inputs, targets, validation, test)
+
+
+def gains(cells: Mapping[str, Mapping[str, Mapping[str, np.ndarray]]]) -> dict[str, float]:
+    """Metrics of what `compare_starts` gave for two starts, by cells whose names end in `_` and a number of labels.
+
+    Mean test errors and their standard deviations over seeds, such as `error_random_100` and `error_random_100_std`,
+    and how much smaller the mean error of the second start is, `relative_gain_100` = 1 − second/first.
+    """
+    found: dict[str, float] = {}
+    for cell, starts in cells.items():
+        count, errors = cell.rpartition("_")[2], {name: arrays["error"] for name, arrays in starts.items()}
+        first, second = (values.mean() for values in errors.values())
+        for name, values in errors.items():
+            found |= {
+                f"error_{name}_{count}": float(values.mean()),
+                f"error_{name}_{count}_std": float(values.std(ddof=1)),
+            }
+        found[f"relative_gain_{count}"] = float(1 - second / first)
+    return found

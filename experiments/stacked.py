@@ -179,7 +179,7 @@ def build(config: Config, spec: DataSpec) -> System:
     )
     study = Study(
         functools.partial(compare, config, model, spec, start),
-        gains,
+        lambda arrays: gains(arrays, baseline="random", other="pretrained"),
         lambda arrays: {"few_labels": panel("codes.few_labels", arrays, f"{len(config.widths)} sigmoid layers")},
         uses=tuple(layers),
         cells=tuple(f"labels_{count}" for count in config.labels),
@@ -197,7 +197,7 @@ def compare(
     key = jax.random.fold_in(key, count)
     rng = np.random.default_rng(np.asarray(jax.random.key_data(key)))
     chosen = np.stack([rng.choice(data.train.size, count, replace=False) for _ in range(config.seeds)])
-    rows = data.train.read(chosen.reshape(-1))
+    rows = {name: jnp.asarray(values) for name, values in data.train.read(chosen.reshape(-1)).items()}
 
     def logits(params: Params, images: jax.Array) -> jax.Array:
         return model.apply(params, {}, flat_pixels(images, spec.levels))[0]
@@ -212,8 +212,8 @@ def compare(
         lambda params, rows: metrics.error_rate(functools.partial(logits, params), rows["image"], rows["label"]),
         data.validation.all() if data.validation.size else None,
         data.test.all(),
-        jnp.asarray(rows["image"]).reshape(*chosen.shape, *spec.shape),
-        jnp.asarray(rows["label"]).reshape(chosen.shape),
+        rows["image"].reshape(*chosen.shape, *spec.shape),
+        rows["label"].reshape(chosen.shape),
         optax.adam(config.tune_rate),
         steps=config.tune_steps,
         every=config.tune_every,

@@ -103,20 +103,17 @@ def compare_starts(
     return jax.jit(jax.vmap(of_seed, (0, 0, 0, None, None)))(keys, inputs, targets, validation, test)
 
 
-def gains(cells: Mapping[str, Mapping[str, Mapping[str, np.ndarray]]]) -> dict[str, float]:
+def gains(cells: Mapping[str, Mapping[str, Mapping[str, np.ndarray]]], baseline: str, other: str) -> dict[str, float]:
     """Metrics of what `compare_starts` gave for two starts, by cells whose names end in `_` and a number of labels.
 
     Mean test errors and their standard deviations over seeds, such as `error_random_100` and `error_random_100_std`,
-    and how much smaller the mean error of the second start is, `relative_gain_100` = 1 − second/first.
+    and how much smaller the mean error of `other` is than that of `baseline`: `relative_gain_100` = 1 − other/baseline.
     """
     found: dict[str, float] = {}
     for cell, starts in cells.items():
-        count, errors = cell.rpartition("_")[2], {name: arrays["error"] for name, arrays in starts.items()}
-        first, second = (values.mean() for values in errors.values())
+        count, errors = cell.rpartition("_")[2], {name: starts[name]["error"] for name in (baseline, other)}
         for name, values in errors.items():
-            found |= {
-                f"error_{name}_{count}": float(values.mean()),
-                f"error_{name}_{count}_std": float(values.std(ddof=1)),
-            }
-        found[f"relative_gain_{count}"] = float(1 - second / first)
+            found[f"error_{name}_{count}"] = float(values.mean())
+            found[f"error_{name}_{count}_std"] = float(values.std(ddof=1))
+        found[f"relative_gain_{count}"] = float(1 - errors[other].mean() / errors[baseline].mean())
     return found

@@ -27,6 +27,7 @@ from dlcore.nn.sides import cropped, padded
 from dlcore.nn.spectral import SpectralNorm
 from dlcore.nn.start import starting_at
 from dlcore.nn.stochastic_depth import StochasticDepth
+from dlcore.nn.top_k import KeepLargest
 from dlcore.types import Model
 
 KINDS = {
@@ -56,6 +57,7 @@ KINDS = {
     "dropout": Dropout(0.5),
     "stochastic_depth": StochasticDepth(0.5),
     "noise": Noise(0.5),
+    "keep_largest": KeepLargest(1),
     "identity": identity(),
     "serial": serial(Dense(1)),
     "residual": residual(Dense(1)),

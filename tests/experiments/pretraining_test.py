@@ -17,10 +17,8 @@ from experiments.stacked import Config, build
 SPEC = DataSpec(
     "blots", (4, 4, 1), 17, 3, ("a", "b", "c"), (48, 9, 9), (0.5,), (0.3,), fingerprint={"x": {"blots": 66}}
 )
-LOOP = LoopConfig(batch_size=8, steps=4, log_every=2, checkpoint_seconds=0.0, steps_per_dispatch=2)
-CONFIG = Config(
-    widths=(6, 5), pretrain=LOOP, train=LOOP, labels=(12, 24), seeds=2, tune_steps=4, tune_every=2, level=0.5
-)
+LOOP = LoopConfig(batch_size=8, steps=6, log_every=2, checkpoint_seconds=0.0, steps_per_dispatch=2)
+CONFIG = Config(widths=(6, 5), pretrain=LOOP, train=LOOP, labels=(12,), seeds=2, tune_steps=4, tune_every=2, level=0.5)
 
 
 def split(size, seed):
@@ -112,14 +110,17 @@ def digests(folder):
     return {name: read_json(folder / name / "result.json")["sha256"] for name in names}
 
 
-def test_stops_in_every_stage_change_no_bit(trained, tmp_path):
+@pytest.mark.slow
+def test_stops_in_every_stage_change_no_bit(tmp_path):
+    config = replace(CONFIG, labels=(12, 24))
+    trained = session.train(build(config, SPEC), data=DATA, folder=tmp_path / "whole")
     asked, stopped = iter([False, True] * 20), set()
-    made = run.Run(tmp_path, build(CONFIG, SPEC), DATA, SPEC, 0, {})
+    made = run.Run(tmp_path / "stopped", build(config, SPEC), DATA, SPEC, 0, {})
     while not stages.execute(made, lambda: next(asked)):
         stopped.add(next(name for name in made.system.stages if not stages.done(made, name)))
     assert stopped == set(made.system.stages), "in each of the three fits, and between two cells"
-    assert digests(tmp_path) == digests(trained.folder)
-    whole = [read_json(folder / "summary.json")["state_sha256"] for folder in (tmp_path, trained.folder)]
+    assert digests(made.folder) == digests(trained.folder)
+    whole = [read_json(folder / "summary.json")["state_sha256"] for folder in (made.folder, trained.folder)]
     assert whole[0] == whole[1]
 
 

@@ -90,7 +90,7 @@ def preset(name: str, spec: DataSpec) -> Config:
     base = Config(widths=(128,) if small else (512, 256), latent=16 if small else 32, optimizer=optimizer, train=train)
     units, single = (64 if small else 256), replace(base, widths=())
     return {
-        "smoke": replace(base, train=train.scaled(1 / 10 if small else 1 / 50)),
+        "smoke": replace(base, train=train.scaled(1 / 10, 1 / 2) if small else train.scaled(1 / 50, 1 / 10)),
         "default": base,
         "full": replace(base, widths=(256,) if small else (1024, 512), ema=0.999, train=train.scaled(4)),
         "linear": single,

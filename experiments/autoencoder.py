@@ -93,7 +93,8 @@ def preset(name: str, spec: DataSpec) -> Config:
         "smoke": replace(base, train=train.scaled(1 / 10, 1 / 2) if small else train.scaled(1 / 50, 1 / 10)),
         "default": base,
         "full": replace(base, widths=(256,) if small else (1024, 512), ema=0.999, train=train.scaled(4)),
-        "linear": single,
+        # Tied, the linear one is at the principal subspace in a fraction of the steps.
+        "linear": replace(single, tied=True, optimizer=replace(optimizer, learning_rate=5e-3)),
         "tied": replace(base, tied=True),
         "sparse": replace(single, latent=units, code="sigmoid", kl=0.3 if small else 1.0, threshold=0.1),
         "k_sparse": replace(single, latent=units, code="relu", keep=units // 8),

@@ -216,20 +216,16 @@ def draw(config: Config, encode: Any, reconstruct: Any, trained: Result, data: D
     if config.corruption != "none":
         most = np.inf if config.corruption == "gaussian" else 1.0
         for level in (config.level * factor for factor in LADDER if config.level * factor <= most):
-            noisy = make_corruption(config, level)(jax.random.key(0), x)
-            pair = [
-                (f"{config.corruption.replace('_', ' ')} {level:.2g}", np.asarray(noisy)),
-                ("denoised", images(noisy)),
-            ]
+            noisy, kind = make_corruption(config, level)(jax.random.key(0), x), config.corruption.replace("_", " ")
+            pair = [(f"{kind} {level:.2g}", np.asarray(noisy)), ("denoised", images(noisy))]
             lines += pair
             shown += pair if level == config.level else []
     first = next(layer for layer in trained.params["encoder"].values() if "kernel" in layer)["kernel"]
     kernel = np.asarray(first).reshape(*(first.shape[:3] if first.ndim == 4 else data.spec.shape), -1)
-    target = config.rho if config.kl else None
     ladder = {"ladder": panel("images.rows", [shown[0], *lines])} if lines else {}
     return ladder | {
         "reconstructions": panel("images.rows", shown),
         "filters": panel("codes.filters", kernel, "weights into units of the first layer"),
-        "codes": panel("codes.histogram", codes, config.threshold, target),
+        "codes": panel("codes.histogram", codes, config.threshold, config.rho if config.kl else None),
         "map": panel("codes.plane", codes, rows["label"], data.spec.class_names),
     }

@@ -29,7 +29,7 @@ def measured(config, parts):
         batch = fit.preprocess(batch, key=None, train=False)
         sums.append(fit.evaluate(params, state, {**batch, "where": jnp.arange(len(padded)) < len(rows)}, KEY))
     found = fit.summarize(jax.tree.map(lambda *x: sum(x), *sums))
-    return found, lambda name, x: np.asarray(system.functions[name](params, state, x)), (params, state)
+    return found, lambda name, x: np.asarray(jax.jit(system.functions[name])(params, state, x)), (params, state)
 
 
 def test_a_denoiser_is_judged_by_noisy_images_against_clean_ones():

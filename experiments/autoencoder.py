@@ -21,7 +21,6 @@ from dlcore.data.preprocess import row_keys, scale
 from dlcore.data.source import Data, DataSpec
 from dlcore.evaluation.metrics import psnr
 from dlcore.generative import autoencoder, code_penalty
-from dlcore.generative.autoencoder import Autoencoder
 from dlcore.lookup import lookup
 from dlcore.losses.classification import sigmoid_cross_entropy
 from dlcore.losses.regression import absolute_error, squared_error
@@ -85,26 +84,28 @@ def preset(name: str, spec: DataSpec) -> Config:
     """The configuration of a preset for data like `spec`."""
     small = max(spec.shape) <= 16
     optimizer = OptimizerConfig(learning_rate=1e-3, schedule="cosine", warmup_steps=100)
-    steps, every = (3_000, 300) if small else (8_580, 858)
-    train = budget(spec.sizes[0], batch_size=64 if small else 128, steps=steps, every=every)
+    size, steps = (64, 3_000) if small else (128, 8_580)
+    train = budget(spec.sizes[0], batch_size=size, steps=steps, every=steps // 10)
     base = Config(widths=(128,) if small else (512, 256), latent=16 if small else 32, optimizer=optimizer, train=train)
     units, single = (64 if small else 256), replace(base, widths=())
+    # Tied, the linear one converges sooner, and the contractive one cannot shrink its encoder and grow its decoder.
     return {
         "smoke": replace(base, train=train.scaled(1 / 10, 1 / 2) if small else train.scaled(1 / 50, 1 / 10)),
         "default": base,
         "full": replace(base, widths=(256,) if small else (1024, 512), ema=0.999, train=train.scaled(4)),
-        # Tied, the linear one is at the principal subspace in a fraction of the steps.
         "linear": replace(single, tied=True, optimizer=replace(optimizer, learning_rate=5e-3)),
         "tied": replace(base, tied=True),
         "sparse": replace(single, latent=units, code="sigmoid", kl=0.3 if small else 1.0, threshold=0.1),
         "k_sparse": replace(single, latent=units, code="relu", keep=units // 8),
-        "contractive": replace(single, latent=units // 2, code="sigmoid", contractive=0.1, train=train.scaled(1 / 2)),
+        "contractive": replace(
+            single, latent=64, code="sigmoid", tied=True, contractive=0.1, train=train.scaled(1 / 4)
+        ),
         "denoising": replace(base, widths=(256,) if small else (1024,), latent=units, corruption="gaussian"),
         "conv": replace(base, model="conv", widths=(16, 32) if small else (32, 64), train=train.scaled(1 / 2)),
     }[name]
 
 
-def make_networks(config: Config, spec: DataSpec) -> Autoencoder:
+def make_networks(config: Config, spec: DataSpec) -> autoencoder.Autoencoder:
     """Encoder and decoder that `config` names, for images like `spec`."""
     if len(spec.shape) != 3 or spec.levels is None:
         raise ValueError(f"autoencoder needs images, and {spec.name} has none; use digits, for instance")
@@ -118,14 +119,16 @@ def make_networks(config: Config, spec: DataSpec) -> Autoencoder:
             raise ValueError("tied=true is for model=mlp: a convolutional decoder has no transposed kernels")
         encoder = ConvEncoder(config.widths, config.latent, **code)
         drawn = padded_sides(spec.shape, 2 ** len(config.widths))
-        return Autoencoder(encoder, cropped(ConvDecoder(config.widths[::-1], drawn), *spec.shape[:2]))
+        return autoencoder.Autoencoder(encoder, cropped(ConvDecoder(config.widths[::-1], drawn), *spec.shape[:2]))
     if config.model != "mlp":
         raise ValueError(f"model must be mlp or conv, got {config.model!r}")
     if config.tied and config.activation == "gated":
         raise ValueError("tied=true needs layers that have transposes; use activation=relu instead of gated")
     encoder = MLPEncoder(config.widths, config.latent, activation=config.activation, **code)
     decoder = MLPDecoder(config.widths[::-1], spec.shape, activation=config.activation)
-    return Autoencoder(encoder, decoder, mirrored_ties(len(config.widths) + 1) if config.tied else autoencoder.UNTIED)
+    return autoencoder.Autoencoder(
+        encoder, decoder, mirrored_ties(len(config.widths) + 1) if config.tied else autoencoder.UNTIED
+    )
 
 
 def make_corruption(config: Config, level: float) -> Any:
@@ -200,7 +203,7 @@ def summary(sums: Mapping[str, Any]) -> dict[str, float]:
     return found | code_penalty.report(sums["units"])
 
 
-def describe(networks: Autoencoder, *shapes: tuple[int, ...]) -> str:
+def describe(networks: autoencoder.Autoencoder, *shapes: tuple[int, ...]) -> str:
     """The summaries of encoder and decoder, for one example; a tied decoder's kernels are counted in both."""
     like = [jax.ShapeDtypeStruct((1, *shape), jnp.float32) for shape in shapes]
     return "\n".join(table(summarize(*pair)) for pair in zip((networks.encoder, networks.decoder), like, strict=True))

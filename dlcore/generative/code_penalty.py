@@ -113,7 +113,9 @@ def units(codes: Float[Array, "b n"], where: Discrete[Array, " b"] | None = None
     """The sums over the examples that `where` marks.
 
     Threshold 0 is exact for rectified and k-sparse codes; sigmoid units, which are never quite 0, need a larger one.
+    Raises `ValueError` for a negative one.
     """
+    in_range("units", "threshold", threshold, lambda least: least >= 0, "not be negative")
     where = marks("units", where, jnp.shape(codes), prefix=True)
     size = jnp.abs(safe(wide(codes, "units"), where))
     counted = jnp.ones(codes.shape, bool) if where is None else where

@@ -13,7 +13,7 @@ from dlcore.train.loop import Progress, cadence
 SMALL = {
     "autoencoder": {
         **dict.fromkeys(("default", "linear", "tied", "sparse", "k_sparse", "denoising"), 3000),
-        **{"smoke": 300, "full": 12000, "contractive": 1500, "conv": 1500},
+        **{"smoke": 300, "full": 12000, "contractive": 750, "conv": 1500},
     },
     "bagging": {"smoke": 380, "default": 3800, "full": 7600},
     "bias_variance": {"smoke": 380, "default": 1900, "full": 3800},
@@ -32,7 +32,7 @@ SMALL = {
 LARGE = {
     "autoencoder": {
         **dict.fromkeys(("default", "linear", "tied", "sparse", "k_sparse", "denoising"), 8580),
-        **{"smoke": 172, "full": 34320, "contractive": 4290, "conv": 4290},
+        **{"smoke": 172, "full": 34320, "contractive": 2145, "conv": 4290},
     },
     "bagging": {"smoke": 344, "default": 10308, "full": 20616},
     "bias_variance": {"smoke": 1718, "default": 8590, "full": 17180},

@@ -97,9 +97,7 @@ def preset(name: str, spec: DataSpec) -> Config:
         "tied": replace(base, tied=True),
         "sparse": replace(single, latent=units, code="sigmoid", kl=0.3 if small else 1.0, threshold=0.1),
         "k_sparse": replace(single, latent=units, code="relu", keep=units // 8),
-        "contractive": replace(
-            single, latent=64, code="sigmoid", tied=True, contractive=0.1, train=train.scaled(1 / 4)
-        ),
+        "contractive": replace(single, latent=64, code="sigmoid", tied=True, contractive=0.1, train=train.scaled(0.25)),
         "denoising": replace(base, widths=(256,) if small else (1024,), latent=units, corruption="gaussian"),
         "conv": replace(base, model="conv", widths=(16, 32) if small else (32, 64), train=train.scaled(1 / 2)),
     }[name]
@@ -113,17 +111,15 @@ def make_networks(config: Config, spec: DataSpec) -> autoencoder.Autoencoder:
         raise ValueError(f"keep={config.keep} units of a code of latent={config.latent}; keep fewer")
     if config.kl and config.code != "sigmoid":
         raise ValueError(f"kl={config.kl} needs units between 0 and 1; set code=sigmoid instead of {config.code}")
+    if config.tied and (config.model == "conv" or config.activation == "gated"):
+        raise ValueError("tied=true needs layers that have transposes; use model=mlp, and activation=relu or the like")
     code = {"code": config.code, "keep": config.keep}
     if config.model == "conv":
-        if config.tied:
-            raise ValueError("tied=true is for model=mlp: a convolutional decoder has no transposed kernels")
         encoder = ConvEncoder(config.widths, config.latent, **code)
         drawn = padded_sides(spec.shape, 2 ** len(config.widths))
         return autoencoder.Autoencoder(encoder, cropped(ConvDecoder(config.widths[::-1], drawn), *spec.shape[:2]))
     if config.model != "mlp":
         raise ValueError(f"model must be mlp or conv, got {config.model!r}")
-    if config.tied and config.activation == "gated":
-        raise ValueError("tied=true needs layers that have transposes; use activation=relu instead of gated")
     encoder = MLPEncoder(config.widths, config.latent, activation=config.activation, **code)
     decoder = MLPDecoder(config.widths[::-1], spec.shape, activation=config.activation)
     return autoencoder.Autoencoder(

@@ -180,7 +180,11 @@ def build(config: Config, spec: DataSpec) -> System:
     study = Study(
         functools.partial(compare, config, model, spec, start),
         lambda arrays: gains(arrays, baseline="random", other="pretrained"),
-        lambda arrays: {"few_labels": panel("codes.few_labels", arrays, f"{len(config.widths)} sigmoid layers")},
+        lambda arrays: {
+            "few_labels": panel(
+                "codes.few_labels", arrays, f"{len(config.widths)} sigmoid layers, {config.seeds} seeds"
+            )
+        },
         uses=tuple(layers),
         cells=tuple(f"labels_{count}" for count in config.labels),
     )

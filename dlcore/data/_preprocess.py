@@ -14,6 +14,11 @@ def scale(images: UInt8[Array, "*b h w c"], levels: int) -> Float[Array, "*b h w
     return images.astype(jnp.float32) / (levels - 1)
 
 
+def flat_pixels(images: UInt8[Array, "b h w c"], levels: int) -> Float[Array, "b n"]:
+    """`scale`, with the pixels of an image in one row."""
+    return scale(images, levels).reshape(len(images), -1)
+
+
 def standardize(x: Float[Array, "*b c"], mean: Sequence[float], std: Sequence[float]) -> Float[Array, "*b c"]:
     """(x − mean)/std per channel, with statistics of the training split (lecture 10.6)."""
     return (x - jnp.asarray(mean, x.dtype)) / jnp.asarray(std, x.dtype)

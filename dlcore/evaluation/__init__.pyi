@@ -17,8 +17,10 @@ from ._metrics import Calibration as Calibration
 from ._metrics import calibration as calibration
 from ._metrics import confusion_matrix as confusion_matrix
 from ._metrics import correct as correct
+from ._metrics import error_rate as error_rate
 from ._metrics import expected_calibration_error as expected_calibration_error
 from ._metrics import iou as iou
+from ._metrics import psnr as psnr
 from ._metrics import top_k_correct as top_k_correct
 from ._sample_quality import Quality as Quality
 from ._sample_quality import covered_classes as covered_classes

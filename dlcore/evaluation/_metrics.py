@@ -4,12 +4,14 @@ Labels outside 0 … c − 1 are refused, except the one to `ignore` and what `w
 cannot be looked at, they make results NaN, and counts negative. Raises `ValueError` for shapes that do not fit.
 """
 
+import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, Integer
+from jaxtyping import Array, Float, Int, Integer, Shaped
 
 from dlcore.operands import Discrete, class_labels, equal_shapes, known, masked, wide
 
@@ -52,6 +54,17 @@ def _among(function: str, logits: Any, labels: Any, k: int, ignore: int | None, 
     own = jnp.take_along_axis(logits, index[..., None], axis=-1)
     hit = ((logits >= own).sum(-1) <= k) & ~jnp.isnan(logits).any(-1)
     return masked(jnp.where(inside, hit.astype(jnp.float32), jnp.nan), counted)
+
+
+def error_rate(
+    predict: Callable[[Array], Array], inputs: Shaped[Array, "n ..."], labels: Discrete[Array, " n"], most: int = 500
+) -> Float[Array, ""]:
+    """The share of examples that `predict(inputs [1, ...]) -> logits [1, c]` is wrong on, as `correct` counts.
+
+    At most so many at a time: for whole splits inside one program, with the memory of a batch.
+    """
+    wrong = lambda row: 1 - correct(predict(row[0][None]), row[1][None])[0]  # noqa: E731
+    return jax.lax.map(wrong, (jnp.asarray(inputs), jnp.asarray(labels)), batch_size=most).mean()
 
 
 def confusion_matrix(
@@ -141,3 +154,16 @@ def calibration(
 def expected_calibration_error(bins: Calibration) -> Float[Array, ""]:
     """Σ_k n_k/n |accuracy_k − confidence_k| (Guo et al. 2017, eq. 3)."""
     return jnp.abs(bins.correct - bins.confidence).sum() / jnp.asarray(bins.count, jnp.float32).sum()
+
+
+def psnr(mse: float, peak: float = 1.0) -> float:
+    """Peak signal-to-noise ratio in dB, 10 log₁₀ peak²/mse, of a squared error that may be pooled over images.
+
+    Infinite for no error. Raises `ValueError` for a negative one.
+
+    >>> psnr(0.01)
+    20.0
+    """
+    if mse < 0:
+        raise ValueError(f"psnr: the squared error must not be negative, got {mse}")
+    return 10 * math.log10(peak**2 / mse) if mse else math.inf

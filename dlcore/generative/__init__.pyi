@@ -1,5 +1,7 @@
+from . import autoencoder as autoencoder
 from . import autoregressive as autoregressive
 from . import check as check
+from . import code_penalty as code_penalty
 from . import colour_mixture as colour_mixture
 from . import decoder as decoder
 from . import diffusion as diffusion

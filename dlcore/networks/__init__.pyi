@@ -5,6 +5,7 @@ from ._autoencoder import ConvDecoder as ConvDecoder
 from ._autoencoder import ConvEncoder as ConvEncoder
 from ._autoencoder import MLPDecoder as MLPDecoder
 from ._autoencoder import MLPEncoder as MLPEncoder
+from ._autoencoder import mirrored_ties as mirrored_ties
 from ._causal import GatedTanh as GatedTanh
 from ._causal import HorizontalConv as HorizontalConv
 from ._causal import MaskedConv as MaskedConv
@@ -42,6 +43,12 @@ from ._resnet import ResNet as ResNet
 from ._resnet import ResNetConfig as ResNetConfig
 from ._resnet import cifar_config as cifar_config
 from ._resnet import imagenet_config as imagenet_config
+from ._stacked import SigmoidLayer as SigmoidLayer
+from ._stacked import StackedClassifier as StackedClassifier
+from ._stacked import layer_name as layer_name
+from ._stacked import sigmoid_uniform as sigmoid_uniform
+from ._stacked import through as through
+from ._stacked import unrolled as unrolled
 from ._symmetry import count_symmetries as count_symmetries
 from ._symmetry import flip_units as flip_units
 from ._symmetry import fold_linear as fold_linear

@@ -32,6 +32,11 @@ from ._conv.norm import ConvNorm as ConvNorm
 from ._conv.transpose import ConvTranspose as ConvTranspose
 from ._conv.transpose import conv_transpose as conv_transpose
 from ._conv.transpose import transposed_space as transposed_space
+from ._corrupt import by_row as by_row
+from ._corrupt import corruption as corruption
+from ._corrupt import gaussian as gaussian
+from ._corrupt import mask as mask
+from ._corrupt import salt_and_pepper as salt_and_pepper
 from ._count import convolves as convolves
 from ._count import depends as depends
 from ._count import equations as equations
@@ -143,6 +148,8 @@ from ._summary import table as table
 from ._toeplitz import Counts as Counts
 from ._toeplitz import conv_matrix as conv_matrix
 from ._toeplitz import count_connections as count_connections
+from ._top_k import KeepLargest as KeepLargest
+from ._top_k import keep_largest as keep_largest
 from ._window import Padding as Padding
 from ._window import check_seen as check_seen
 from ._window import copies as copies

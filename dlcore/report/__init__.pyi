@@ -1,3 +1,4 @@
+from . import codes as codes
 from . import comparison as comparison
 from . import density as density
 from . import diffusion as diffusion

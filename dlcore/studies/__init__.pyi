@@ -2,6 +2,10 @@ from ._approximation import Approximations as Approximations
 from ._approximation import approximate as approximate
 from ._approximation import best_start as best_start
 from ._approximation import bumps as bumps
+from ._fine_tuning import Tuned as Tuned
+from ._fine_tuning import compare_starts as compare_starts
+from ._fine_tuning import fine_tune as fine_tune
+from ._fine_tuning import gains as gains
 from ._many import train_many as train_many
 from ._polynomial import fit_degrees as fit_degrees
 from ._polynomial import fit_ridge as fit_ridge

@@ -6,8 +6,11 @@ from . import progress as progress
 from . import run as run
 from . import session as session
 from . import stages as stages
+from ._builders import classified as classified
 from ._builders import fit_by_gradient as fit_by_gradient
+from ._builders import map_data as map_data
 from ._builders import map_split as map_split
+from ._builders import means as means
 from ._builders import standardized as standardized
 from ._checkpoint import Checkpoints as Checkpoints
 from ._config import FEW as FEW

@@ -4,15 +4,17 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
-from dlcore.data import DataSpec, Split, scale, standardize
+from dlcore.data import Data, DataSpec, Split, in_memory, scale, standardize
+from dlcore.evaluation import correct
 from dlcore.optim import OptimizerConfig, learning_rate, make_optimizer
 from dlcore.train._config import LoopConfig
 from dlcore.train._step import Preprocess
 from dlcore.train._system import Fit
 from dlcore.train._updates import gradient_update, with_average
-from dlcore.types import Batch, Key, Objective
+from dlcore.types import Batch, Key, Mean, Model, Objective, Params, State
 
 
 def fit_by_gradient(
@@ -54,3 +56,29 @@ def map_split(function: Callable[[Mapping[str, Any]], Any], split: Split, most: 
     chunks = np.array_split(np.arange(split.size, dtype=np.int32), -(-split.size // most))
     found = [jax.device_get(compiled({**split.read(chunk), "row": chunk})) for chunk in chunks]
     return jax.tree.map(lambda *parts: np.concatenate(parts), *found)
+
+
+def map_data(function: Callable[[Mapping[str, Any]], Mapping[str, Any]], data: Data) -> Data:
+    """The data with what `function` makes of every split (`map_split`), held in memory: for `Fit.data`.
+
+    Rows keep their order and number; a split without rows stays as it is.
+    """
+    splits = {name: getattr(data, name) for name in ("train", "validation", "test")}
+    made = {name: in_memory(dict(map_split(function, split))) for name, split in splits.items() if split.size}
+    return data._replace(**made)
+
+
+def means(sums: Mapping[str, Mean]) -> dict[str, float]:
+    """Every mean as a number: the `summarize` of a fit whose metrics are means."""
+    return {name: float(mean.value()) for name, mean in sums.items()}
+
+
+def classified(model: Model, name: str = "image") -> Callable[[Params, State, Batch, Key], dict[str, Mean]]:
+    """The `evaluate` of a classifier of `batch[name]`: means of `accuracy` and of `nll_nats`."""
+
+    def evaluate(params: Params, state: State, batch: Batch, key: Key) -> dict[str, Mean]:
+        logits, labels, where = model.apply(params, state, batch[name])[0], batch["label"], batch["where"]
+        nats = -jnp.take_along_axis(jax.nn.log_softmax(logits), labels[:, None], axis=-1)[:, 0]
+        return {"accuracy": Mean.of(correct(logits, labels), where), "nll_nats": Mean.of(nats, where)}
+
+    return evaluate

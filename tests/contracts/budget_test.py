@@ -10,6 +10,10 @@ from dlcore.data import DataSpec
 from dlcore.train import LoopConfig, Progress, budget, cadence, override
 
 SMALL = {
+    "autoencoder": {
+        **dict.fromkeys(("default", "linear", "tied", "sparse", "k_sparse", "denoising"), 3000),
+        **{"smoke": 300, "full": 12000, "contractive": 750, "conv": 1500},
+    },
     "bagging": {"smoke": 380, "default": 3800, "full": 7600},
     "bias_variance": {"smoke": 380, "default": 1900, "full": 3800},
     "capacity": {"smoke": 380, "default": 1900, "full": 5700},
@@ -20,10 +24,15 @@ SMALL = {
     "initialisation": {"smoke": 114, "default": 570, "full": 1140},
     "optimizers": {"smoke": 190, "default": 1140, "full": 1140},
     "pixelcnn": {"smoke": 114, "default": 1140, "full": 4560, "masked": 1140},
+    "stacked": {"smoke": 100, "default": 1000, "full": 2000},
     "vae": {"smoke": 950, "default": 4750, "full": 23750, "manifold": 4750, "conv": 1188},
 }
 """Steps on images of up to 16 pixels: those of the epochs of `digits` that the presets were tuned at."""
 LARGE = {
+    "autoencoder": {
+        **dict.fromkeys(("default", "linear", "tied", "sparse", "k_sparse", "denoising"), 8580),
+        **{"smoke": 172, "full": 34320, "contractive": 2145, "conv": 4290},
+    },
     "bagging": {"smoke": 344, "default": 10308, "full": 20616},
     "bias_variance": {"smoke": 1718, "default": 8590, "full": 17180},
     "capacity": {"smoke": 1718, "default": 8590, "full": 25770},
@@ -34,6 +43,7 @@ LARGE = {
     "initialisation": {"smoke": 129, "default": 2577, "full": 5154},
     "optimizers": {"smoke": 8590, "default": 51540, "full": 51540},
     "pixelcnn": {"smoke": 2406, "default": 24062, "full": 96248, "masked": 24062},
+    "stacked": {"smoke": 429, "default": 4290, "full": 8580},
     "vae": {"smoke": 1560, "default": 7800, "full": 39000, "manifold": 7800, "conv": 1950},
 }
 """Steps on larger images: those of the epochs of Fashion-MNIST that the presets were tuned at."""

@@ -19,6 +19,7 @@ from dlcore.networks import (
     MLPDecoder,
     MLPEncoder,
     PixelCNN,
+    StackedClassifier,
 )
 from dlcore.nn import (
     Activation,
@@ -40,6 +41,7 @@ from dlcore.nn import (
     GroupNorm,
     GroupPool,
     InstanceNorm,
+    KeepLargest,
     LayerNorm,
     LayerScale,
     MaxPool,
@@ -119,6 +121,8 @@ MODELS = {
     "depth_to_space": Case(DepthToSpace(2), (8, 2, 3, 8), (8, 4, 6, 2)),
     "pixelcnn": Case(PixelCNN(3, features=8, first=3, windows=(3,)).model, (8, 4, 4, 1), (8, 4, 4, 3)),
     "gated_pixelcnn": Case(GatedPixelCNN(2, colours=3, features=6, windows=(3, 1)).model, (8, 4, 4, 3), (8, 4, 4, 6)),
+    "keep_largest": Case(KeepLargest(2), (8, 6), (8, 6)),
+    "stacked_classifier": Case(StackedClassifier((6, 5), 3), (8, 4), (8, 3)),
     "mlp_encoder": Case(MLPEncoder((8,), 4), (8, 4, 4, 1), (8, 4)),
     "conv_encoder": Case(ConvEncoder((4, 6), 3, hidden=5), (8, 8, 8, 1), (8, 3)),
     "conv_decoder": Case(ConvDecoder((6, 4), (8, 8, 2), hidden=5), (8, 3), (8, 8, 8, 2)),
@@ -138,6 +142,11 @@ LOSSES = {
 """name: (loss, shape of predictions, shape of targets, shape of losses)."""
 
 EXPERIMENTS = {
+    "autoencoder": {
+        "tied_denoising": {"widths": (8,), "latent": 3, "tied": True, "corruption": "masking", "ema": 0.9},
+        "sparse_contractive": {"widths": (), "latent": 12, "code": "sigmoid", "kl": 1.0, "contractive": 0.1},
+        "conv": {"model": "conv", "widths": (4, 6), "latent": 3, "loss": "bce", "l1": 0.1},
+    },
     "bagging": {"bootstrap": {"widths": (6,), "members": 2, "masks": 2}},
     "bias_variance": {"replicas": {"widths": (2, 6), "replicas": 3, "share": 0.5}},
     "capacity": {"widths": {"widths": (1, 6)}},
@@ -192,6 +201,7 @@ EXPERIMENTS = {
         "gated": {"features": 8, "windows": (3, 3), "head": "mixture", "components": 2, "conditional": True},
         "masked": {"model": "masked", "features": 8, "windows": (3, 1), "ema": 0.0},
     },
+    "stacked": {"two": {"widths": (8, 6), "labels": ()}},
     "vae": {
         "bernoulli": {"widths": (8,), "latent": 3, "likelihood": "bernoulli", "iwae_samples": 4, "iwae_chunk": 2},
         "conv": {"model": "conv", "widths": (4, 6), "latent": 3, "iwae_samples": 4, "iwae_chunk": 2},

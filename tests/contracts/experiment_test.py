@@ -23,6 +23,7 @@ FIRST = [(name, next(iter(variants))) for name, variants in EXPERIMENTS.items()]
 """One variant of every experiment, for what depends on how it reads data and not on its network."""
 
 COSTLY = (
+    ("autoencoder", "conv"),
     ("diffusion", "unconditional_eps"),
     ("flow", "real_nvp"),
     ("gan", "conditional_wasserstein"),

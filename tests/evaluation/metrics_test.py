@@ -172,3 +172,16 @@ def test_ten_million_pixels_are_counted_exactly():
     matrix = metrics.confusion_matrix(jnp.asarray(labels), jnp.asarray(labels), 2)
     np.testing.assert_array_equal(matrix, [[70000, 0], [0, 9930000]])
     np.testing.assert_allclose(metrics.iou(np.asarray(matrix, np.int64) * 10**5), [1, 1], rtol=1e-6)
+
+
+def test_psnr_is_in_decibels_of_the_peak():
+    assert metrics.psnr(0.01) == pytest.approx(20) and metrics.psnr(4.0, peak=255) == pytest.approx(42.1102, abs=1e-4)
+    assert metrics.psnr(0.0) == np.inf
+    with pytest.raises(ValueError, match="must not be negative, got -1"):
+        metrics.psnr(-1.0)
+
+
+def test_the_error_rate_of_a_split_is_that_of_its_rows():
+    x, labels = jax.random.normal(jax.random.key(0), (11, 4)), jnp.arange(11) % 4
+    found = metrics.error_rate(lambda x: x, x, labels, most=4)
+    assert float(found) == pytest.approx((np.asarray(x).argmax(1) != np.asarray(labels)).mean())

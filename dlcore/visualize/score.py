@@ -14,6 +14,7 @@ from jaxtyping import Array, Float, Int
 
 from dlcore.operands import class_labels, shape_of
 from dlcore.setting import traced
+from dlcore.types import Model, Params, State
 
 Score: TypeAlias = Callable[[Any, Any], Array]
 
@@ -55,3 +56,20 @@ def checked(function: str, x: Array, target: Any) -> None:
             )
         if not traced(leaf) and jnp.issubdtype(jnp.result_type(leaf), jnp.integer) and (leaf < 0).any():
             raise ValueError(f"{function}: target must not be negative, got {leaf.min()}")
+
+
+def scored(model: Model, params: Params, state: State, x: Array, target: Any, score: Score) -> Float[Array, " b"]:
+    """The scores of images as in inference. Raises `ValueError` unless there is one for each."""
+    found = score(model.apply(params, state, x)[0], target)
+    if shape_of(found) != (len(x),):
+        raise ValueError(f"score must give one number for each of {len(x)} images, got shape {shape_of(found)}")
+    return found
+
+
+def like(name: str, value: Any, x: Array) -> Array:
+    """`value` as images like x, from a number, one image, or one per image; raises `ValueError` for another shape."""
+    if shape_of(value) not in ((), x.shape[1:], x.shape):
+        raise ValueError(
+            f"{name} has shape {shape_of(value)}; it must be a number, one image {x.shape[1:]}, or images {x.shape}"
+        )
+    return jnp.broadcast_to(jnp.asarray(value, x.dtype), x.shape)

@@ -25,12 +25,12 @@ class Top(NamedTuple):
 
 
 def top_patches(
-    model: Model, params: Params, state: State, batches: Iterable[Float[Array, "b *s"]], path: str, *, count: int = 9
+    model: Model, params: Params, state: State, batches: Iterable[Array], path: str, *, count: int = 9
 ) -> Top:
     """For each channel of the part at `path` the `count` images that it answers to most, and where (Zeiler & Fergus).
 
-    Of every image its largest answer counts; of equal ones the first does. `batches` go over the data set in order and
-    may differ in size; memory does not grow with their number. Raises `ValueError` for a path that there is not, for
+    Of every image its largest answer counts; of equal ones the first does. `batches` [b, ..., c] go over the data set in order
+    and may differ in size; memory does not grow with their number. Raises `ValueError` for a path that there is not, for
     outputs without places, and for less than `count` images.
     """
     found, seen = None, 0

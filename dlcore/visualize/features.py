@@ -1,6 +1,7 @@
 """What a network has learned and what it makes of an image: filters, and the outputs of any part (lecture 17)."""
 
 import functools
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -9,6 +10,7 @@ from jaxtyping import Array, Float
 
 from dlcore.lookup import lookup
 from dlcore.nn.intercept import activations
+from dlcore.tree import named_leaves
 from dlcore.types import Model, Params, State
 
 
@@ -37,6 +39,13 @@ def feature_maps(model: Model, params: Params, state: State, x: Any, path: str) 
     return lookup("part", path, activations(model, params, state, x)[1])
 
 
+def strongest(outputs: Float[Array, "h w c"], count: int) -> Float[Array, "n h w 1"]:
+    """The channels with the largest means, that one first, as images in [0, 1], each from its least to its largest."""
+    chosen = jnp.moveaxis(outputs, -1, 0)[jnp.argsort(-outputs.mean((0, 1)))[:count], ..., None]
+    low, high = (edge(chosen, axis=(1, 2, 3), keepdims=True) for edge in (jnp.min, jnp.max))
+    return (chosen - low) / jnp.where(high > low, high - low, 1)
+
+
 def paths(model: Model, params: Params, state: State, x: Any) -> dict[str, tuple[int, ...]]:
     """The shape of the output of every part by path, in the order of their calls. Nothing is computed."""
     order: list[str] = []
@@ -48,3 +57,16 @@ def paths(model: Model, params: Params, state: State, x: Any) -> dict[str, tuple
 
     found = jax.eval_shape(trace, params, state, x)
     return {path: found[path].shape for path in order if hasattr(found[path], "shape")}
+
+
+def spatial(shapes: Mapping[str, Sequence[int]]) -> list[str]:
+    """Of the `paths` of a network those with several places [b, h, w, c]: of whole stages, or if there is none, all."""
+    found = [path for path, shape in shapes.items() if len(shape) == 4 and max(shape[1:3]) > 1]
+    return [path for path in found if "/" not in path] or found
+
+
+def first_kernel(params: Params, shapes: Iterable[str]) -> str | None:
+    """Path of the kernel of the first convolution that is called, if any."""
+    leaves = dict(named_leaves(params))
+    kernels = (f"{path}/kernel" for path in shapes)
+    return next((path for path in kernels if path in leaves and leaves[path].ndim == 4), None)

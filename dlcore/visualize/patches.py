@@ -29,9 +29,9 @@ def top_patches(
 ) -> Top:
     """For each channel of the part at `path` the `count` images that it answers to most, and where (Zeiler & Fergus).
 
-    Of every image its largest answer counts; of equal ones the first does. `batches` [b, ..., c] go over the data set in order
-    and may differ in size; memory does not grow with their number. Raises `ValueError` for a path that there is not, for
-    outputs without places, and for less than `count` images.
+    Of every image its largest answer counts; of equal ones the first does. `batches` [b, ..., c] go over the data set
+    in order and may differ in size; memory does not grow with their number. Raises `ValueError` for a path that there
+    is not, for outputs without places, and for less than `count` images.
     """
     found, seen = None, 0
     for x in batches:
@@ -79,6 +79,22 @@ def seen_from(
         x = jax.random.normal(draw, (1, *shape))
         total += np.asarray(_influence(model, params, state, x, jnp.asarray(site), path, weigh))
     return extent(total > 0)
+
+
+def boxes(
+    model: Model,
+    params: Params,
+    state: State,
+    shape: Sequence[int],
+    path: str,
+    sites: Int[np.ndarray, "*b s"],
+    *,
+    key: Key,
+) -> Int[np.ndarray, "*b s 2"]:
+    """What `seen_from` gives for every one of the places, each of which is asked for once."""
+    flat = [tuple(map(int, site)) for site in sites.reshape(-1, sites.shape[-1])]
+    seen = {site: seen_from(model, params, state, shape, path, site, key=key) for site in set(flat)}
+    return np.array([seen[site] for site in flat]).reshape(*sites.shape, 2)
 
 
 @functools.partial(jax.jit, static_argnames=("model", "path"))

@@ -12,15 +12,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dlcore.data.preprocess import scale, standardize
+from dlcore.data.preprocess import Standardize, scale
 from dlcore.data.source import Data, DataSpec
 from dlcore.lookup import check_name
 from dlcore.report.panel import panel
+from dlcore.train.builders import one_of_each
 from dlcore.train.system import Findings, Results, RunSpec, Study, System
 from dlcore.tree import named_leaves
 from dlcore.types import Key, Model
-from dlcore.visualize import features, invert, maximize, metrics, patches
-from dlcore.visualize.comparison import compared
+from dlcore.visualize import features, invert, maximize, patches
+from dlcore.visualize.comparison import compared, measures
 from dlcore.visualize.methods import METHODS, SIGNED, Question, Settings
 from dlcore.visualize.picture import Picture
 from experiments import classify
@@ -101,17 +102,6 @@ def make_network(config: Config, spec: DataSpec) -> Network:
     return Network(model, layer, patch_layer, tuple(stages), kernel, groups)
 
 
-@dataclass(frozen=True)
-class Standardize:
-    """Pixels in [0, 1] to what the classifier takes."""
-
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-
-    def __call__(self, images: jax.Array) -> jax.Array:
-        return standardize(images, self.mean, self.std)
-
-
 def make_settings(config: Config, network: Network, spec: DataSpec) -> Settings:
     """What the methods are told, for images like `spec`."""
     side = min(spec.shape[:2])
@@ -150,7 +140,7 @@ def build(config: Config, spec: DataSpec) -> System:
         return Shown(np.asarray(raw), Question(network.model, params, state, x, target))
 
     def attribute(key: Key, data: Data, results: Results, name: str) -> Findings:
-        shown = asked(data, results, one_of_each(data, config.images))
+        shown = asked(data, results, one_of_each(data.test, config.images))
         if name == "images":
             return Findings({"images": shown.raw, "predicted": np.asarray(shown.question.target)})
         measured = asked(data, results, np.arange(min(config.measured, data.test.size)))
@@ -158,15 +148,15 @@ def build(config: Config, spec: DataSpec) -> System:
         return Findings(compared(name, shown.question, measured.question, settings, **options))
 
     def look(key: Key, data: Data, results: Results) -> Findings:
-        return inside(network, asked(data, results, one_of_each(data, config.images)), data, standard, key)
+        return inside(network, asked(data, results, one_of_each(data.test, config.images)), data, standard, key)
 
     def find(key: Key, data: Data, results: Results) -> Findings:
-        shown = asked(data, results, one_of_each(data, config.images))
+        shown = asked(data, results, one_of_each(data.test, config.images))
         return pictures(config, network, shown, spec, standard, key)
 
     attributions = Study(
         attribute,
-        lambda arrays: measures(config, arrays),
+        lambda arrays: measures({name: arrays[name] for name in config.methods}),
         lambda arrays: draw(config, network, spec, arrays),
         uses=("classifier",),
         cells=("images", *config.methods),
@@ -177,25 +167,6 @@ def build(config: Config, spec: DataSpec) -> System:
         "pictures": Study(find, lambda arrays: arrays["metrics"], uses=("classifier",)),
     }
     return System(stages, {"classifier": RunSpec("classify", config.classifier)})
-
-
-def one_of_each(data: Data, count: int) -> np.ndarray:
-    """Row numbers of so many test images: the first of every class, then the second of every class, …"""
-    labels = data.test.all()["label"]
-    turn = np.array([np.sum(labels[:i] == label) for i, label in enumerate(labels)])
-    return np.lexsort((labels, turn))[:count]
-
-
-def measures(config: Config, arrays: Mapping[str, Any]) -> dict[str, float]:
-    """Areas of the curves, what is left of a map when all layers have forgotten, and the completeness error."""
-    found: dict[str, float] = {}
-    for name in config.methods:
-        one = arrays[name]
-        found |= {f"{curve}_{name}": float(metrics.area(one[curve][None])[0]) for curve in ("deletion", "insertion")}
-        found[f"randomized_{name}"] = float(one["kept"][-1])
-        if "completeness" in one:
-            found["completeness_error"] = float(one["completeness"])
-    return found
 
 
 def draw(config: Config, network: Network, spec: DataSpec, arrays: Mapping[str, Any]) -> dict[str, Any]:

@@ -96,7 +96,7 @@ def _style(name: str, names: Mapping[str, np.ndarray]) -> dict[str, object]:
 
 
 def places(images: np.ndarray, boxes: np.ndarray, labels: Sequence[str], title: str = "") -> Figure:
-    """Images [rows, n, h, w, c] in [0, 1], each with the box [rows, n, 2, 2] (axis, first and last pixel) of a place."""
+    """Images [rows, n, h, w, c] in [0, 1], each with a box [rows, n, 2, 2]: first and last pixel by axis."""
     lines, count = images.shape[:2]
     figure = Figure(figsize=(0.95 * count + 1.2, 0.95 * lines + 0.5), layout="compressed")
     axes = figure.subplots(lines, count, squeeze=False)

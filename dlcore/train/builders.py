@@ -55,3 +55,10 @@ def map_split(function: Callable[[Mapping[str, Any]], Any], split: Split, most: 
     chunks = np.array_split(np.arange(split.size, dtype=np.int32), -(-split.size // most))
     found = [jax.device_get(compiled({**split.read(chunk), "row": chunk})) for chunk in chunks]
     return jax.tree.map(lambda *parts: np.concatenate(parts), *found)
+
+
+def one_of_each(split: Split, count: int) -> np.ndarray:
+    """Row numbers of at most `count` examples: the first of every class, then the second of every class, and so on."""
+    labels = split.all()["label"]
+    turn = np.array([np.sum(labels[:i] == label) for i, label in enumerate(labels)])
+    return np.lexsort((labels, turn))[:count]

@@ -1,6 +1,6 @@
 """Methods by one protocol: what a map tells of the answer, and whether it depends on what was learned (lecture 17)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -43,6 +43,20 @@ def compared(
         whole = integrated(measured, settings, baseline, key)
         found["completeness"] = jnp.median(metrics.completeness_error(*measured, whole, baseline=baseline))
     return jax.tree.map(np.asarray, found)
+
+
+def measures(found: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
+    """Numbers of methods from what `compared` gave: areas, and what is left of a map when all parts have forgotten."""
+    told: dict[str, float] = {}
+    for name, one in found.items():
+        told |= {
+            f"{curve}_{name}": float(metrics.area(jnp.asarray(one[curve])[None])[0])
+            for curve in ("deletion", "insertion")
+        }
+        told[f"randomized_{name}"] = float(one["kept"][-1])
+        if "completeness" in one:
+            told["completeness_error"] = float(one["completeness"])
+    return told
 
 
 def _kept(name: str, shown: Question, settings: Settings, options: Any, groups: Sequence[str]) -> np.ndarray:

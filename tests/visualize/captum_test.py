@@ -19,7 +19,7 @@ LABELS = (3, 700)
 
 def with_modules(net):
     """`net` with a module for every call of a ReLU: captum's rules see neither functions nor second calls."""
-    import torch_definitions
+    from interop import torch_definitions
     from torch import nn
 
     net.relus, forward = nn.ModuleList([nn.ReLU() for _ in range(17)]), net.forward
@@ -40,7 +40,7 @@ def both():
     """Our params and state, their network, and images."""
     torch = pytest.importorskip("torch")
     pytest.importorskip("captum")
-    import torch_definitions
+    from interop import torch_definitions
 
     torch.manual_seed(0)
     net = torch_definitions.resnet(18).eval()

@@ -151,9 +151,9 @@ def build(config: Config, spec: DataSpec) -> System:
     def look(key: Key, data: Data, results: Results) -> Findings:
         return inside(network, asked(data, results, one_of_each(data.test, config.images)), data, standard, key)
 
-    def find(key: Key, data: Data, results: Results) -> Findings:
+    def find(key: Key, data: Data, results: Results, cell: str) -> Findings:
         shown = asked(data, results, one_of_each(data.test, config.images))
-        return pictures(config, network, shown, spec, standard, key)
+        return found_images(config, network, shown, spec, standard, cell, key)
 
     attributions = Study(
         attribute,
@@ -165,7 +165,13 @@ def build(config: Config, spec: DataSpec) -> System:
     stages = {
         "attributions": attributions,
         "layers": Study(look, uses=("classifier",)),
-        "pictures": Study(find, lambda arrays: arrays["metrics"], uses=("classifier",)),
+        "pictures": Study(
+            find,
+            lambda arrays: {f"inverted_{path}": float(arrays[path]["distance"]) for path in network.stages},
+            lambda arrays: draw_found(network, spec, arrays),
+            uses=("classifier",),
+            cells=("classes", *network.stages),
+        ),
     }
     return System(stages, {"classifier": RunSpec("classify", config.classifier)})
 
@@ -194,39 +200,39 @@ def inside(network: Network, shown: Shown, data: Data, standard: Standardize, ke
     kernel = np.asarray(features.filters(dict(named_leaves(net[1]))[network.kernel]))
     kernel = kernel if kernel.shape[-1] == 3 else kernel[..., :1]
     maps = {path: features.feature_maps(*net, x[:1], path)[0] for path in network.stages}
-    rows = [("image", shown.raw[:1]), *((path, np.asarray(features.strongest(h, 12))) for path, h in maps.items())]
+    strong = {path: np.asarray(features.strongest(outputs, 12)) for path, outputs in maps.items()}
     return Findings(
         {"values": top.values[channels], "rows": top.images[channels], "boxes": boxes},
         {
             "filters": panel("images.sheet", kernel, 8, network.kernel),
-            "feature_maps": panel("images.rows", rows, "channels that answer most"),
+            "feature_maps": panel("maps.channels", shown.raw[0], strong),
             "patches": panel("maps.places", images, boxes, [f"channel {c}" for c in channels], f"places of {path}"),
         },
     )
 
 
-def pictures(
-    config: Config, network: Network, shown: Shown, spec: DataSpec, standard: Standardize, key: Key
+def found_images(
+    config: Config, network: Network, shown: Shown, spec: DataSpec, standard: Standardize, cell: str, key: Key
 ) -> Findings:
-    """Images that the classes answer to most, and what each stage keeps of the images that are shown."""
+    """Images that the classes answer to most, or what the stage `cell` keeps of the images that are shown."""
     net, x = shown.question[:3], shown.question.x
     options = {"picture": Picture(spec.shape), "prepare": standard, "key": key, "steps": config.descent}
-    classes, found, rows, numbers = np.arange(min(spec.classes, 10)), [], [("image", shown.raw)], {}
-    for price in PRICES:
-        best = maximize.maximize(*net, jnp.asarray(classes), variation=price, jitter=1, **options)
-        found.append((f"TV × {price:g}", np.asarray(best.images)))
-        numbers[f"maximized_logit_{price:g}"] = float(best.scores.mean())
-    for path in network.stages:
-        kept = features.feature_maps(*net, x, path)
-        images = invert.invert(*net, kept, path, **options)
-        rows.append((path, np.asarray(images)))
-        given = {"params": net[1], "state": net[2], "features": kept}
-        numbers[f"inverted_{path}"] = float(invert.Distance(network.model, path, standard)(given, images).mean())
-    names = ", ".join(spec.class_names[k] for k in classes)
-    return Findings(
-        {"metrics": numbers},
-        {
-            "classes": panel("images.rows", found, names),
-            "inverted": panel("images.rows", rows, "what is left of an image behind each stage"),
-        },
-    )
+    if cell == "classes":
+        classes = jnp.arange(min(spec.classes, 10))
+        best = [maximize.maximize(*net, classes, variation=price, jitter=1, **options) for price in PRICES]
+        numbers = {"logit": np.mean([found.scores for found in best], axis=1), "shown": shown.raw}
+        return Findings({"images": np.stack([found.images for found in best]), **numbers})
+    kept = features.feature_maps(*net, x, cell)
+    images = invert.invert(*net, kept, cell, **options)
+    distance = invert.distance(*net, kept, cell, images, prepare=standard).mean()
+    return Findings({"images": images, "distance": distance})
+
+
+def draw_found(network: Network, spec: DataSpec, arrays: Mapping[str, Any]) -> dict[str, Any]:
+    """Figures of the images that were found by descent."""
+    classes = [(f"TV × {price:g}", images) for price, images in zip(PRICES, arrays["classes"]["images"], strict=True)]
+    rows = [("image", arrays["classes"]["shown"]), *((path, arrays[path]["images"]) for path in network.stages)]
+    return {
+        "classes": panel("images.rows", classes, ", ".join(spec.class_names[:10])),
+        "inverted": panel("images.rows", rows, "what is left of an image behind each stage"),
+    }

@@ -53,7 +53,7 @@ def curves(deletion: Mapping[str, np.ndarray], insertion: Mapping[str, np.ndarra
 
     The legends list the areas below the curves, the best method first.
     """
-    figure = Figure(figsize=(11.0, 4.6), layout="constrained")
+    figure = Figure(figsize=(11.0, 7.2), layout="constrained")
     panels = figure.subplots(1, 2)
     for ax, found, sign, title in zip(panels, (deletion, insertion), (1, -1), ("deletion", "insertion"), strict=True):
         areas = {name: float(((y[1:] + y[:-1]) / 2).mean()) for name, y in found.items()}
@@ -65,16 +65,28 @@ def curves(deletion: Mapping[str, np.ndarray], insertion: Mapping[str, np.ndarra
         ax.set(xlabel="fraction of pixels " + ("taken away" if sign > 0 else "shown"), ylim=(0, 1.02), xlim=(0, 1))
         ax.set_title(f"{title}: {'lower' if sign > 0 else 'higher'} is better", fontsize=10)
         ax.grid(alpha=0.25)
-        ax.legend(frameon=False, fontsize=7, title="area", title_fontsize=7)
+        ax.legend(
+            frameon=False,
+            fontsize=8,
+            ncols=2,
+            title="area, best first",
+            loc="upper center",
+            bbox_to_anchor=(0.5, -0.13),
+        )
     panels[0].set_ylabel("probability of the predicted class")
     return figure
 
 
 def forgetting(layers: Sequence[str], correlations: Mapping[str, np.ndarray]) -> Figure:
-    """Rank correlation of the maps with those of the trained network, as its layers are drawn anew from the top."""
+    """Rank correlation of the maps with those of the trained network, as its layers are drawn anew from the top.
+
+    "random" is left out: it never depends on the network.
+    """
     figure = Figure(figsize=(7.6, 4.2), layout="constrained")
     axes = figure.add_subplot()
     for name, y in correlations.items():
+        if name == "random":
+            continue
         axes.plot(
             range(len(layers) + 1), [1.0, *y], label=name.replace("_", " "), marker=".", **_style(name, correlations)
         )
@@ -93,6 +105,20 @@ def _style(name: str, names: Mapping[str, np.ndarray]) -> dict[str, object]:
         return {"color": GREY, "linestyle": "--", "linewidth": 1.4}
     i = [other for other in names if other != "random"].index(name)
     return {"color": matplotlib.colormaps["tab10"].colors[i % 10], "linestyle": "-:"[i // 10 % 2], "linewidth": 1.4}
+
+
+def channels(image: np.ndarray, outputs: Mapping[str, np.ndarray]) -> Figure:
+    """An image [h, w, c] in [0, 1], and below it a row of channels [n, h, w, 1] for each part, all at one size."""
+    count = max(len(found) for found in outputs.values())
+    figure = Figure(figsize=(0.75 * count + 1.2, 0.8 * (1 + len(outputs))), layout="compressed")
+    axes = figure.subplots(1 + len(outputs), count, squeeze=False)
+    for line, (name, images) in zip(axes, {"image": image[None], **outputs}.items(), strict=True):
+        for ax, one in zip(line, images, strict=False):
+            show(ax, one)
+        for ax in line[len(images) :]:
+            ax.set_axis_off()
+        _label(line[0], name)
+    return figure
 
 
 def places(images: np.ndarray, boxes: np.ndarray, labels: Sequence[str], title: str = "") -> Figure:

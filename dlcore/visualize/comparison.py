@@ -53,7 +53,8 @@ def measures(found: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
             f"{curve}_{name}": float(metrics.area(jnp.asarray(one[curve])[None])[0])
             for curve in ("deletion", "insertion")
         }
-        told[f"randomized_{name}"] = float(one["kept"][-1])
+        if name != "random":
+            told[f"randomized_{name}"] = float(one["kept"][-1])
         if "completeness" in one:
             told["completeness_error"] = float(one["completeness"])
     return told

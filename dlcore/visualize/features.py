@@ -60,9 +60,8 @@ def paths(model: Model, params: Params, state: State, x: Any) -> dict[str, tuple
 
 
 def spatial(shapes: Mapping[str, Sequence[int]]) -> list[str]:
-    """Of the `paths` of a network those with several places [b, h, w, c]: of whole stages, or if there is none, all."""
-    found = [path for path, shape in shapes.items() if len(shape) == 4 and max(shape[1:3]) > 1]
-    return [path for path in found if "/" not in path] or found
+    """Of the `paths` of a network those of whole stages with several places [b, h, w, c], in the order of calls."""
+    return [path for path, s in shapes.items() if "/" not in path and len(s) == 4 and max(s[1:3]) > 1]
 
 
 def first_kernel(params: Params, shapes: Iterable[str]) -> str | None:

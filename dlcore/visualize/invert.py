@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
@@ -38,7 +39,7 @@ def invert(
     for features of another shape.
     """
     return descend(
-        Distance(model, path, prepare),
+        _Distance(model, path, prepare),
         {"params": params, "state": state, "features": features},
         picture,
         len(features),
@@ -50,17 +51,33 @@ def invert(
     )
 
 
-@dataclass(frozen=True)
-class Distance:
+def distance(
+    model: Model,
+    params: Params,
+    state: State,
+    features: Float[Array, "n ..."],
+    path: str,
+    images: Float[Array, "n ..."],
+    *,
+    prepare: Callable[[Array], Array] = identity,
+) -> Float[Array, " n"]:
     """‖Φ(x) − Φ₀‖² / ‖Φ₀‖² of each image: 0 for one that the layer cannot tell from the given one, 1 for Φ(x) = 0."""
+    return _distance(_Distance(model, path, prepare), {"params": params, "state": state, "features": features}, images)
+
+
+@dataclass(frozen=True)
+class _Distance:
+    """`distance` as a cost that `descend` takes."""
 
     model: Model
     path: str
-    prepare: Callable[[Array], Array] = identity
+    prepare: Callable[[Array], Array]
 
-    def __call__(self, given: Any, images: Float[Array, "n ..."]) -> Float[Array, " n"]:
-        """`given` holds params, state and features."""
+    def __call__(self, given: Any, images: Array) -> Array:
         found = feature_maps(self.model, given["params"], given["state"], self.prepare(images), self.path)
         equal_shapes("invert", features=given["features"], found=found)
         rows = lambda h: jnp.square(h).reshape(len(h), -1).sum(1)  # noqa: E731
         return rows(found - given["features"]) / rows(given["features"])
+
+
+_distance = jax.jit(lambda cost, given, images: cost(given, images), static_argnums=0)

@@ -27,8 +27,9 @@ def test_legends_list_the_best_first():
 
 
 def test_forgetting_begins_at_1():
-    (axes,) = maps.forgetting(["head", "body"], {"saliency": np.array([0.5, 0.1])}).axes
+    (axes,) = maps.forgetting(["head", "body"], {"saliency": np.array([0.5, 0.1]), "random": np.ones(2)}).axes
     np.testing.assert_array_equal(axes.get_lines()[0].get_xydata(), [[0, 1], [1, 0.5], [2, 0.1]])
+    assert [text.get_text() for text in axes.figure.legends[0].get_texts()] == ["saliency"]
     assert [text.get_text() for text in axes.get_xticklabels()] == ["none", "head", "+ body"]
 
 
@@ -37,3 +38,12 @@ def test_boxes_lie_around_the_pixels_that_are_seen():
     (axes,) = maps.places(RNG.random((1, 1, 6, 5, 3)), boxes, ["channel 7"]).axes
     (box,) = axes.patches
     assert box.get_bbox().extents.tolist() == [-0.5, 0.5, 2.5, 3.5] and axes.get_ylabel() == "channel 7"
+
+
+def test_channels_of_all_sizes_stand_in_rows():
+    figure = maps.channels(
+        RNG.random((6, 5, 1)), {"stage_1": RNG.random((3, 4, 4, 1)), "stage_2": RNG.random((2, 2, 2, 1))}
+    )
+    axes = np.array(figure.axes).reshape(3, 3)
+    assert [[len(ax.images) for ax in line] for line in axes] == [[1, 0, 0], [1, 1, 1], [1, 1, 0]]
+    assert [line[0].get_ylabel() for line in axes] == ["image", "stage_1", "stage_2"]

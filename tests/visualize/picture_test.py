@@ -12,7 +12,7 @@ from dlcore.nn.dense import Dense
 from dlcore.nn.pool import GlobalAvgPool
 from dlcore.nn.reshape import Flatten
 from dlcore.visualize.features import feature_maps
-from dlcore.visualize.invert import Distance, invert
+from dlcore.visualize.invert import distance, invert
 from dlcore.visualize.maximize import channel, maximize
 from dlcore.visualize.picture import Picture, descend, total_variation
 
@@ -90,17 +90,16 @@ def test_what_a_layer_keeps_is_found_again():
     features = feature_maps(model, params, state, standard(images), "layer")
     options = {"picture": Picture(SHAPE, fourier=False), "key": jax.random.key(0), "prepare": standard}
     found = invert(model, params, state, features, "layer", **options, steps=300, variation=0.0)
-    given = {"params": params, "state": state, "features": features}
-    assert (Distance(model, "layer", standard)(given, found) < 1e-3).all()
+    assert (distance(model, params, state, features, "layer", found, prepare=standard) < 1e-3).all()
     alone = invert(model, params, state, features[1:], "layer", **options, steps=300, variation=0.0)
     np.testing.assert_allclose(found[1:], alone, atol=5e-3)
 
 
 def test_distance_by_hand():
     model = serial(a=Dense(2, bias=False), b=Dense(1))
-    given = {"params": {"a": {"kernel": jnp.eye(2)}, "b": {"kernel": jnp.ones((2, 1)), "bias": jnp.zeros(1)}}}
-    given |= {"state": {}, "features": jnp.array([[3.0, 4.0]])}
-    np.testing.assert_allclose(Distance(model, "a")(given, jnp.array([[3.0, 3.0]])), [1 / 25], rtol=1e-6)
+    params = {"a": {"kernel": jnp.eye(2)}, "b": {"kernel": jnp.ones((2, 1)), "bias": jnp.zeros(1)}}
+    found = distance(model, params, {}, jnp.array([[3.0, 4.0]]), "a", jnp.array([[3.0, 3.0]]))
+    np.testing.assert_allclose(found, [1 / 25], rtol=1e-6)
 
 
 def test_settings_that_cannot_be_are_refused():

@@ -105,18 +105,10 @@ def make_network(config: Config, spec: DataSpec) -> Network:
 
 def make_settings(config: Config, network: Network, spec: DataSpec) -> Settings:
     """What the methods are told, for images like `spec`."""
-    side = min(spec.shape[:2])
+    side, std = min(spec.shape[:2]), config.noise / float(np.mean(spec.std))
     window = config.window or max(2, side // 7)
-    return Settings(
-        layer=network.layer,
-        std=config.noise / float(np.mean(spec.std)),
-        samples=config.samples,
-        steps=config.steps,
-        window=window,
-        stride=max(1, window // 2),
-        masks=config.masks,
-        grid=min(7, side // 2),
-    )
+    options = {"window": window, "stride": max(1, window // 2), "masks": config.masks, "grid": min(7, side // 2)}
+    return Settings(network.layer, std, samples=config.samples, steps=config.steps, **options)
 
 
 class Shown(NamedTuple):
@@ -131,10 +123,13 @@ def build(config: Config, spec: DataSpec) -> System:
     network, standard = make_network(config, spec), Standardize(spec.mean, spec.std)
     for name in config.methods:
         check_name("method", name, METHODS)
+    if min(config.images, config.measured) < 1:
+        raise ValueError(f"images and measured must be at least 1, got {config.images} and {config.measured}")
     settings, black = make_settings(config, network, spec), standard(jnp.zeros(spec.shape))
 
     def asked(data: Data, results: Results, rows: np.ndarray) -> Shown:
-        params, state = (jax.tree.map(jnp.asarray, tree) for tree in results["classifier"][1:3])
+        trained = results["classifier"]
+        params, state = (jax.tree.map(jnp.asarray, tree) for tree in (trained.params, trained.state))
         raw = scale(jnp.asarray(data.test.read(rows)["image"]), spec.levels)
         x = standard(raw)
         target = jax.jit(lambda x: network.model.apply(params, state, x)[0].argmax(-1))(x)

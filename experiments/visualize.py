@@ -150,15 +150,14 @@ def build(config: Config, spec: DataSpec) -> System:
         shown = asked(data, results, one_of_each(data.test, config.images))
         return found_images(config, network, shown, spec, standard, cell, key)
 
-    attributions = Study(
-        attribute,
-        lambda arrays: measures({name: arrays[name] for name in config.methods}),
-        lambda arrays: draw(config, network, spec, arrays),
-        uses=("classifier",),
-        cells=("images", *config.methods),
-    )
     stages = {
-        "attributions": attributions,
+        "attributions": Study(
+            attribute,
+            lambda arrays: measures({name: arrays[name] for name in config.methods}),
+            lambda arrays: draw(config, network, spec, arrays),
+            uses=("classifier",),
+            cells=("images", *config.methods),
+        ),
         "layers": Study(look, uses=("classifier",)),
         "pictures": Study(
             find,
@@ -215,12 +214,10 @@ def found_images(
     if cell == "classes":
         classes = jnp.arange(min(spec.classes, 10))
         best = [maximize.maximize(*net, classes, variation=price, jitter=1, **options) for price in PRICES]
-        numbers = {"logit": np.mean([found.scores for found in best], axis=1), "shown": shown.raw}
-        return Findings({"images": np.stack([found.images for found in best]), **numbers})
+        return Findings({"images": np.stack([found.images for found in best]), "shown": shown.raw})
     kept = features.feature_maps(*net, x, cell)
     images = invert.invert(*net, kept, cell, **options)
-    distance = invert.distance(*net, kept, cell, images, prepare=standard).mean()
-    return Findings({"images": images, "distance": distance})
+    return Findings({"images": images, "distance": invert.distance(*net, kept, cell, images, prepare=standard).mean()})
 
 
 def draw_found(network: Network, spec: DataSpec, arrays: Mapping[str, Any]) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from ._pipeline import Streamed as Streamed
 from ._pipeline import choose as choose
 from ._pipeline import evaluation_batches as evaluation_batches
 from ._pipeline import train_rows as train_rows
+from ._preprocess import Standardize as Standardize
 from ._preprocess import flat_pixels as flat_pixels
 from ._preprocess import row_keys as row_keys
 from ._preprocess import scale as scale

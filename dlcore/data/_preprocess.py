@@ -1,6 +1,7 @@
 """From stored values to model input, inside the compiled step."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +23,17 @@ def flat_pixels(images: UInt8[Array, "b h w c"], levels: int) -> Float[Array, "b
 def standardize(x: Float[Array, "*b c"], mean: Sequence[float], std: Sequence[float]) -> Float[Array, "*b c"]:
     """(x − mean)/std per channel, with statistics of the training split (lecture 10.6)."""
     return (x - jnp.asarray(mean, x.dtype)) / jnp.asarray(std, x.dtype)
+
+
+@dataclass(frozen=True)
+class Standardize:
+    """`standardize` by these statistics, as a function that is compared by value."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def __call__(self, x: Float[Array, "*b c"]) -> Float[Array, "*b c"]:
+        return standardize(x, self.mean, self.std)
 
 
 def row_keys(key: Key, rows: Int[Array, " n"]) -> Key:

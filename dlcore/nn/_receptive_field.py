@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
+from dlcore.setting import Number
 from dlcore.types import Key
 
 
@@ -45,7 +46,7 @@ def receptive_field(layers: Sequence[Layer]) -> Field:
 
 
 def influence(
-    function: Callable[[Array], Array], x: Float[Array, "1 *space c"], site: Sequence[int], *, key: Key
+    function: Callable[[Array], Array], x: Float[Array, "1 *space c"], site: Sequence[Number], *, key: Key
 ) -> Float[Array, "*space"]:
     """|∂ y[site] / ∂ x| summed over channels, for `function` from [1, *space, c] to [1, *space_out, f].
 

@@ -7,6 +7,7 @@ from . import figures as figures
 from . import gan as gan
 from . import html as html
 from . import images as images
+from . import maps as maps
 from . import optimizers as optimizers
 from . import panel as panel
 from . import receptive as receptive

@@ -11,6 +11,7 @@ from ._builders import fit_by_gradient as fit_by_gradient
 from ._builders import map_data as map_data
 from ._builders import map_split as map_split
 from ._builders import means as means
+from ._builders import one_of_each as one_of_each
 from ._builders import standardized as standardized
 from ._checkpoint import Checkpoints as Checkpoints
 from ._config import FEW as FEW

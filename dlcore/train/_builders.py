@@ -82,3 +82,13 @@ def classified(model: Model, name: str = "image") -> Callable[[Params, State, Ba
         return {"accuracy": Mean.of(correct(logits, labels), where), "nll_nats": Mean.of(nats, where)}
 
     return evaluate
+
+
+def one_of_each(split: Split, count: int) -> np.ndarray:
+    """Row numbers of at most `count` examples: the first of every class, then the second of every class, and so on."""
+    labels = split.all()["label"]
+    turn = np.empty(len(labels), int)
+    for label in np.unique(labels):
+        (rows,) = np.nonzero(labels == label)
+        turn[rows] = np.arange(len(rows))
+    return np.lexsort((labels, turn))[:count]

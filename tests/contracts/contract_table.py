@@ -209,3 +209,6 @@ EXPERIMENTS = {
     },
 }
 """name: variants as settings over the smoke preset."""
+
+STUDIES = ("visualize",)
+"""Experiments that train nothing by themselves: what a fit owes does not apply to them."""

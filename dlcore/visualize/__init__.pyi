@@ -12,6 +12,7 @@ from ._features import first_kernel as first_kernel
 from ._features import paths as paths
 from ._features import spatial as spatial
 from ._features import strongest as strongest
+from ._invert import distance as distance
 from ._invert import invert as invert
 from ._maximize import Maximized as Maximized
 from ._maximize import channel as channel
@@ -38,6 +39,7 @@ from ._patches import cut_out as cut_out
 from ._patches import seen_from as seen_from
 from ._patches import top_patches as top_patches
 from ._picture import Picture as Picture
+from ._picture import descend as descend
 from ._picture import total_variation as total_variation
 from ._rules import deconvnet as deconvnet
 from ._rules import deconvolution as deconvolution

@@ -1,6 +1,7 @@
 """Conditioners of flows: networks that keep the shape, end at zero and have no state (lecture 28.1).
 
-A `conditional` one takes two inputs, (x, condition): a class or a code [b, c], or for images another image [b, h, w, c].
+A `conditional` one takes two inputs, (x, condition): a class or a code [b, c], or for images another image [b, h, w,
+c].
 """
 
 from collections.abc import Sequence
@@ -23,8 +24,8 @@ def ConvConditioner(
 ) -> Model:
     """[b, h, w, c] to [b, h, w, outputs]: a 3×3 stem with a bias per position, residual 3×3 blocks, a 3×3 head at 0.
 
-    Each block is h + conv(φ(h)). The outputs are 0 at the start. A condition [b, c] moves all positions alike behind the
-    stem, an image goes into it beside x.
+    Each block is h + conv(φ(h)). The outputs are 0 at the start. A condition [b, c] moves all positions alike behind
+    the stem, an image goes into it beside x.
     """
     parts = {"stem": Conv(width, 3, bias=False, kernel_init=he_normal), "position": PositionBias()}
     for i in range(blocks):

@@ -1,5 +1,6 @@
 """Masked dense network whose outputs see earlier inputs only (Germain et al. 2015; lecture 26, 28)."""
 
+import itertools
 from collections.abc import Sequence
 
 import jax.numpy as jnp
@@ -19,7 +20,9 @@ def degrees(size: int, width: int, *, lowest: int) -> Int[np.ndarray, " width"]:
     return np.round(np.linspace(min(lowest, highest), highest, width)).astype(int)
 
 
-def MaskedDense(inputs: Int[np.ndarray, " n"], outputs: Int[np.ndarray, " m"], *, kernel_init: Initializer = he_normal) -> Model:
+def MaskedDense(
+    inputs: Int[np.ndarray, " n"], outputs: Int[np.ndarray, " m"], *, kernel_init: Initializer = he_normal
+) -> Model:
     """Dense layer in which output j, which may see the first `outputs[j]` inputs, is fed by unit i only where
     `inputs[i]` ≤ `outputs[j]`; the other weights stay 0."""
     mask = (inputs[:, None] <= outputs[None]).astype(np.float32)
@@ -51,7 +54,7 @@ def MADE(
     # Units that see no input carry what the condition says to the first output.
     seen = [np.arange(1, size + 1)] + [degrees(size, width, lowest=0 if conditional else 1) for width in widths]
     parts: dict[str, Model] = {}
-    for i, (before, after) in enumerate(zip(seen[:-1], seen[1:], strict=True)):
+    for i, (before, after) in enumerate(itertools.pairwise(seen)):
         parts |= {f"masked_{i}": MaskedDense(before, after), f"activation_{i}": Activation(activation)}
     head = MaskedDense(seen[-1], np.tile(np.arange(size), outputs // size), kernel_init=zeros)
 

@@ -120,9 +120,9 @@ CASES = {
     "real_nvp": Case(RealNVP((4, 4, 1), network, scales=2, steps=2), (4, 4, 1)),
     "real_nvp_points": Case(RealNVP((3,), network, steps=3), (3,)),
     "glow": Case(Glow((4, 4, 1), network, scales=2, steps=2), (4, 4, 1)),
-    "glow_spline": Case(Glow((4, 4, 1), network, steps=1, transform=SPLINE), (4, 4, 1)),
+    "glow_spline_points": Case(Glow((4,), network, steps=1, transform=SPLINE), (4,)),
     "glow_given_a_class": Case(Glow((4, 4, 1), told, steps=1, **GIVEN), (4, 4, 1), condition=(3,)),
-    "real_nvp_given_a_class": Case(RealNVP((4, 4, 1), told, steps=2, **GIVEN), (4, 4, 1), condition=(3,)),
+    "real_nvp_points_given_a_class": Case(RealNVP((3,), told, steps=2, **GIVEN), (3,), condition=(3,)),
     "glow_plain_undivided": Case(Glow((4, 4, 1), network, steps=1, mix="plain", factor_out=False), (4, 4, 1)),
     "glow_reverse_points": Case(Glow((4,), network, steps=2, mix="reverse"), (4,)),
     "pixels_to_latent": Case(

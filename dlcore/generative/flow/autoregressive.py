@@ -13,10 +13,10 @@ def Autoregressive(conditioner: Model, transform: Transform, *, conditional: boo
     """z_i = T(x_i; θ_i(x_1 … x_{i−1})) of points [b, d]: the Jacobian is triangular, log|det J| = Σ_i log T'.
 
     The conditioner, such as `dlcore.networks.made.MADE`, gives `transform.numbers`·d raw numbers, the first of all
-    coordinates, then the second, and so on; those of coordinate i must not depend on x_i or later ones. With `conditional`
-    it takes a condition [b, ...] as well. Forward is one pass (MAF); the inverse takes d passes, one after another. An
-    inverse autoregressive flow (IAF, Kingma et al. 2016) is `invert` of this. Raises `ValueError` for inputs that are not
-    points, a conditioner that does not fit, and a condition that is missing or superfluous.
+    coordinates, then the second, and so on; those of coordinate i must not depend on x_i or later ones. With
+    `conditional` it takes a condition [b, ...] as well. Forward is one pass (MAF); the inverse takes d passes, one
+    after another. An inverse autoregressive flow (IAF, Kingma et al. 2016) is `invert` of this. Raises `ValueError` for
+    inputs that are not points, a conditioner that does not fit, and a condition that is missing or superfluous.
     """
 
     def numbers(params: Params, x: Array, condition: tuple[Array, ...]) -> Array:

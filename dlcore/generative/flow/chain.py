@@ -90,8 +90,8 @@ def chain(*bijectors: Bijector, **named: Bijector) -> Bijector:
 
     Positional parts are called by their kind (`act_norm_0`); keyword ones, which follow, keep their names. `init` runs
     the chain, so that a part whose start depends on data sees what the parts before make of it; it is compiled as a
-    whole. A condition goes to every part that takes one. Raises `ValueError` for a part whose log-determinant is not one
-    number per example, and for a condition that is missing, or that no part takes.
+    whole. A condition goes to every part that takes one. Raises `ValueError` for a part whose log-determinant is not
+    one number per example, and for a condition that is missing, or that no part takes.
     """
     parts = {**numbered(bijectors), **named}
     conditional = any(part.conditional for part in parts.values())

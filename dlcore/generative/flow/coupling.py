@@ -72,10 +72,10 @@ def Coupling(
 
     `mask="channel"` passes the first half of the last axis (the second if flipped), for points [b, d] and images;
     `mask="checkerboard"` passes the sites of `checkerboard_mask`, for images [b, h, w, c]. The conditioner sees what
-    passes (with zeros at the moved sites of a checkerboard), and with `conditional` also the condition [b, ...]. It gives
-    `transform.numbers` times `moved_channels` on its last axis: the first raw number of all channels, then the second,
-    and so on. It must be free of state and of dropout. Raises `ValueError` for an unknown mask, a conditioner that does
-    not fit, and a condition that is missing or superfluous.
+    passes (with zeros at the moved sites of a checkerboard), and with `conditional` also the condition [b, ...]. It
+    gives `transform.numbers` times `moved_channels` on its last axis: the first raw number of all channels, then the
+    second, and so on. It must be free of state and of dropout. Raises `ValueError` for an unknown mask, a conditioner
+    that does not fit, and a condition that is missing or superfluous.
     """
     _check_mask(mask)
 
@@ -128,7 +128,8 @@ def AffineCoupling(
     conditioner: Model, *, mask: str = "channel", flip: bool = False, bound: Number = 2.0, conditional: bool = False
 ) -> Bijector:
     """`Coupling` by x₂·exp(s(x₁)) + t(x₁), log|det J| = Σ s: the conditioner gives raw log-scales, which `bounded`
-    bounds by `bound`, then shifts (Dinh et al. 2017). Raises `ValueError` as that does, and unless the bound is positive.
+    bounds by `bound`, then shifts (Dinh et al. 2017). Raises `ValueError` as that does, and unless the bound is
+    positive.
     """
     in_range("AffineCoupling", "bound", bound, lambda b: b > 0, "be positive")
     options = {"mask": mask, "flip": flip, "conditional": conditional}
@@ -144,8 +145,9 @@ def SplineCoupling(
     flip: bool = False,
     conditional: bool = False,
 ) -> Bijector:
-    """`Coupling` by rational-quadratic splines of `bins` bins on [−`bound`, `bound`], the identity outside (Durkan et al.
-    2019): 3·bins − 1 raw numbers per moved channel, of which zeros are the identity. Raises `ValueError` as that does.
+    """`Coupling` by rational-quadratic splines of `bins` bins on [−`bound`, `bound`], the identity outside (Durkan et
+    al. 2019): 3·bins − 1 raw numbers per moved channel, of which zeros are the identity. Raises `ValueError` as that
+    does.
     """
     options = {"mask": mask, "flip": flip, "conditional": conditional}
     return Coupling(conditioner, rational_quadratic(bins, bound), kind="spline_coupling", **options)

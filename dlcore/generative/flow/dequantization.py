@@ -36,8 +36,8 @@ def variational(bijector: Bijector, levels: int) -> Dequantizer:
     """u = Φ(g⁻¹(ε; x)) with ε ~ N(0, I), Φ the normal distribution function and g the conditional `bijector`, told the
     pixels x/(L − 1) − ½ (Ho et al. 2019, section 3.1).
 
-    With v = g⁻¹(ε): log q(u|x) = log N(ε) − log|det ∂v/∂ε| − log N(v), so that a g which starts as the identity starts as
-    uniform noise. Raises `ValueError` for a bijector without a condition.
+    With v = g⁻¹(ε): log q(u|x) = log N(ε) − log|det ∂v/∂ε| − log N(v), so that a g which starts as the identity
+    starts as uniform noise. Raises `ValueError` for a bijector without a condition.
     """
     if not bijector.conditional:
         raise ValueError("variational: the bijector must be conditional: it is told the image that it makes noise for")
@@ -56,6 +56,18 @@ def variational(bijector: Bijector, levels: int) -> Dequantizer:
         return jax.scipy.special.ndtr(v), log_q
 
     return Dequantizer(init, draw)
+
+
+def by_row(
+    dequantizer: Dequantizer, keys: Key, params: Params, x: Integer[Array, "b ..."]
+) -> tuple[Array, Float[Array, " b"]]:
+    """`draw` with a key for every image: the noise of one does not depend on the batch that it came in."""
+
+    def one(key: Key, x: Array) -> tuple[Array, Array]:
+        u, log_q = dequantizer.draw(key, params, x[None])
+        return u[0], log_q[0]
+
+    return jax.vmap(one)(keys, x)
 
 
 def bound(

@@ -1,4 +1,5 @@
-"""Flows put together: RealNVP (Dinh et al. 2017) and Glow (Kingma & Dhariwal 2018) for images and points, MAF for points.
+"""Flows put together: RealNVP (Dinh et al. 2017) and Glow (Kingma & Dhariwal 2018) for images and points, MAF for
+points.
 
 Images [b, h, w, c] become flat latents [b, h·w·c], points [b, d] stay [b, d]. Every coupling gets a conditioner of its
 own from a factory, `conditioner(shape, outputs) -> Model`, told the shape of an example at the coupling; its last
@@ -29,7 +30,7 @@ def RealNVP(
     transform: Transform | None = None,
     conditional: bool = False,
 ) -> Bijector:
-    """Couplings with alternating masks, each behind an actnorm; `transform` is what they apply, `affine()` if not given.
+    """Couplings with alternating masks, each behind an actnorm, that apply `transform`, or `affine()` if not given.
 
     Points: `steps` channel couplings. Images: at each scale `steps`/2 checkerboard couplings, a squeeze, and as many
     channel couplings, behind which half of the channels leave (all of them at the last scale). Raises `ValueError`
@@ -133,8 +134,8 @@ def MAF(
     transform: Transform | None = None,
     conditional: bool = False,
 ) -> Bijector:
-    """Masked autoregressive flow of points [b, size]: `steps` of actnorm and `Autoregressive`, the order reversed between
-    them (Papamakarios et al. 2017).
+    """Masked autoregressive flow of points [b, size]: `steps` of actnorm and `Autoregressive`, the order reversed
+    between them (Papamakarios et al. 2017).
 
     Here `conditioner` gives networks like `dlcore.networks.made.MADE`. From data to latent it is one pass, back `size`
     passes per step. `IAF`, which is cheap in the other direction, is `invert(MAF(...))`.

@@ -21,19 +21,19 @@ class Knots(NamedTuple):
     slope: Float[Array, "*s k"]
 
 
-def knots(
-    raw: Float[Array, "*s n"], bound: Number, *, smallest: float = 1e-2, smallest_slope: float = 1e-2
-) -> Knots:
+def knots(raw: Float[Array, "*s n"], bound: Number, *, smallest: float = 0.1, smallest_slope: float = 0.05) -> Knots:
     """Knots from n = 3K − 1 free numbers: K widths, K heights, K − 1 inner slopes; the outer slopes are 1.
 
-    Widths and heights are the softmax, pushed above `smallest`, as fractions of 2B; slopes are a softplus above
-    `smallest_slope`, shifted so that raw numbers of 0 give equal bins and slopes of 1: the identity. Raises `ValueError`
-    for a number that is not 3K − 1, B ≤ 0, or bins that cannot all be that large.
+    Widths and heights are the softmax as fractions of 2B, and at least `smallest` of what equal bins would have; slopes
+    are a softplus above `smallest_slope`, shifted so that raw numbers of 0 give equal bins, slopes of 1: the identity.
+    Raises `ValueError` for a number that is not 3K − 1, B ≤ 0, or a smallest one outside (0, 1).
     """
     bins = (raw.shape[-1] + 1) // 3
     if raw.shape[-1] != 3 * bins - 1 or bins < 1:
-        raise ValueError(f"knots: {raw.shape[-1]} raw numbers per entry; K bins take 3K − 1, e.g. {3 * max(bins, 1) - 1}")
-    _check(bins, bound, smallest, smallest_slope)
+        raise ValueError(
+            f"knots: {raw.shape[-1]} raw numbers per entry; K bins take 3K − 1, e.g. {3 * max(bins, 1) - 1}"
+        )
+    _check(bound, smallest, smallest_slope)
     widths, heights, slopes = jnp.split(raw, [bins, 2 * bins], axis=-1)
     shift = math.log(math.expm1(1 - smallest_slope))
     inner = smallest_slope + jax.nn.softplus(slopes + shift)
@@ -42,18 +42,16 @@ def knots(
     return Knots(_edges(widths, bound, smallest), _edges(heights, bound, smallest), slope)
 
 
-def _check(bins: int, bound: Number, smallest: float, smallest_slope: float) -> None:
+def _check(bound: Number, smallest: float, smallest_slope: float) -> None:
     in_range("spline", "bound", bound, lambda b: b > 0, "be positive")
-    if not 0 < smallest * bins < 1:
-        raise ValueError(f"spline: {bins} bins of at least {smallest} of the range each; their sum must be below 1")
-    if not 0 < smallest_slope < 1:
-        raise ValueError(f"spline: smallest_slope must lie between 0 and 1, got {smallest_slope}")
+    in_range("spline", "smallest", smallest, lambda s: 0 < s < 1, "lie between 0 and 1")
+    in_range("spline", "smallest_slope", smallest_slope, lambda s: 0 < s < 1, "lie between 0 and 1")
 
 
 def _edges(raw: Array, bound: Number, smallest: float) -> Array:
     """−B = e_0 < … < e_K = B, the ends to the bit."""
     bins = raw.shape[-1]
-    sizes = smallest + (1 - smallest * bins) * jax.nn.softmax(raw, axis=-1)
+    sizes = smallest / bins + (1 - smallest) * jax.nn.softmax(raw, axis=-1)
     inner = bound * (2 * jnp.cumsum(sizes, axis=-1)[..., :-1] - 1)
     end = jnp.full((*raw.shape[:-1], 1), bound, raw.dtype)
     return jnp.concatenate([-end, inner, end], axis=-1)
@@ -130,12 +128,12 @@ def _inside(name: str, x: Array, knots: Knots, edges: Array) -> tuple[Array, Arr
 def rational_quadratic(bins: int = 8, bound: Number = 4.0) -> Transform:
     """The spline of `knots` as a map for couplings: K bins on [−B, B], 3K − 1 raw numbers per entry.
 
-    Slopes lie between about smallest and 1/smallest, and in float32 an inverse is off by up to 1e-7·B over the slope.
-    Raises `ValueError` for settings that `knots` refuses.
+    In float32 an inverse is off by up to about 1e-7·B over the smallest slope, which `knots` keeps away from 0. Raises
+    `ValueError` for less than two bins, or B ≤ 0.
     """
     if bins < 2:
         raise ValueError(f"rational_quadratic: bins must be at least 2, got {bins}")
-    _check(bins, bound, 1e-2, 1e-2)
+    in_range("rational_quadratic", "bound", bound, lambda b: b > 0, "be positive")
     return Transform(
         3 * bins - 1,
         lambda x, raw: spline(x, knots(raw, bound)),

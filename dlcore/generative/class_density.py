@@ -6,20 +6,22 @@ PixelCNN (image, label [b]).
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Integer
 
-from dlcore.generative import autoregressive, vae
+from dlcore.evaluation import classification
+from dlcore.evaluation.likelihood import Nats, bits_per_dim, summary
+from dlcore.generative import autoregressive, classifier, vae
 from dlcore.generative.classifier import Posterior, bayes, log_likelihoods
 from dlcore.generative.decoder import Likelihood
 from dlcore.generative.flow import density
 from dlcore.generative.flow.pixels import dequantize, discrete_nats, quantize
 from dlcore.operands import has_shape
-from dlcore.types import Aux, Batch, Bijector, Input, Key, Model, Objective, Params, State
+from dlcore.types import Aux, Batch, Bijector, Input, Key, Mean, Model, Objective, Params, State
 
 
 class ClassDensity(NamedTuple):
@@ -45,19 +47,45 @@ def predict(
     state: State,
     x: Integer[Array, "b h w c"],
     keys: Key,
-    log_prior: Float[Array, " c"],
-    observed: Bool[Array, "*b h w c"] | None = None,
-) -> tuple[Posterior, Float[Array, "b c"]]:
+    log_prior: Float[Array, " classes"],
+    observed: Bool[Array, "..."] | None = None,
+) -> tuple[Posterior, Float[Array, "b classes"]]:
     """p(y|x) and p(x) by Bayes' rule, and log P(x|y) of every class.
 
-    `observed` may also be [h, w, c], for all images alike. Raises `ValueError` for pixels that are left out of a density
-    which cannot.
+    `observed` may also be [h, w, c], for all images alike. Raises `ValueError` for pixels that are left out of a
+    density which cannot.
     """
     if observed is not None and not density_.marginal:
         raise ValueError("predict: this density cannot leave pixels out; fill them in and pass observed=None")
     along = (keys,) if observed is None else (keys, jnp.broadcast_to(observed, x.shape))
     given = log_likelihoods(lambda *args: density_.log_prob(params, state, *args), x, len(log_prior), *along)
     return bayes(given, log_prior), given
+
+
+def evaluate(density_: ClassDensity, params: Params, state: State, batch: Batch, keys: Key) -> dict[str, Any]:
+    """Sums over a batch for a density with its prior: of p(y|x), of −log p(x), and of −log p(x|y) of the true class."""
+    posterior, given = predict(density_, params, state, batch["image"], keys, state["log_prior"])
+    own = jnp.take_along_axis(given, batch["label"][:, None].astype(jnp.int32), axis=1)[:, 0]
+    found = classification.sums(posterior.log_posterior, batch["label"], batch["where"])
+    nats = Nats.of(-posterior.log_evidence, batch["where"])
+    return {**found, "nats": nats, "given": Mean.of(-own, batch["where"])}
+
+
+def summarize(sums: Mapping[str, Any], dims: int) -> dict[str, float]:
+    """`accuracy`, `nll_nats` and `ece` of p(y|x); `bits_per_dim` of p(x), and `bits_per_dim_given_label` of p(x|y)."""
+    bits = {name: value for name, value in summary(sums["nats"], dims).items() if "bits" in name}
+    given = float(bits_per_dim(float(sums["given"].value()), dims))
+    return {**classification.summary(sums), **bits, "bits_per_dim_given_label": given}
+
+
+def sample(
+    key: Key, density_: ClassDensity, params: Params, state: State, count: int, label: Any = None
+) -> Float[Array, "n h w c"]:
+    """Images of p(x) = Σ_y p(x|y) p(y) of a density with its prior; of one class if a label is given."""
+    draw = lambda key, labels: density_.draw(key, params, state, labels)  # noqa: E731
+    if label is not None:
+        return draw(key, jnp.full(count, label))
+    return classifier.sample(key, state["log_prior"], draw, count)[0]
 
 
 def judge(density_: ClassDensity, params: Params, state: State, key: Key) -> Callable[[Array, Array], Array]:

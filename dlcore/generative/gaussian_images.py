@@ -5,7 +5,8 @@ noise adds to every variance, 1/(12 L²), is put in exactly: no pixel is constan
 """
 
 import functools
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -15,7 +16,7 @@ from jaxtyping import Array, Bool, Float, Integer
 
 from dlcore.generative import gaussian_classes as gaussian
 from dlcore.generative.classifier import bayes
-from dlcore.generative.flow.pixels import dequantize, discrete_nats, quantize
+from dlcore.generative.flow.pixels import dequantize, quantize
 from dlcore.operands import Discrete
 from dlcore.types import Key
 
@@ -52,8 +53,8 @@ def log_likelihoods(
     images: Integer[Array, "b h w c"],
     keys: Key,
     levels: int,
-    observed: Bool[Array, "*b h w c"] | None = None,
-) -> Float[Array, "b c"]:
+    observed: Bool[Array, "..."] | None = None,
+) -> Float[Array, "b classes"]:
     """A lower bound of log P(x|y) of every class in nats of the discrete image, from noise of one key per row.
 
     Of the `observed` pixels alone if they are marked, for every image or [h, w, c] for all alike.
@@ -61,20 +62,19 @@ def log_likelihoods(
     noise = jax.vmap(lambda key: jax.random.uniform(key, images.shape[1:]))(keys)
     y = dequantize(images, noise, levels).reshape(len(images), -1)
     if observed is None:
-        return -discrete_nats(gaussian.log_likelihood(model, y), y.shape[1], levels)
+        return gaussian.log_likelihood(model, y) - y.shape[1] * math.log(levels)
     flat = observed.reshape(-1) if observed.ndim == images.ndim - 1 else observed.reshape(len(images), -1)
-    nats = -gaussian.log_likelihood(model, y, flat)
-    return -(nats + jnp.atleast_1d(flat.sum(-1))[:, None] * jnp.log(float(levels)))
+    return gaussian.log_likelihood(model, y, flat) - jnp.atleast_1d(flat.sum(-1))[:, None] * math.log(levels)
 
 
 def choose(
-    train: Mapping[str, Array],
-    held: Mapping[str, Array],
+    train: Mapping[str, Any],
+    held: Mapping[str, Any],
     classes: int,
     levels: int,
     shrinkages: Sequence[float],
     *,
-    where: Discrete[Array, " n"] | None = None,
+    where: Bool[np.ndarray, " n"] | None = None,
 ) -> tuple[dict[str, Model], dict[str, float]]:
     """All three models of the training images that count, LDA and QDA with the shrinkage that gives the least
     −log p(y|x) on the held-out images; and those shrinkages."""
@@ -110,9 +110,9 @@ def _fitted(
 
 
 def posterior_of(
-    model: Model, images: Integer[Array, "b h w c"], levels: int, observed: Bool[Array, "*b h w c"] | None = None
-) -> Float[Array, "b c"]:
-    """log p(y|x), of the observed pixels alone if they are marked; noise by place in the batch, the same in every call."""
+    model: Model, images: Integer[Array, "b h w c"], levels: int, observed: Bool[Array, "..."] | None = None
+) -> Float[Array, "b classes"]:
+    """log p(y|x), of the observed pixels alone if they are marked; noise goes by the place in the batch."""
     keys = jax.random.split(jax.random.key(0), len(images))
     return bayes(log_likelihoods(model, images, keys, levels, observed), model.log_prior).log_posterior
 
@@ -127,3 +127,8 @@ def draw(
 def restored(arrays: Mapping[str, Any]) -> Model:
     """The model whose fields were kept as a dict."""
     return (gaussian.NaiveBayes if "variance" in arrays else gaussian.Gaussians)(**arrays)
+
+
+def judge(model: Model, levels: int) -> Callable[[Array, Array], Array]:
+    """`(x, observed [h, w, c]) -> log p(y|x)`: `posterior_of` with the model put in."""
+    return lambda x, observed: posterior_of(model, x, levels, observed)

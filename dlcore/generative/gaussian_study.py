@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from dlcore.evaluation import metrics
+from dlcore.evaluation import classification
 from dlcore.evaluation.likelihood import bits_per_dim
 from dlcore.generative import gaussian_images
 from dlcore.generative.classifier import bayes
@@ -40,18 +40,13 @@ def _measured(model: gaussian_images.Model, test: Rows, levels: int, block: int)
         keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(1), start + jnp.arange(len(images)))
         return bayes(gaussian_images.log_likelihoods(model, images, keys, levels), model.log_prior)
 
-    images, labels = test["image"], jnp.asarray(test["label"])
+    images = test["image"]
     parts = [judged(images[start : start + block], start) for start in range(0, len(images), block)]
     log_posterior, log_evidence = (jnp.concatenate(part) for part in zip(*parts, strict=True))
-    own = jnp.take_along_axis(log_posterior, labels[:, None].astype(jnp.int32), axis=1)
-    bins = jax.jit(metrics.calibration)(jnp.exp(log_posterior), labels)
+    counted = jax.jit(classification.sums)(log_posterior, test["label"], np.ones(len(images), bool))
     nats = -float(np.asarray(log_evidence, np.float64).mean())
-    return {
-        "accuracy": float(metrics.correct(log_posterior, labels).mean()),
-        "nll_nats": -float(own.mean()),
-        "ece": float(metrics.expected_calibration_error(bins)),
-        "bits_per_dim": float(bits_per_dim(nats, math.prod(images.shape[1:]))),
-    }
+    bits = float(bits_per_dim(nats, math.prod(images.shape[1:])))
+    return {**classification.summary(counted), "bits_per_dim": bits}
 
 
 def named_metrics(arrays: Mapping[str, Any]) -> dict[str, float]:

@@ -19,23 +19,24 @@ def _lines(axes: Axes, x: Sequence[float], curves: Mapping[str, np.ndarray]) -> 
     axes.grid(alpha=0.25)
 
 
-def learning_curves(counts: Sequence[int], error: Mapping[str, np.ndarray], nats: Mapping[str, np.ndarray]) -> Figure:
+def learning_curves(counts: Sequence[int], scores: Mapping[str, np.ndarray]) -> Figure:
     """Test error and −log p(y|x) against the number of labelled training images, one curve per model.
 
-    Both axes are logarithmic; an error of 0 is left out.
+    `scores` are (accuracy, nats) [counts, 2]. All axes are logarithmic; an error of 0 is left out.
     """
     figure = Figure(figsize=(9.6, 3.9), layout="constrained")
     left, right = figure.subplots(1, 2)
-    _lines(left, counts, {name: np.where(values > 0, 100 * values, np.nan) for name, values in error.items()})
-    _lines(right, counts, nats)
+    error = {name: 100 * (1 - values[:, 0]) for name, values in scores.items()}
+    _lines(left, counts, {name: np.where(values > 0, values, np.nan) for name, values in error.items()})
+    _lines(right, counts, {name: values[:, 1] for name, values in scores.items()})
     for axes in (left, right):
         axes.set_xscale("log")
         axes.set_yscale("log")
         axes.set_xticks(list(counts), [f"{count:,}" for count in counts], fontsize=8)
         axes.minorticks_off()
         axes.set_xlabel("labelled training images")
-    ticks = [t for t in (1, 2, 5, 10, 20, 50, 100) if left.get_ylim()[0] <= t <= left.get_ylim()[1]]
-    left.set_yticks(ticks, [str(t) for t in ticks])
+    ticks = [t for t in (0.5, 1, 2, 5, 10, 20, 50, 100) if left.get_ylim()[0] <= t <= left.get_ylim()[1]]
+    left.set_yticks(ticks, [f"{t:g}" for t in ticks])
     left.set_ylabel("test error (%)")
     right.set_ylabel("test −log p(y|x) (nats)")
     left.legend(frameon=False, fontsize=8)
@@ -43,25 +44,21 @@ def learning_curves(counts: Sequence[int], error: Mapping[str, np.ndarray], nats
 
 
 def robustness(
-    fractions: Sequence[float],
-    missing: Mapping[str, np.ndarray],
-    stds: Sequence[float],
-    noise: Mapping[str, np.ndarray],
-    chance: float,
-    title: str = "",
+    fractions: Sequence[float], stds: Sequence[float], scores: Mapping[str, Mapping[str, np.ndarray]], chance: float
 ) -> Figure:
-    """Accuracy against the fraction of missing pixels, and against the standard deviation of noise."""
+    """Accuracy against the fraction of missing pixels, and against the standard deviation of noise.
+
+    `scores` are, by model, "missing" [fractions, 2] and "noise" [stds, 2] of (accuracy, nats).
+    """
     figure = Figure(figsize=(9.6, 3.9), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)
-    _lines(left, fractions, {name: 100 * values for name, values in missing.items()})
-    _lines(right, stds, {name: 100 * values for name, values in noise.items()})
-    for axes in (left, right):
+    for axes, x, kind in ((left, fractions, "missing"), (right, stds, "noise")):
+        _lines(axes, x, {name: 100 * found[kind][:, 0] for name, found in scores.items()})
         axes.axhline(100 * chance, color=GREY, linewidth=1, linestyle="--", label="chance")
         axes.set_ylim(0, 102)
     left.set(xlabel="fraction of missing pixels", ylabel="test accuracy (%)")
     right.set(xlabel="standard deviation of noise (pixels in [0, 1])")
-    left.legend(frameon=False, fontsize=8)
-    figure.suptitle(title, fontsize=10)
+    right.legend(frameon=False, fontsize=8)
     return figure
 
 

@@ -11,7 +11,7 @@ from jaxtyping import Array
 from dlcore.studies.judges import in_blocks, scores
 from dlcore.types import Key, Objective, Params, State
 
-Rows = Mapping[str, np.ndarray]
+Rows = Mapping[str, Any]
 
 
 def balanced(labels: np.ndarray, count: int, seed: int = 0) -> np.ndarray:

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Mapping
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Integer
 
@@ -14,7 +15,7 @@ BLOCK = 100
 """Images judged at once."""
 
 
-def scores(log_posterior: Float[np.ndarray, "n c"], labels: Integer[np.ndarray, " n"]) -> tuple[float, float]:
+def scores(log_posterior: Float[np.ndarray, "n classes"], labels: Integer[np.ndarray, " n"]) -> tuple[float, float]:
     """(accuracy, mean of −log p(y|x) in nats)."""
     own = np.take_along_axis(np.asarray(log_posterior, np.float64), labels[:, None].astype(int), axis=-1)[:, 0]
     return float((log_posterior.argmax(-1) == labels).mean()), float(-own.mean())
@@ -29,10 +30,10 @@ def in_blocks(run: Callable[[np.ndarray], Array], x: np.ndarray, block: int = BL
 
 def whole(x: Array) -> Bool[Array, "h w c"]:
     """What is observed of complete images."""
-    return np.ones(x.shape[1:], bool)
+    return jnp.ones(x.shape[1:], bool)
 
 
-def verdicts(judge: Judge, x: Integer[np.ndarray, "n h w c"]) -> Float[np.ndarray, "n c"]:
+def verdicts(judge: Judge, x: Integer[np.ndarray, "n h w c"]) -> Float[np.ndarray, "n classes"]:
     """log p(y|x) of all images."""
     return in_blocks(jax.jit(lambda x: judge(x, whole(x))), x)
 

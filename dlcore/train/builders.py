@@ -1,22 +1,19 @@
-"""What the fits of most systems share: one optimiser on one objective, standardised inputs, sums of a classifier, a
-function over a split."""
+"""What the fits of most systems share: one optimiser on one objective, standardised inputs, a function over a split."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from dlcore.data.preprocess import scale, standardize
 from dlcore.data.source import DataSpec, Split
-from dlcore.evaluation import metrics
 from dlcore.optim.build import OptimizerConfig, build, learning_rate
 from dlcore.train.config import LoopConfig
 from dlcore.train.step import Preprocess
 from dlcore.train.system import Fit
 from dlcore.train.updates import gradient_update, with_average
-from dlcore.types import Batch, Key, Mean, Objective
+from dlcore.types import Batch, Key, Objective
 
 
 def fit_by_gradient(
@@ -47,22 +44,6 @@ def standardized(spec: DataSpec, name: str = "x") -> Preprocess:
         return {**batch, name: standardize(x, spec.mean, spec.std)}
 
     return preprocess
-
-
-def classification_sums(log_probabilities: Any, labels: Any, where: Any) -> dict[str, Any]:
-    """What a classifier's log p(y|x) [b, classes] adds up to over the rows that `where` marks."""
-    own = jnp.take_along_axis(log_probabilities, labels[:, None].astype(jnp.int32), axis=1)[:, 0]
-    return {
-        "nll_nats": Mean.of(-own, where),
-        "accuracy": Mean.of(metrics.correct(log_probabilities, labels), where),
-        "calibration": metrics.calibration(jnp.exp(log_probabilities), labels, where=where),
-    }
-
-
-def classification_summary(sums: Mapping[str, Any]) -> dict[str, float]:
-    """`accuracy`, `nll_nats` of p(y|x) and `ece` from the sums."""
-    ece = float(metrics.expected_calibration_error(sums["calibration"]))
-    return {"accuracy": float(sums["accuracy"].value()), "nll_nats": float(sums["nll_nats"].value()), "ece": ece}
 
 
 def map_split(function: Callable[[Mapping[str, Any]], Any], split: Split, most: int = 1000) -> Any:

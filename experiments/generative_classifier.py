@@ -89,12 +89,13 @@ def preset(name: str, spec: DataSpec) -> Config:
     few = spec.sizes[0] < FEW
     optimizer = OptimizerConfig(name="adamw", learning_rate=1e-3, weight_decay=1.0 if few else 0.01, schedule="cosine")
     loop = functools.partial(budget, spec.sizes[0], batch_size=64, restore_best=few)
-    base = Config(optimizer=optimizer, train=loop(steps=7_800, every=1_950), latent=32, samples=50)
+    # Every image is decoded for every class and code: with 256 grey levels that is what a run costs.
+    base = Config(samples=20, few_samples=5, optimizer=optimizer, train=loop(steps=7_800, every=1_950), latent=32)
     if max(spec.shape[:2]) <= 16:
-        base = replace(base, latent=16, samples=100, train=loop(steps=3_800, every=380))
+        base = replace(base, latent=16, samples=100, few_samples=10, train=loop(steps=3_800, every=380))
     if name == "smoke":
         brief = {"labels": (50,), "few_steps": 150, "fractions": (0.0, 0.4, 0.8), "noises": (0.0, 0.3), "judged": 200}
-        return replace(base, samples=10, few_samples=5, train=base.train.scaled(1 / 8), **brief)
+        return replace(base, samples=base.samples // 10, few_samples=2, train=base.train.scaled(1 / 8), **brief)
     if name == "full":
         return replace(base, samples=500, judged=5_000, few_steps=3_000, train=base.train.scaled(4))
     return base
@@ -107,7 +108,7 @@ def make_density(config: Config, spec: DataSpec, samples: int) -> ClassDensity:
     if samples < 1:
         raise ValueError(f"samples and few_samples must be at least 1, got {samples}")
     few = spec.levels <= decoder.FEW_LEVELS
-    head = decoder.categorical(spec.levels) if few else decoder.discretized_logistic(spec.levels, 5)
+    head = decoder.categorical(spec.levels) if few else decoder.discretized_logistic(spec.levels, 3)
 
     def of_vae() -> ClassDensity:
         outputs = (*spec.shape[:2], head.per_pixel(spec.shape[2]))

@@ -30,6 +30,9 @@ FIRST = [(name, next(iter(variants))) for name, variants in EXPERIMENTS.items()]
 COSTLY = (
     ("diffusion", "unconditional_eps"),
     ("flow", "real_nvp"),
+    ("flow", "spline_variational"),
+    ("generative_classifier", "flow"),
+    ("generative_classifier", "pixelcnn"),
     ("gan", "conditional_wasserstein"),
     ("pixelcnn", "masked"),
 )

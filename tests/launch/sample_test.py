@@ -27,6 +27,7 @@ SYSTEMS = {
     "flow": ("widths=4", "scales=1", "steps=1", "flow=real_nvp"),
     "vae": ("widths=4", "latent=3"),
     "gan": ("generator=4,4", "discriminator=2,2", "latent=3", "conditional=true"),
+    "generative_classifier": ("widths=4", "latent=3", "samples=1", "few_samples=1"),
     "pixelcnn": ("features=4", "windows=3", "head=categorical", "conditional=true"),
 }
 OPTIONS = {
@@ -34,6 +35,7 @@ OPTIONS = {
     "flow": {"temperature"},
     "vae": {"temperature"},
     "gan": {"temperature", "label"},
+    "generative_classifier": {"label"},
     "pixelcnn": {"temperature", "label"},
 }
 NUM = 6

@@ -5,7 +5,11 @@ import jax.numpy as jnp
 import pytest
 
 from dlcore.generative.flow import chain, coupling, linear, pixels, squeeze
+from dlcore.generative.flow.autoregressive import Autoregressive
+from dlcore.generative.flow.conditional import ConditionalAffine
+from dlcore.generative.flow.transform import affine
 from dlcore.networks.conditioner import ConvConditioner
+from dlcore.networks.made import MADE
 from dlcore.nn.activation import GLU, Activation, glu, log_softmax
 from dlcore.nn.cast import compute_in
 from dlcore.nn.combine import concat, identity, residual, scan, serial
@@ -74,6 +78,10 @@ FLOW_KINDS = {
     "invertible_conv": linear.InvertibleConv(),
     "invertible_conv_plu": linear.InvertibleConvPLU(2),
     "affine_coupling": coupling.AffineCoupling(ConvConditioner(2, 2)),
+    "coupling": coupling.Coupling(ConvConditioner(2, 2), affine()),
+    "spline_coupling": coupling.SplineCoupling(ConvConditioner(2, 2)),
+    "autoregressive": Autoregressive(MADE(2, (2,), 4), affine()),
+    "conditional_affine": ConditionalAffine(Dense(2)),
     "logit": pixels.Logit(),
     "affine": pixels.Affine(2.0),
     "squeeze": squeeze.Squeeze(),

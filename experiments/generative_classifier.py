@@ -95,7 +95,9 @@ def preset(name: str, spec: DataSpec) -> Config:
         base = replace(base, latent=16, samples=100, few_samples=10, train=loop(steps=3_800, every=380))
     if name == "smoke":
         brief = {"labels": (50,), "few_steps": 150, "fractions": (0.0, 0.4, 0.8), "noises": (0.0, 0.3), "judged": 200}
-        return replace(base, samples=base.samples // 10, few_samples=2, train=base.train.scaled(1 / 8), **brief)
+        return replace(
+            base, samples=base.samples // 10, few_samples=2, train=base.train.scaled(1 / 8, every=1 / 2), **brief
+        )
     if name == "full":
         return replace(base, samples=500, judged=5_000, few_steps=3_000, train=base.train.scaled(4))
     return base

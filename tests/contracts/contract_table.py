@@ -173,8 +173,6 @@ EXPERIMENTS = {
     },
     "generative_classifier": {
         "vae": {"widths": (8,), "latent": 3, "samples": 2, "few_samples": 2, "hidden": (6,)},
-        "flow": {"density": "flow", "steps": 1, "features": 6, "hidden": (6,)},
-        "pixelcnn": {"density": "pixelcnn", "features": 8, "windows": (3,), "hidden": (6,)},
     },
     "initialisation": {"two": {"schemes": ("he", "lecun"), "depth": 2, "width": 6}},
     "optimizers": {"mlp": {"widths": (16,)}},

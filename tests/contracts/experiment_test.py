@@ -31,8 +31,6 @@ COSTLY = (
     ("diffusion", "unconditional_eps"),
     ("flow", "real_nvp"),
     ("flow", "spline_variational"),
-    ("generative_classifier", "flow"),
-    ("generative_classifier", "pixelcnn"),
     ("gan", "conditional_wasserstein"),
     ("pixelcnn", "masked"),
 )

@@ -3,9 +3,10 @@
 ./launch/local.sh train --experiment=flow --data=digits
 ./launch/local.sh train --experiment=flow --data=fashion_mnist
 ./launch/local.sh train --experiment=flow --data=two_moons
+./launch/local.sh train --experiment=flow --data=digits --set=coupling=spline --set=dequantization=variational
 
-Grey levels are dequantised by uniform noise, drawn anew at every step of training and by row for held-out images:
-`bits_per_dim` and `nll_nats` of the discrete image are upper bounds in expectation. `round_trip_error` is
+Grey levels are dequantised by noise, uniform or learned, drawn anew at every step of training and by row for held-out
+images: `bits_per_dim` and `nll_nats` of the discrete image are upper bounds in expectation. `round_trip_error` is
 the mean over test images of max |x − f⁻¹(f(x))|, pixels in [0, 1].
 
 Sides that 2^scales does not divide get black pixels at the right and below. The flow pays for these in nats, so that
@@ -24,7 +25,22 @@ import numpy as np
 
 from dlcore.data import Data, DataSpec, row_keys
 from dlcore.evaluation import Nats, bits_per_dim, summary
-from dlcore.generative.flow import Glow, Logit, RealNVP, chain, density, dequantize, discrete_nats, quantize
+from dlcore.generative import flow
+from dlcore.generative.flow import (
+    AffineCoupling,
+    Dequantizer,
+    Glow,
+    Logit,
+    RealNVP,
+    affine,
+    alternating,
+    chain,
+    density,
+    dequantize,
+    discrete_nats,
+    quantize,
+    rational_quadratic,
+)
 from dlcore.networks import ConvConditioner, MLPConditioner
 from dlcore.nn import crop_sides, pad_sides, padded_sides
 from dlcore.optim import OptimizerConfig
@@ -68,8 +84,16 @@ class Config:
     """Mixing of the channels in Glow: "plu", "plain" or "reverse"."""
     factor_out: bool = True
     """Whether half of Glow's channels leave after each scale."""
+    coupling: str = "affine"
+    """"affine" or "spline" (rational-quadratic)."""
     bound: float = 2.0
-    """Largest |log-scale| of one coupling."""
+    """Largest |log-scale| of one affine coupling."""
+    bins: int = 8
+    """Bins of a spline, on [−4, 4]."""
+    dequantization: str = "uniform"
+    """"uniform", or "variational": the noise is a flow given the image, trained with the density on one bound."""
+    noise_steps: int = 4
+    """Checkerboard couplings of that flow, of the width of the first scale."""
     alpha: float = 0.05
     """Pixels become logit(α + (1 − 2α) y)."""
     temperature: float = 1.0
@@ -113,8 +137,8 @@ def shape_of(config: Config, spec: DataSpec) -> tuple[int, ...]:
     return padded_sides(spec.shape, 2**config.scales) if len(spec.shape) == 3 else spec.shape
 
 
-def make_flow(config: Config, spec: DataSpec) -> Bijector:
-    """The bijection that `config` names: of pixels in [0, 1], or of points."""
+def make_flow(config: Config, spec: DataSpec, *, conditional: bool = False) -> Bijector:
+    """The bijection that `config` names, of pixels in [0, 1] or of points; a `conditional` one takes a class [b, c]."""
     image, whole = len(spec.shape) == 3, shape_of(config, spec)
     if image and spec.levels is None:
         raise ValueError(f"flow needs grey levels or points, and {spec.name} has neither; use digits, for instance")
@@ -123,12 +147,17 @@ def make_flow(config: Config, spec: DataSpec) -> Bijector:
 
     def conditioner(shape: Sequence[int], outputs: int) -> Model:
         if not image:
-            return MLPConditioner(config.widths, outputs, activation=config.activation)
+            return MLPConditioner(config.widths, outputs, activation=config.activation, conditional=conditional)
         # The checkerboard couplings of RealNVP come before the first squeeze.
         scale = max(round(math.log2(whole[0] / shape[0])) - 1, 0)
-        return ConvConditioner(config.widths[scale], outputs, blocks=config.blocks, activation=config.activation)
+        options = {"blocks": config.blocks, "activation": config.activation, "conditional": conditional}
+        return ConvConditioner(config.widths[scale], outputs, **options)
 
-    shared = {"scales": config.scales, "steps": config.steps, "bound": config.bound}
+    transforms = {"affine": lambda: affine(config.bound), "spline": lambda: rational_quadratic(config.bins)}
+    if config.coupling not in transforms:
+        raise ValueError(f"coupling must be one of {', '.join(transforms)}, got {config.coupling!r}")
+    shared = {"scales": config.scales, "steps": config.steps, "conditional": conditional}
+    shared["transform"] = transforms[config.coupling]()
     makers = {
         "glow": lambda: Glow(whole, conditioner, mix=config.mix, factor_out=config.factor_out, **shared),
         "real_nvp": lambda: RealNVP(whole, conditioner, **shared),
@@ -137,6 +166,23 @@ def make_flow(config: Config, spec: DataSpec) -> Bijector:
         raise ValueError(f"flow must be one of {', '.join(makers)}, got {config.flow!r}")
     body = makers[config.flow]()
     return chain(logit=Logit(config.alpha), body=body) if image else body
+
+
+def make_dequantizer(config: Config, spec: DataSpec) -> Dequantizer:
+    """The noise that `config` names; a learned one is made by couplings that see the image."""
+    if config.dequantization == "uniform":
+        return flow.uniform()
+    if config.dequantization != "variational" or spec.levels is None:
+        got = f"{config.dequantization!r} for {spec.name}"
+        raise ValueError(f"dequantization must be uniform, or for images variational, got {got}")
+
+    def couple(shape: Sequence[int], mask: str, flip: bool) -> Bijector:
+        options = {"blocks": config.blocks, "activation": config.activation, "conditional": True}
+        network = ConvConditioner(config.widths[0], 2 * shape[-1], **options)
+        return AffineCoupling(network, mask=mask, flip=flip, bound=config.bound, conditional=True)
+
+    noise = alternating(shape_of(config, spec), couple, config.noise_steps, "checkerboard")
+    return flow.variational(noise, spec.levels)
 
 
 def make_preprocess(config: Config, spec: DataSpec) -> Any:
@@ -150,10 +196,11 @@ def make_preprocess(config: Config, spec: DataSpec) -> Any:
     return preprocess
 
 
-def make_objective(bijector: Bijector, spec: DataSpec) -> Objective:
+def make_objective(bijector: Bijector, spec: DataSpec, dequantizer: Dequantizer | None = None) -> Objective:
     """The negative log-likelihood; its `bits_per_dim` is per dimension of the image without the added border."""
     target, dims = "image" if spec.levels else "point", math.prod(spec.shape)
-    objective = density.negative_log_likelihood(bijector, target=target, levels=spec.levels)
+    options = {"levels": spec.levels, "dequantizer": dequantizer}
+    objective = density.negative_log_likelihood(bijector, target=target, **options)
 
     def per_pixel(
         params: Params, state: State, batch: Batch, *, key: Key | None, train: bool, step: jax.Array | None = None
@@ -168,27 +215,33 @@ def make_objective(bijector: Bijector, spec: DataSpec) -> Objective:
 
 def build(config: Config, spec: DataSpec) -> System:
     """Compose flow, likelihood, optimiser, held-out bounds, samples and figures."""
-    bijector, levels, dims = make_flow(config, spec), spec.levels, math.prod(spec.shape)
+    bijector, noise = make_flow(config, spec), make_dequantizer(config, spec)
+    levels, dims = spec.levels, math.prod(spec.shape)
     target, whole = "point" if levels is None else "image", shape_of(config, spec)
 
-    def values(batch: Batch, key: Key) -> jax.Array:
+    def values(params: Params, batch: Batch, key: Key) -> tuple[jax.Array, Any]:
+        """What the flow sees of a batch, and the log-density of the noise in it."""
         if levels is None:
-            return batch[target]
-        noise = jax.vmap(lambda k: jax.random.uniform(k, whole))(row_keys(key, batch["row"]))
-        return dequantize(batch[target], noise, levels)
+            return batch[target], 0.0
+        keys = row_keys(key, batch["row"])
+        u, log_q = flow.by_row(noise, keys, params.get("dequantizer", {}), batch[target])
+        return dequantize(batch[target], u, levels), log_q
 
     def init(key: Key, batch: Batch) -> tuple[Params, State]:
         x, start = batch[target], jax.random.fold_in(key, 0)
         y = x if levels is None else dequantize(x, jax.random.uniform(start, x.shape), levels)
-        return bijector.init(jax.random.fold_in(key, 1), y), {}
+        learned = noise.init(jax.random.fold_in(key, 2), x)
+        params = bijector.init(jax.random.fold_in(key, 1), y)
+        return {**params, "dequantizer": learned} if learned else params, {}
 
     def evaluate(params: Params, state: State, batch: Batch, key: Key) -> dict[str, Any]:
-        log_density = density.log_prob(bijector, params, values(batch, key))
+        y, log_q = values(params, batch, key)
+        log_density = density.log_prob(bijector, params, y) - log_q
         nats = -log_density if levels is None else discrete_nats(log_density, math.prod(whole), levels)
         return {"nats": Nats.of(nats, batch["where"])}
 
     def evaluate_test(params: Params, state: State, batch: Batch, key: Key) -> dict[str, Any]:
-        error = density.round_trip_error(bijector, params, values(batch, key))
+        error = density.round_trip_error(bijector, params, values(params, batch, key)[0])
         return evaluate(params, state, batch, key) | {"error": Mean.of(error, batch["where"])}
 
     def summarize(sums: Mapping[str, Any]) -> dict[str, float]:
@@ -206,7 +259,7 @@ def build(config: Config, spec: DataSpec) -> System:
         return draw_samples(params, key, temperature, num)
 
     fit = fit_by_gradient(
-        make_objective(bijector, spec),
+        make_objective(bijector, spec, noise),
         config.train,
         config.optimizer,
         spec.sizes[0],

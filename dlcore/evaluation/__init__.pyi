@@ -1,4 +1,6 @@
 from . import collapse as collapse
+from ._classification import classification_summary as classification_summary
+from ._classification import classification_sums as classification_sums
 from ._cross_validation import Choice as Choice
 from ._cross_validation import FoldScores as FoldScores
 from ._cross_validation import choose as choose

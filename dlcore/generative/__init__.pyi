@@ -1,10 +1,15 @@
 from . import autoencoder as autoencoder
 from . import autoregressive as autoregressive
 from . import check as check
+from . import class_density as class_density
+from . import classifier as classifier
 from . import code_penalty as code_penalty
 from . import colour_mixture as colour_mixture
 from . import decoder as decoder
 from . import diffusion as diffusion
 from . import flow as flow
 from . import gan as gan
+from . import gaussian_classes as gaussian_classes
+from . import gaussian_images as gaussian_images
+from . import gaussian_study as gaussian_study
 from . import vae as vae

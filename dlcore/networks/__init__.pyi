@@ -6,6 +6,7 @@ from ._autoencoder import ConvEncoder as ConvEncoder
 from ._autoencoder import MLPDecoder as MLPDecoder
 from ._autoencoder import MLPEncoder as MLPEncoder
 from ._autoencoder import mirrored_ties as mirrored_ties
+from ._beside import Beside as Beside
 from ._causal import GatedTanh as GatedTanh
 from ._causal import HorizontalConv as HorizontalConv
 from ._causal import MaskedConv as MaskedConv
@@ -30,6 +31,9 @@ from ._googlenet import GoogLeNet as GoogLeNet
 from ._googlenet import GoogLeNetConfig as GoogLeNetConfig
 from ._lenet import LeNet as LeNet
 from ._lenet import LeNetConfig as LeNetConfig
+from ._made import MADE as MADE
+from ._made import MaskedDense as MaskedDense
+from ._made import degrees as degrees
 from ._mlp import MLP as MLP
 from ._mobilenet import MobileNet as MobileNet
 from ._mobilenet import MobileNetConfig as MobileNetConfig

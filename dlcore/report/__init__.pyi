@@ -1,3 +1,4 @@
+from . import classifiers as classifiers
 from . import codes as codes
 from . import comparison as comparison
 from . import density as density

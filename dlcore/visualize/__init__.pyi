@@ -41,6 +41,7 @@ from ._patches import top_patches as top_patches
 from ._picture import Picture as Picture
 from ._picture import descend as descend
 from ._picture import total_variation as total_variation
+from ._raw import with_rule as with_rule
 from ._rules import deconvnet as deconvnet
 from ._rules import deconvolution as deconvolution
 from ._rules import guided as guided

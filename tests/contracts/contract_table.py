@@ -10,6 +10,7 @@ from dlcore.losses import _classification as classification
 from dlcore.losses import _regression as regression
 from dlcore.networks import (
     CNN,
+    MADE,
     MLP,
     ConvConditioner,
     ConvDecoder,
@@ -119,6 +120,7 @@ MODELS = {
     "mlp_conditioner": Case(MLPConditioner((6,), 4), (8, 3), (8, 4)),
     "position_bias": Case(PositionBias(), (8, 4, 4, 2), (8, 4, 4, 2)),
     "depth_to_space": Case(DepthToSpace(2), (8, 2, 3, 8), (8, 4, 6, 2)),
+    "made": Case(MADE(4, (6, 5), 8), (8, 4), (8, 8)),
     "pixelcnn": Case(PixelCNN(3, features=8, first=3, windows=(3,)).model, (8, 4, 4, 1), (8, 4, 4, 3)),
     "gated_pixelcnn": Case(GatedPixelCNN(2, colours=3, features=6, windows=(3, 1)).model, (8, 4, 4, 3), (8, 4, 4, 6)),
     "keep_largest": Case(KeepLargest(2), (8, 6), (8, 6)),
@@ -179,6 +181,15 @@ EXPERIMENTS = {
     "flow": {
         "glow": {"widths": (6, 8), "steps": 1, "ema": 0.9},
         "real_nvp": {"flow": "real_nvp", "scales": 1, "widths": (6,), "steps": 2},
+        "spline_variational": {
+            "scales": 1,
+            "widths": (6,),
+            "steps": 1,
+            "coupling": "spline",
+            "bins": 3,
+            "dequantization": "variational",
+            "noise_steps": 2,
+        },
     },
     "gan": {
         "dcgan": {"generator": (8, 6), "discriminator": (4, 6), "latent": 4, "ema": 0.9},
@@ -194,6 +205,9 @@ EXPERIMENTS = {
             "discriminator_steps": 2,
             "ema": 0.0,
         },
+    },
+    "generative_classifier": {
+        "vae": {"widths": (8,), "latent": 3, "samples": 2, "few_samples": 2, "hidden": (6,)},
     },
     "initialisation": {"two": {"schemes": ("he", "lecun"), "depth": 2, "width": 6}},
     "optimizers": {"mlp": {"widths": (16,)}},

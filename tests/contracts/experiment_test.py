@@ -26,6 +26,7 @@ COSTLY = (
     ("autoencoder", "conv"),
     ("diffusion", "unconditional_eps"),
     ("flow", "real_nvp"),
+    ("flow", "spline_variational"),
     ("gan", "conditional_wasserstein"),
     ("pixelcnn", "masked"),
 )

@@ -20,8 +20,8 @@ DENSITIES = {
     "diffusion": ("smoke", "default", "full"),
 }
 SYSTEMS = (
-    "autoencoder", "bagging", "bias_variance", "capacity", "classify", "diffusion", "flow", "gan", "initialisation",
-    "optimizers", "pixelcnn", "stacked", "vae",
+    "autoencoder", "bagging", "bias_variance", "capacity", "classify", "diffusion", "flow", "gan",
+    "generative_classifier", "initialisation", "optimizers", "pixelcnn", "stacked", "vae",
 )  # fmt: skip
 
 

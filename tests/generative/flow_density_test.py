@@ -16,6 +16,7 @@ from dlcore.generative.flow import (
     InvertibleConv,
     Logit,
     RealNVP,
+    affine,
     chain,
     density,
     dequantize,
@@ -40,8 +41,8 @@ def moved(bijector, x, size=0.3):
 
 
 PLANE = {
-    "real_nvp": RealNVP((2,), network, steps=4, bound=1.0),
-    "glow": Glow((2,), network, steps=3, bound=1.0, mix="plain"),
+    "real_nvp": RealNVP((2,), network, steps=4, transform=affine(1.0)),
+    "glow": Glow((2,), network, steps=3, transform=affine(1.0), mix="plain"),
 }
 
 

@@ -4,12 +4,13 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+from dlcore.generative.flow import Autoregressive, ConditionalAffine, affine
 from dlcore.generative.flow import _chain as chain
 from dlcore.generative.flow import _coupling as coupling
 from dlcore.generative.flow import _linear as linear
 from dlcore.generative.flow import _pixels as pixels
 from dlcore.generative.flow import _squeeze as squeeze
-from dlcore.networks import ConvConditioner
+from dlcore.networks import MADE, ConvConditioner
 from dlcore.nn import (
     GLU,
     Activation,
@@ -102,6 +103,10 @@ FLOW_KINDS = {
     "invertible_conv": linear.InvertibleConv(),
     "invertible_conv_plu": linear.InvertibleConvPLU(2),
     "affine_coupling": coupling.AffineCoupling(ConvConditioner(2, 2)),
+    "coupling": coupling.Coupling(ConvConditioner(2, 2), affine()),
+    "spline_coupling": coupling.SplineCoupling(ConvConditioner(2, 2)),
+    "autoregressive": Autoregressive(MADE(2, (2,), 4), affine()),
+    "conditional_affine": ConditionalAffine(Dense(2)),
     "logit": pixels.Logit(),
     "affine": pixels.Affine(2.0),
     "squeeze": squeeze.Squeeze(),

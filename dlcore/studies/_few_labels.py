@@ -1,0 +1,77 @@
+"""A model trained on a few labelled examples, kept where the validation split is happiest (lecture 11.1, 22)."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+import optax
+from jaxtyping import Array
+
+from dlcore.studies._judges import in_blocks, scores
+from dlcore.types import Key, Objective, Params, State
+
+Rows = Mapping[str, Any]
+
+
+def balanced(labels: np.ndarray, count: int, seed: int = 0) -> np.ndarray:
+    """`count` row numbers in order, equally many of each class as far as there are; larger counts contain smaller ones.
+
+    Raises `ValueError` for more rows than there are, or fewer than classes.
+    """
+    classes = np.unique(labels)
+    if not len(classes) <= count <= len(labels):
+        most = len(labels)
+        raise ValueError(f"balanced: {count} rows of {len(classes)} classes; use {len(classes)} to {most}")
+    rng = np.random.default_rng(seed)
+    shuffled = [rng.permutation(np.flatnonzero(labels == c)) for c in classes]
+    turns = [(turn, c) for c, rows in enumerate(shuffled) for turn in range(len(rows))]
+    return np.sort([shuffled[c][turn] for turn, c in sorted(turns)[:count]])
+
+
+def learner(
+    objective: Objective,
+    init: Callable[[Key, Any], tuple[Params, State]],
+    judged: Callable[[Params, State, Array], Array],
+    tx: Any,
+    *,
+    batch_size: int,
+    steps: int,
+    checks: int = 5,
+) -> Callable[..., np.ndarray]:
+    """`learn(key, rows, held, chosen, images) -> log p(y|x)` of a model that learns from the chosen rows alone.
+
+    `steps` batches, drawn with replacement; of `checks` points in training, evenly spaced, the one counts at which
+    `judged(params, state, images)` gives `held` the least −log p(y|x). Everything compiles once, however many rows are
+    chosen from one split.
+    """
+    judge = jax.jit(judged)
+
+    @jax.jit
+    def step(carry: tuple[Params, State, Any], rows: Rows, chosen: Array, count: Array, key: Key) -> Any:
+        params, state, memory = carry
+        own, inner = jax.random.split(key)
+        index = chosen[jax.random.randint(own, (batch_size,), 0, count)]
+        batch = {name: array[index] for name, array in rows.items()}
+        (_, aux), grads = jax.value_and_grad(objective, has_aux=True)(params, state, batch, key=inner, train=True)
+        updates, memory = tx.update(grads, memory, params)
+        return optax.apply_updates(params, updates), aux.state, memory
+
+    def learn(key: Key, rows: Rows, held: Rows, chosen: np.ndarray, images: np.ndarray) -> np.ndarray:
+        def verdict(carry: tuple[Params, State, Any], x: np.ndarray) -> np.ndarray:
+            return in_blocks(lambda part: judge(carry[0], carry[1], part), x)
+
+        # Of one length, so that one program serves all counts.
+        padded = np.zeros(len(rows["label"]), np.int32)
+        padded[: len(chosen)] = chosen
+        params, state = init(key, {name: array[padded[:batch_size]] for name, array in rows.items()})
+        carry, best = (params, state, tx.init(params)), (np.inf, None)
+        device = jax.device_put((dict(rows), padded, np.int32(len(chosen))))
+        for i in range(steps):
+            carry = step(carry, *device, jax.random.fold_in(key, i))
+            if (i + 1) * checks // steps > i * checks // steps:
+                _, nats = scores(verdict(carry, held["image"]), held["label"])
+                best = (nats, carry) if best[1] is None or nats < best[0] else best
+        return verdict(best[1], images)
+
+    return learn

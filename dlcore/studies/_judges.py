@@ -1,0 +1,53 @@
+"""Several classifiers on the same images: how right, how sure, how dear (lecture 22)."""
+
+import time
+from collections.abc import Callable, Mapping
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Integer
+
+Judge = Callable[[Array, Array], Float[Array, "b c"]]
+"""`(x [b, h, w, c] grey levels, observed [h, w, c]) -> log p(y|x)`; what is not observed holds a fill-in."""
+
+BLOCK = 100
+"""Images judged at once."""
+
+
+def scores(log_posterior: Float[np.ndarray, "n classes"], labels: Integer[np.ndarray, " n"]) -> tuple[float, float]:
+    """(accuracy, mean of −log p(y|x) in nats)."""
+    own = np.take_along_axis(np.asarray(log_posterior, np.float64), labels[:, None].astype(int), axis=-1)[:, 0]
+    return float((log_posterior.argmax(-1) == labels).mean()), float(-own.mean())
+
+
+def in_blocks(run: Callable[[np.ndarray], Array], x: np.ndarray, block: int = BLOCK) -> np.ndarray:
+    """`run` over all rows in blocks of one size, so that it compiles once; the last is filled up and cut."""
+    starts = range(0, len(x), block)
+    found = [np.asarray(run(x[np.arange(start, start + block) % len(x)])) for start in starts]
+    return np.concatenate(found)[: len(x)]
+
+
+def whole(x: Array) -> Bool[Array, "h w c"]:
+    """What is observed of complete images."""
+    return jnp.ones(x.shape[1:], bool)
+
+
+def verdicts(judge: Judge, x: Integer[np.ndarray, "n h w c"]) -> Float[np.ndarray, "n classes"]:
+    """log p(y|x) of all images."""
+    return in_blocks(jax.jit(lambda x: judge(x, whole(x))), x)
+
+
+def cost(judges: Mapping[str, Judge], x: Integer[np.ndarray, "n h w c"], repeats: int = 3) -> dict[str, float]:
+    """Seconds per image of every judge, a block at a time: the best of some runs after one that compiles."""
+    block = x[np.arange(BLOCK) % len(x)]
+
+    def seconds(judge: Judge) -> float:
+        run, times = jax.jit(lambda x: judge(x, whole(x))), []
+        for _ in range(repeats + 1):
+            began = time.perf_counter()
+            jax.block_until_ready(run(block))
+            times.append(time.perf_counter() - began)
+        return min(times[1:]) / BLOCK
+
+    return {name: seconds(judge) for name, judge in judges.items()}

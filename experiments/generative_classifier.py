@@ -1,0 +1,278 @@
+"""Generative classifiers: densities of the classes and Bayes' rule, against a discriminative network (lecture 22).
+
+./launch/local.sh train --experiment=generative_classifier --data=digits
+./launch/local.sh train --experiment=generative_classifier --data=fashion_mnist --set=density=pixelcnn
+
+Gaussian naive Bayes, LDA and QDA in closed form, shrinkage chosen on the validation split, and a conditional VAE, flow
+or PixelCNN. `accuracy`, `nll_nats` and `ece` are those of p(y|x) of the latter, `bits_per_dim` that of its p(x) =
+Σ_y p(x|y) p(y). Missing pixels are integrated out by the Gaussians and the VAE; the others see the mean image there.
+"""
+
+import functools
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from dlcore.data import Data, DataSpec, Split, row_keys
+from dlcore.evaluation import calibration, classification_summary, classification_sums
+from dlcore.generative import class_density, decoder, gaussian_images, gaussian_study, vae
+from dlcore.generative.class_density import ClassDensity
+from dlcore.generative.flow import Glow, Logit, chain
+from dlcore.losses import softmax_cross_entropy, supervised
+from dlcore.networks import MLP, Beside, ConvConditioner, GatedPixelCNN, MLPDecoder, MLPEncoder
+from dlcore.optim import OptimizerConfig
+from dlcore.optim import build as build_optimizer
+from dlcore.report.panel import panel
+from dlcore.studies import balanced, cost, learner, mean_image, robustness, scores, verdicts, whole
+from dlcore.train import (
+    FEW,
+    Findings,
+    LoopConfig,
+    Results,
+    Study,
+    System,
+    budget,
+    fit_by_gradient,
+    image_baselines,
+    likelihood,
+    standardized,
+)
+from dlcore.types import Batch, Key, Params, State
+
+PRESETS = ("smoke", "default", "full")
+SHRINKAGES = (1e-3, 1e-2, 0.03, 0.1, 0.3, 0.5)
+
+
+@dataclass(frozen=True)
+class Config:
+    """All that defines a run, beside data and seed."""
+
+    density: str = "vae"
+    """"vae", "flow" or "pixelcnn": what gives p(x|y) beside the Gaussians."""
+    widths: tuple[int, ...] = (256, 256)
+    """Hidden widths of the VAE's encoder; the decoder has them in reverse."""
+    latent: int = 16
+    samples: int = 100
+    """Codes of the VAE per image and class in the test."""
+    few_samples: int = 10
+    """Codes per image and class on the validation split, and in the studies."""
+    steps: int = 4
+    """Steps of the flow per scale."""
+    features: int = 32
+    """Channels of the flow's conditioners and of the PixelCNN."""
+    windows: tuple[int, ...] = (5, 3, 3)
+    """Windows of the PixelCNN's layers."""
+    hidden: tuple[int, ...] = (256,)
+    """Hidden widths of the discriminative network."""
+    labels: tuple[int, ...] = (20, 50, 100, 300, 1000)
+    """Numbers of labelled images in the learning curves; the whole training split is added."""
+    few_steps: int = 1000
+    """Steps of each training in the learning curves."""
+    fractions: tuple[float, ...] = (0.0, 0.2, 0.4, 0.6, 0.8, 0.9)
+    """Fractions of missing pixels."""
+    noises: tuple[float, ...] = (0.0, 0.1, 0.2, 0.3, 0.5)
+    """Standard deviations of noise, pixels in [0, 1]."""
+    judged: int = 1000
+    """Test images in the studies of labels and of damage."""
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    train: LoopConfig = field(default_factory=LoopConfig)
+
+
+def preset(name: str, spec: DataSpec) -> Config:
+    """The configuration of a preset for data like `spec`."""
+    few = spec.sizes[0] < FEW
+    optimizer = OptimizerConfig(name="adamw", learning_rate=1e-3, weight_decay=1.0 if few else 0.01, schedule="cosine")
+    loop = functools.partial(budget, spec.sizes[0], batch_size=64, restore_best=few)
+    # Every image is decoded for every class and code: with 256 grey levels that is what a run costs.
+    base = Config(samples=20, few_samples=5, optimizer=optimizer, train=loop(steps=7_800, every=1_950), latent=32)
+    if max(spec.shape[:2]) <= 16:
+        base = replace(base, latent=16, samples=100, few_samples=10, train=loop(steps=3_800, every=380))
+    if name == "smoke":
+        brief = {"labels": (50,), "few_steps": 150, "fractions": (0.0, 0.4, 0.8), "noises": (0.0, 0.3), "judged": 200}
+        return replace(
+            base, samples=base.samples // 10, few_samples=2, train=base.train.scaled(1 / 8, every=1 / 2), **brief
+        )
+    if name == "full":
+        return replace(base, samples=500, judged=5_000, few_steps=3_000, train=base.train.scaled(4))
+    return base
+
+
+def make_density(config: Config, spec: DataSpec, samples: int) -> ClassDensity:
+    """The class-conditional density that `config` names, with the prior of the classes beside it."""
+    if len(spec.shape) != 3 or spec.levels is None or not spec.classes:
+        raise ValueError(f"generative_classifier needs labelled images, not {spec.name}; use digits, for instance")
+    if samples < 1:
+        raise ValueError(f"samples and few_samples must be at least 1, got {samples}")
+    few = spec.levels <= decoder.FEW_LEVELS
+    head = decoder.categorical(spec.levels) if few else decoder.discretized_logistic(spec.levels, 3)
+
+    def of_vae() -> ClassDensity:
+        outputs = (*spec.shape[:2], head.per_pixel(spec.shape[2]))
+        encoder, decode = MLPEncoder(config.widths, 2 * config.latent), MLPDecoder(config.widths[::-1], outputs)
+        system = vae.VAE(Beside(encoder), Beside(decode), head)
+        return class_density.of_vae(system, config.latent, spec.classes, spec.levels, samples=samples)
+
+    def of_flow() -> ClassDensity:
+        def network(shape: Any, outputs: int) -> Any:
+            return ConvConditioner(config.features, outputs, activation="silu", conditional=True)
+
+        body = Glow(spec.shape, network, scales=2, steps=config.steps, factor_out=False, conditional=True)
+        return class_density.of_flow(chain(logit=Logit(0.01), body=body), spec.shape, spec.classes, spec.levels)
+
+    def of_pixelcnn() -> ClassDensity:
+        options = {"colours": spec.shape[-1], "features": config.features, "windows": config.windows}
+        network = GatedPixelCNN(head.channels, classes=spec.classes, **options)
+        return class_density.of_pixelcnn(network, network.model, head, spec.shape, spec.levels)
+
+    makers = {"vae": of_vae, "flow": of_flow, "pixelcnn": of_pixelcnn}
+    if config.density not in makers:
+        raise ValueError(f"density must be one of {', '.join(makers)}, got {config.density!r}")
+    return class_density.with_prior(makers[config.density](), spec.classes)
+
+
+def build(config: Config, spec: DataSpec) -> System:
+    """Compose the Gaussians, both fits, the studies of labels and of damage, and figures."""
+    density, quick = (make_density(config, spec, count) for count in (config.samples, config.few_samples))
+    network, prepare, classes, levels = MLP(config.hidden, spec.classes), standardized(spec), spec.classes, spec.levels
+    order = (*gaussian_images.MODELS, "discriminative", config.density)
+
+    def discriminate(params: Params, state: State, images: Any) -> jax.Array:
+        x = prepare({"image": images}, key=None, train=False)["x"]
+        return jax.nn.log_softmax(network.apply(params, state, x)[0])
+
+    def loss(params: Params, state: State, batch: Batch, **options: Any) -> Any:
+        whole_batch = prepare(batch, key=None, train=False)
+        return supervised(network, softmax_cross_entropy, inputs="x")(params, state, whole_batch, **options)
+
+    def predict(params: Params, state: State, images: Any) -> jax.Array:
+        """log p(y|x) of grey levels by the density."""
+        return class_density.judge(quick, params, state, key=jax.random.key(0))(images, whole(images))
+
+    @functools.partial(jax.jit, static_argnums=3)
+    def sample(params: Params, state: State, key: Key, num: int, label: Any = None) -> jax.Array:
+        return class_density.sample(key, density, params, state, num, label)
+
+    fit = functools.partial(
+        fit_by_gradient,
+        loop=config.train,
+        optimizer=config.optimizer,
+        examples=spec.sizes[0],
+        preprocess=lambda batch, *, key, train: batch,
+    )
+    start_network = lambda key, batch: network.init(key, prepare(batch, key=None, train=False)["x"])  # noqa: E731
+    discriminative = fit(
+        loss,
+        init=start_network,
+        evaluate=lambda p, s, b, key: classification_sums(discriminate(p, s, b["image"]), b["label"], b["where"]),
+        summarize=lambda sums: {f"{k}_discriminative": v for k, v in classification_summary(sums).items()},
+        monitor=("nll_nats_discriminative", "min"),
+    )
+    dense = fit(
+        density.objective,
+        init=density.init,
+        start=lambda params, state, results: (params, {**state, "log_prior": results["gaussian"].arrays["log_prior"]}),
+        uses=("gaussian",),
+        evaluate=lambda p, s, b, key: class_density.evaluate(quick, p, s, b, row_keys(key, b["row"])),
+        evaluate_test=lambda p, s, b, key: class_density.evaluate(density, p, s, b, row_keys(key, b["row"])),
+        summarize=lambda sums: class_density.summarize(sums, math.prod(spec.shape)),
+        monitor=("bits_per_dim", "min"),
+        ruler=likelihood(density.kind),
+        sample=sample,
+        sample_options=("label",),
+    )
+
+    def judges(results: Results) -> dict[str, Any]:
+        """Every trained model as a judge of images, see `dlcore.studies._judges`."""
+        models, net, trained = results["gaussian"].arrays["models"], results["discriminative"], results["density"]
+        found = {name: gaussian_images.judge(gaussian_images.restored(models[name]), levels) for name in models}
+        found["discriminative"] = lambda x, observed: discriminate(net.params, net.state, x)
+        found[config.density] = class_density.judge(quick, trained.params, trained.state, key=jax.random.key(0))
+        return {name: found[name] for name in order}
+
+    tx = build_optimizer(config.optimizer, config.few_steps)
+    few = functools.partial(learner, tx=tx, batch_size=config.train.batch_size, steps=config.few_steps)
+    networks = {"discriminative": few(loss, start_network, discriminate)}
+    networks[config.density] = few(density.objective, density.init, predict)
+
+    def learn(key: Key, data: Data, results: Results, cell: str) -> Findings:
+        rows, held, test = data.train.all(), held_out(data), some(data.test, config.judged)
+        chosen = balanced(rows["label"], int(cell.removeprefix("n")))
+        where = np.isin(np.arange(len(rows["label"])), chosen)
+        models, _ = gaussian_images.choose(rows, held, classes, levels, SHRINKAGES, where=where)
+        found = {k: np.asarray(gaussian_images.posterior_of(m, test["image"], levels)) for k, m in models.items()}
+        found |= {name: learnt(key, rows, held, chosen, test["image"]) for name, learnt in networks.items()}
+        return Findings({name: np.asarray(scores(posterior, test["label"])) for name, posterior in found.items()})
+
+    def damage(key: Key, data: Data, results: Results) -> Findings:
+        rows, fill = some(data.test, config.judged), mean_image(data.train.all()["image"])
+        options = {"fractions": config.fractions, "stds": config.noises}
+        args = rows["image"], rows["label"], fill, levels
+        found = {name: robustness(key, one, *args, **options) for name, one in judges(results).items()}
+        curves = panel("classifiers.robustness", config.fractions, config.noises, found, 1 / classes)
+        return Findings(found, {"robustness": curves})
+
+    def draw_curves(arrays: Mapping[str, Any]) -> dict[str, Any]:
+        found = {name: np.stack([arrays[cell][name] for cell in cells]) for name in order}
+        return {"learning_curves": panel("classifiers.learning_curves", [int(cell[1:]) for cell in cells], found)}
+
+    def gaussians(key: Key, data: Data, results: Results) -> Findings:
+        splits = data.train.all(), held_out(data), data.test.all()
+        return Findings(gaussian_study.study(*splits, classes, levels, SHRINKAGES))
+
+    def gallery(key: Key, data: Data, results: Results) -> Findings:
+        return look(spec, judges(results), density, data, results)
+
+    cells = tuple(f"n{count}" for count in (*(n for n in config.labels if n < spec.sizes[0]), spec.sizes[0]))
+    uses = ("gaussian", "discriminative", "density")
+    lengths = lambda key, data, results: Findings(image_baselines(data))  # noqa: E731
+    return System(
+        {
+            "gaussian": Study(gaussians, gaussian_study.named_metrics),
+            "discriminative": discriminative,
+            "density": dense,
+            "labels": Study(learn, panels=draw_curves, cells=cells),
+            "damage": Study(damage, uses=uses),
+            "baselines": Study(lengths, dict, beside=True),
+            "gallery": Study(gallery, lambda arrays: in_microseconds(arrays["timing"]), uses=uses, beside=True),
+        },
+        functions={"predict": predict},
+    )
+
+
+def some(split: Split, most: int) -> Mapping[str, np.ndarray]:
+    """The first rows of a split."""
+    return split.read(np.arange(min(most, split.size)))
+
+
+def held_out(data: Data) -> Mapping[str, np.ndarray]:
+    """What chooses models in the studies: validation images, or training images where there are none."""
+    return some(data.validation if data.validation.size else data.train, 2000)
+
+
+def in_microseconds(seconds: Mapping[str, Any]) -> dict[str, float]:
+    """What an image costs, by model."""
+    return {f"microseconds_per_image_{name}": 1e6 * float(value) for name, value in seconds.items()}
+
+
+def look(spec: DataSpec, judged: Mapping[str, Any], density: ClassDensity, data: Data, results: Results) -> Findings:
+    """Samples of every class, calibration, and what an image costs."""
+    rows, trained, key, ten = some(data.test, 5000), results["density"], jax.random.key(0), min(spec.classes, 10)
+    posteriors = {name: jnp.exp(verdicts(judge, rows["image"])) for name, judge in judged.items()}
+    bins = {k: tuple(map(np.asarray, calibration(p, rows["label"]))) for k, p in posteriors.items()}
+    labels = np.repeat(np.arange(ten), 10)
+    images = np.asarray(jax.jit(density.draw)(key, trained.params, trained.state, labels))
+    models = {name: gaussian_images.restored(v) for name, v in results["gaussian"].arrays["models"].items()}
+    drawn = {k: gaussian_images.draw(key, m, np.arange(ten), spec.shape, spec.levels) for k, m in models.items()}
+    lines = [(spec.class_names[c], images[labels == c]) for c in range(ten)]
+    gaussian = [(name.replace("_", " "), np.asarray(drawn[name])) for name in gaussian_images.MODELS]
+    panels = {
+        "samples": panel("images.rows", lines, "x ~ p(x|y), a line for each class"),
+        "samples_gaussian": panel("images.rows", gaussian, "x ~ p(x|y) of Gaussian models, a column for each class"),
+        "calibration": panel("classifiers.calibrations", bins),
+    }
+    return Findings({"timing": cost(judged, rows["image"])}, panels)

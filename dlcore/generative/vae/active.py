@@ -21,7 +21,8 @@ class Activity(NamedTuple):
 def activity(mean: Float[Array, "b d"], where: Array) -> Activity:
     """Sums of E[z|x] over images that `where` [b] marks; others may be NaN. Raises `ValueError` for another shape."""
     like_examples("activity", "where", where, mean)
-    mean, weight = jnp.where(where[:, None], mean, 0.0), where.astype(jnp.float32)
+    mean = jnp.where(where[:, None], mean, 0.0)
+    weight = where.astype(jnp.float32)
     return Activity(weight @ mean, weight @ jnp.square(mean), weight.sum())
 
 

@@ -102,8 +102,10 @@ def leave_one_out(values: Float[Array, "k *b"]) -> Float[Array, "k *b"]:
 def score_surrogate(
     values: Float[Array, "k b"], log_q: Float[Array, "k b"], baseline: Float[Array, "k b"] | Number = 0.0
 ) -> Float[Array, "k b"]:
-    """f, with the gradient ∇f + (f − baseline) ∇log q(z): unbiased for ∇ E_q[f] for any baseline that does not depend on
-    the draw (Williams 1992), also where z is discrete. Raises `ValueError` for shapes that differ.
+    """f, with the gradient ∇f + (f − baseline) ∇log q(z), unbiased for ∇ E_q[f] (Williams 1992).
+
+    Also where z is discrete, and for any baseline that does not depend on the draw. Raises `ValueError` for shapes that
+    differ.
     """
     equal_shapes("score_surrogate", values=values, log_q=log_q)
     advantage = jax.lax.stop_gradient(values - baseline)

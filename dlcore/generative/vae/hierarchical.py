@@ -1,7 +1,7 @@
 """Two levels of codes: p(x|z₁, z₂) p(z₁|z₂) p(z₂) under q(z₂|x) q(z₁|z₂, x) (lecture 24; Sønderby et al. 2016).
 
-The posterior is **top-down**: the upper code is drawn from the encoder's top, the lower one given it and features of the
-image, as in a ladder. A code is one vector [z₂, z₁], so that every bound and estimator of this room holds as it is.
+The posterior is **top-down**: the upper code is drawn from the encoder's top, the lower one given it and features of
+the image, as in a ladder. A code is one vector [z₂, z₁], so that every bound and estimator of this room holds as it is.
 """
 
 import jax

@@ -58,16 +58,13 @@ def negative_elbo(
     analytic = possible if analytic_kl is None else analytic_kl
     described = f"posterior {vae.posterior.name!r}, prior {vae.prior.name!r} and gradient={gradient!r}"
     if free and not analytic:
-        raise ValueError(
-            f"free_bits are defined per variable of the analytic KL; set analytic_kl=True, with {described}"
-            f" it is {'there' if possible else 'not to be had'}"
-        )
+        raise ValueError(f"free_bits are per variable of the analytic KL; want analytic_kl, which {described} may lack")
     if analytic and not possible:
         raise ValueError(f"analytic_kl: there is no closed form for {described}")
     if not analytic and relaxed.posterior.log_prob is None:
         raise ValueError(
-            f"posterior {vae.posterior.name!r} trains with the analytic KL alone: its relaxed codes have no "
-            f"density here, and prior {vae.prior.name!r} no closed form; use the standard prior"
+            f"posterior {vae.posterior.name!r} trains with the analytic KL alone, since its relaxed codes have no density "
+            f"here; prior {vae.prior.name!r} has no closed form, use the standard prior"
         )
 
     def objective(
@@ -100,7 +97,7 @@ def negative_elbo(
 
 
 def _by_score(found: Weights, weight: Number, gradient: str) -> Float[Array, "k b"]:
-    """−log p(x|z) + β (log q − log p) with the score-function gradient; that of log q itself has mean 0 and is left out."""
+    """−log p(x|z) + β (log q − log p) with the score-function gradient; that of log q itself has mean 0: left out."""
     value = found.nll + weight * (jax.lax.stop_gradient(found.log_q) - found.log_p)
     baseline = leave_one_out(jax.lax.stop_gradient(value)) if gradient == "rloo" else 0.0
     return score_surrogate(value, found.log_q, baseline)

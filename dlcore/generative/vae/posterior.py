@@ -1,7 +1,7 @@
 """Approximate posteriors q(z|x) that an encoder's outputs describe (lecture 24.1, 28.4).
 
-A posterior turns standard noise ε into codes, z = g(ε; φ(x)), with log q(z|x) of these in nats. Codes are [k, b, d], k of
-them for each of b images; an encoder's outputs are a tuple of arrays with b rows, the **code's parameters**.
+A posterior turns standard noise ε into codes, z = g(ε; φ(x)), with log q(z|x) of these in nats. Codes are [k, b, d], k
+of them for each of b images; an encoder's outputs are a tuple of arrays with b rows, the **code's parameters**.
 """
 
 import math
@@ -45,7 +45,7 @@ class Posterior(NamedTuple):
     noise: Callable[..., Array]
     """`(key, shape, dtype) -> ε`: the standard draws that `place` takes, of the shape of the codes."""
     place: Callable[[Params, Outputs, Array], tuple[Array, Array | None]]
-    """`(params, outputs, ε [k, b, d]) -> z [k, b, d], log q(z) [k, b]`; None for a relaxation that is no density here."""
+    """`(params, outputs, ε [k, b, d]) -> z [k, b, d], log q(z) [k, b]`; None for a relaxation without density."""
     log_prob: Callable[[Params, Outputs, Array], Array] | None
     """`(params, outputs, z [k, b, d]) -> log q(z) [k, b]` of any codes."""
     centre: Callable[[Params, Outputs], Array]

@@ -63,7 +63,7 @@ def negative_elbo(
         raise ValueError(f"analytic_kl: there is no closed form for {described}")
     if not analytic and relaxed.posterior.log_prob is None:
         raise ValueError(
-            f"posterior {vae.posterior.name!r} trains with the analytic KL alone, since its relaxed codes have no density "
+            f"posterior {vae.posterior.name!r} trains with the analytic KL alone, as its relaxed codes have no density "
             f"here; prior {vae.prior.name!r} has no closed form, use the standard prior"
         )
 

@@ -59,12 +59,16 @@ class Bijector(NamedTuple):
     `init(key, x) -> params` may look at the values of `x` (data-dependent start);
     `forward(params, x) -> (z, log_det)` and `inverse(params, z) -> (x, log_det)`, with `log_det`
     of shape [B] in nats, each the log absolute determinant of its own direction's Jacobian. `kind` is as in `Model`.
+
+    One that is `conditional` is another bijection for every value of a condition: all three functions then take one
+    more array [B, ...], last, such as one-hot classes or a code [B, c]; the others take none.
     """
 
     init: Callable[..., Params]
-    forward: Callable[[Params, Array], tuple[Array, Float[Array, " b"]]]
-    inverse: Callable[[Params, Array], tuple[Array, Float[Array, " b"]]]
+    forward: Callable[..., tuple[Array, Float[Array, " b"]]]
+    inverse: Callable[..., tuple[Array, Float[Array, " b"]]]
     kind: str = "bijector"
+    conditional: bool = False
 
 
 class Mean(NamedTuple):

@@ -9,14 +9,24 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dlcore.generative.flow import coupling, linear
+from dlcore.generative.flow import linear
+from dlcore.generative.flow.autoregressive import Autoregressive
 from dlcore.generative.flow.chain import Flatten, chain, invert, log_scales, split
-from dlcore.generative.flow.coupling import AffineCoupling, affine_coupling, affine_coupling_inverse
+from dlcore.generative.flow.conditional import ConditionalAffine
+from dlcore.generative.flow.coupling import (
+    AffineCoupling,
+    SplineCoupling,
+    affine_coupling,
+    affine_coupling_inverse,
+)
 from dlcore.generative.flow.linear import ActNorm, InvertibleConv, InvertibleConvPLU, Permutation
-from dlcore.generative.flow.networks import Glow, RealNVP
+from dlcore.generative.flow.networks import MAF, Glow, RealNVP
 from dlcore.generative.flow.pixels import Affine, Logit
+from dlcore.generative.flow.spline import rational_quadratic
 from dlcore.generative.flow.squeeze import Squeeze
+from dlcore.generative.flow.transform import affine, bounded
 from dlcore.networks.conditioner import ConvConditioner, MLPConditioner
+from dlcore.networks.made import MADE
 from dlcore.nn.combine import serial
 from dlcore.nn.conv import Conv
 from dlcore.nn.dense import Dense
@@ -32,10 +42,12 @@ class Case(NamedTuple):
     shape: tuple[int, ...]
     pixels: bool = False
     """Whether the domain is [0, 1]."""
+    condition: tuple[int, ...] = ()
+    """Shape of a condition, per example, of a bijector that takes one."""
 
 
-def conv(outputs):
-    return ConvConditioner(5, outputs, activation="silu")
+def conv(outputs, **options):
+    return ConvConditioner(5, outputs, activation="silu", **options)
 
 
 def network(shape, outputs):
@@ -43,8 +55,25 @@ def network(shape, outputs):
     return MLPConditioner((5,), outputs, activation="tanh")
 
 
-def mlp(outputs):
-    return MLPConditioner((6, 6), outputs, activation="tanh")
+def told(shape, outputs):
+    factory = conv if len(shape) == 3 else mlp
+    return factory(outputs, conditional=True)
+
+
+def mlp(outputs, **options):
+    return MLPConditioner((6, 6), outputs, activation="tanh", **options)
+
+
+def made(shape, outputs):
+    return MADE(shape[0], (7, 7), outputs, activation="tanh")
+
+
+def made_told(shape, outputs):
+    return MADE(shape[0], (7, 7), outputs, activation="tanh", conditional=True)
+
+
+SPLINE = rational_quadratic(bins=4, bound=2.0)
+GIVEN = {"conditional": True}
 
 
 CASES = {
@@ -55,6 +84,20 @@ CASES = {
     "coupling_channel_flipped": Case(AffineCoupling(conv(4), flip=True), (2, 3, 4)),
     "coupling_checkerboard": Case(AffineCoupling(conv(2), mask="checkerboard"), (4, 3, 1)),
     "coupling_checkerboard_flipped": Case(AffineCoupling(conv(4), mask="checkerboard", flip=True), (3, 3, 2)),
+    "coupling_given_a_code": Case(AffineCoupling(mlp(4, **GIVEN), **GIVEN), (4,), condition=(3,)),
+    "coupling_given_an_image": Case(
+        AffineCoupling(conv(2, **GIVEN), mask="checkerboard", **GIVEN), (3, 4, 1), condition=(3, 4, 2)
+    ),
+    "coupling_spline": Case(SplineCoupling(mlp(22), bins=4, bound=2.0), (4,)),
+    "coupling_spline_flipped": Case(SplineCoupling(mlp(16), bins=3, bound=1.5, flip=True), (5,)),
+    "coupling_spline_checkerboard": Case(
+        SplineCoupling(conv(11, **GIVEN), bins=4, bound=2.0, mask="checkerboard", **GIVEN), (3, 4, 1), condition=(2,)
+    ),
+    "autoregressive": Case(Autoregressive(made((4,), 8), affine()), (4,)),
+    "autoregressive_spline": Case(Autoregressive(made((3,), 33), SPLINE), (3,)),
+    "maf": Case(MAF(4, made_told, steps=2, **GIVEN), (4,), condition=(3,)),
+    "iaf": Case(invert(MAF(3, made, steps=2)), (3,)),
+    "base_given_a_class": Case(ConditionalAffine(mlp(8)), (4,), condition=(3,)),
     "permutation": Case(Permutation([2, 0, 3, 1]), (2, 2, 4)),
     "reversal": Case(Permutation(linear.reversed_order(5)), (5,)),
     "random_order": Case(Permutation(linear.random_order(jax.random.key(0), 6)), (6,)),
@@ -77,6 +120,9 @@ CASES = {
     "real_nvp": Case(RealNVP((4, 4, 1), network, scales=2, steps=2), (4, 4, 1)),
     "real_nvp_points": Case(RealNVP((3,), network, steps=3), (3,)),
     "glow": Case(Glow((4, 4, 1), network, scales=2, steps=2), (4, 4, 1)),
+    "glow_spline": Case(Glow((4, 4, 1), network, steps=1, transform=SPLINE), (4, 4, 1)),
+    "glow_given_a_class": Case(Glow((4, 4, 1), told, steps=1, **GIVEN), (4, 4, 1), condition=(3,)),
+    "real_nvp_given_a_class": Case(RealNVP((4, 4, 1), told, steps=2, **GIVEN), (4, 4, 1), condition=(3,)),
     "glow_plain_undivided": Case(Glow((4, 4, 1), network, steps=1, mix="plain", factor_out=False), (4, 4, 1)),
     "glow_reverse_points": Case(Glow((4,), network, steps=2, mix="reverse"), (4,)),
     "pixels_to_latent": Case(
@@ -91,9 +137,13 @@ def examples(case, dtype=jnp.float32, key=0):
     return draw(jax.random.key(key), (BATCH, *case.shape), dtype)
 
 
+def given(case, dtype=jnp.float32):
+    return tuple(jax.random.normal(jax.random.key(9), (BATCH, *case.condition), dtype) for _ in case.condition[:1])
+
+
 def trained(case, x):
     """Params away from their start, so that nothing is zero, one or orthogonal any more."""
-    params = jax.jit(case.bijector.init)(jax.random.key(1), x.astype(jnp.float32))
+    params = jax.jit(case.bijector.init)(jax.random.key(1), x.astype(jnp.float32), *given(case))
     leaves, tree = jax.tree.flatten(params)
     keys = [jax.random.fold_in(jax.random.key(2), i) for i in range(len(leaves))]
     noise = [0.1 * jax.random.normal(k, p.shape, x.dtype) for k, p in zip(keys, leaves, strict=True)]
@@ -116,7 +166,10 @@ def test_round_trip_and_determinant_of_the_jacobian_in_float64(case):
         x = examples(case, jnp.float64)
 
         def all_of_it(params, x):
-            jacobian = jax.vmap(jax.jacfwd(lambda v: case.bijector.forward(params, v[None])[0].ravel()))(x)
+            def moved(v, *condition):
+                return case.bijector.forward(params, v[None], *(c[None] for c in condition))[0].ravel()
+
+            jacobian = jax.vmap(jax.jacfwd(moved))(x, *given(case, x.dtype))
             return *there_and_back(case, params, x), jacobian
 
         z, forward, back, inverse, jacobian = jax.jit(all_of_it)(trained(case, x), x)
@@ -128,8 +181,9 @@ def test_round_trip_and_determinant_of_the_jacobian_in_float64(case):
 
 
 def there_and_back(case, params, x):
-    z, forward = case.bijector.forward(params, x)
-    return z, forward, *case.bijector.inverse(params, z)
+    condition = given(case, x.dtype)
+    z, forward = case.bijector.forward(params, x, *condition)
+    return z, forward, *case.bijector.inverse(params, z, *condition)
 
 
 @TABLE
@@ -140,7 +194,7 @@ def test_examples_do_not_touch_each_other_and_gradients_are_finite(case):
     @jax.jit
     def run(params, x):
         def loss(params, x):
-            z, log_det = case.bijector.forward(params, x)
+            z, log_det = case.bijector.forward(params, x, *given(case))
             return jnp.square(z).sum() - log_det.sum(), (z, log_det)
 
         return jax.grad(loss, (0, 1), has_aux=True)(params, x)
@@ -166,8 +220,10 @@ def test_affine_coupling_by_hand():
 def test_what_passes_a_coupling_stays_to_the_bit_and_the_rest_moves(name):
     case = CASES[name]
     x = examples(case)
-    z, _ = case.bijector.forward(trained(case, x), x)
-    if "checkerboard" in name:
+    if case.bijector.kind == "spline_coupling":
+        x = jnp.clip(x, -1.4, 1.4)  # A spline leaves what is far out as it is.
+    z, _ = case.bijector.forward(trained(case, x), x, *given(case))
+    if "checkerboard" in name or "image" in name:
         rows, columns = np.indices(case.shape[:2])
         passes = np.broadcast_to(((rows + columns) % 2 == ("flipped" in name))[..., None], case.shape)
     else:
@@ -187,7 +243,7 @@ def test_a_coupling_starts_as_the_identity_and_its_log_scale_is_bounded():
     _, log_det, scales = log_scales(bijector, wild, x)
     assert scales.keys() == {"log_scale"} and float(jnp.abs(scales["log_scale"]).max()) == pytest.approx(0.7)
     np.testing.assert_allclose(log_det, 1.4, rtol=1e-5)
-    assert coupling.bounded(jnp.float32(1e-4), 2.0) == pytest.approx(1e-4, rel=1e-5)
+    assert bounded(jnp.float32(1e-4), 2.0) == pytest.approx(1e-4, rel=1e-5)
 
 
 def test_log_scales_are_found_by_path_through_chains_and_splits():

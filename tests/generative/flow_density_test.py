@@ -14,6 +14,7 @@ from dlcore.generative.flow.chain import chain
 from dlcore.generative.flow.linear import ActNorm, InvertibleConv
 from dlcore.generative.flow.networks import Glow, RealNVP
 from dlcore.generative.flow.pixels import Affine, Logit, dequantize, discrete_nats, quantize
+from dlcore.generative.flow.transform import affine
 from dlcore.networks.conditioner import MLPConditioner
 from dlcore.report.density import density_and_samples, grid, square
 from dlcore.types import Bijector
@@ -32,8 +33,8 @@ def moved(bijector, x, size=0.3):
 
 
 PLANE = {
-    "real_nvp": RealNVP((2,), network, steps=4, bound=1.0),
-    "glow": Glow((2,), network, steps=3, bound=1.0, mix="plain"),
+    "real_nvp": RealNVP((2,), network, steps=4, transform=affine(1.0)),
+    "glow": Glow((2,), network, steps=3, transform=affine(1.0), mix="plain"),
 }
 
 

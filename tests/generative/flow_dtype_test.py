@@ -14,10 +14,11 @@ def test_a_flow_starts_and_runs_with_double_precision_at_hand(name):
     bijector, shape = CASES[name].bijector, (BATCH, *CASES[name].shape)
     with jax.enable_x64(True):
         x = jax.ShapeDtypeStruct(shape, jnp.float64)
-        params = jax.eval_shape(bijector.init, jax.random.key(0), x)
+        condition = [jax.ShapeDtypeStruct((BATCH, *CASES[name].condition), jnp.float64)] if bijector.conditional else []
+        params = jax.eval_shape(bijector.init, jax.random.key(0), x, *condition)
         assert {leaf.dtype for leaf in jax.tree.leaves(params)} <= {jnp.dtype("float32")}
-        z, _ = jax.eval_shape(bijector.forward, params, x)
-        back, _ = jax.eval_shape(bijector.inverse, params, z)
+        z, _ = jax.eval_shape(bijector.forward, params, x, *condition)
+        back, _ = jax.eval_shape(bijector.inverse, params, z, *condition)
         assert z.dtype == back.dtype == jnp.float64 and back.shape == shape
 
 

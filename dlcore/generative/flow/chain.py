@@ -21,22 +21,49 @@ Moved = tuple[Array, Float[Array, " b"]]
 
 @dataclass(frozen=True, eq=False)
 class Watched:
-    """A `Bijector.forward` that shows what happens inside: `run(params, x, tap)` hands values to `tap` by path."""
+    """A `Bijector.forward` that shows what happens inside: `run(params, x, *condition, tap=...)` hands values to `tap`
+    by path."""
 
-    run: Callable[[Params, Array, Tap], Moved]
+    run: Callable[..., Moved]
 
-    def __call__(self, params: Params, x: Array) -> Moved:
-        return self.run(params, x, lambda path, value: None)
+    def __call__(self, params: Params, x: Array, *condition: Array) -> Moved:
+        return self.run(params, x, *condition, tap=unseen)
 
 
-def watch(bijector: Bijector, params: Params, x: Array, tap: Tap) -> Moved:
+def unseen(path: str, value: Array) -> None:
+    """The tap that looks at nothing."""
+
+
+def watch(bijector: Bijector, params: Params, x: Array, *condition: Array, tap: Tap) -> Moved:
     """`forward`, with intermediate values handed to `tap`; a bijector without any just runs."""
     if isinstance(bijector.forward, Watched):
-        return bijector.forward.run(params, x, tap)
-    return bijector.forward(params, x)
+        return bijector.forward.run(params, x, *condition, tap=tap)
+    return bijector.forward(params, x, *condition)
 
 
-def log_scales(bijector: Bijector, params: Params, x: Float[Array, "b ..."]) -> tuple[Array, Array, dict[str, Array]]:
+def given(name: str, bijector: Bijector, x: Array, condition: tuple[Array, ...]) -> tuple[Array, ...]:
+    """The condition as it was passed: one array [b, ...] for a conditional bijector, nothing for another.
+
+    Raises `ValueError`, naming the function, for one that is missing, superfluous or not one row per example.
+    """
+    return checked_condition(name, bijector.conditional, x, condition)
+
+
+def checked_condition(name: str, wanted: bool, x: Array, condition: tuple[Array, ...]) -> tuple[Array, ...]:
+    """`given`, for what is known to want a condition or not."""
+    if wanted and len(condition) != 1:
+        raise ValueError(f"{name}: the condition is missing; pass one array [{len(x)}, ...], one row per example, last")
+    if condition and not wanted:
+        shapes = ", ".join(str(array.shape) for array in condition)
+        raise ValueError(f"{name}: no part takes a condition, but one of shape {shapes} came; leave it out")
+    if condition and (not condition[0].ndim or len(condition[0]) != len(x)):
+        raise ValueError(f"{name}: condition has shape {condition[0].shape}; it must have one row for each of {len(x)}")
+    return condition
+
+
+def log_scales(
+    bijector: Bijector, params: Params, x: Float[Array, "b ..."], *condition: Array
+) -> tuple[Array, Array, dict[str, Array]]:
     """z, log|det J| and the log-scales of every coupling by path, e.g. `"step_0/coupling/log_scale"`."""
     found: dict[str, Array] = {}
 
@@ -44,7 +71,7 @@ def log_scales(bijector: Bijector, params: Params, x: Float[Array, "b ..."]) -> 
         if path.rpartition("/")[2] == "log_scale":
             found[path] = value
 
-    z, log_det = watch(bijector, params, x, tap)
+    z, log_det = watch(bijector, params, x, *condition, tap=tap)
     return z, log_det, found
 
 
@@ -63,39 +90,47 @@ def chain(*bijectors: Bijector, **named: Bijector) -> Bijector:
 
     Positional parts are called by their kind (`act_norm_0`); keyword ones, which follow, keep their names. `init` runs
     the chain, so that a part whose start depends on data sees what the parts before make of it; it is compiled as a
-    whole. Raises `ValueError` for a part whose log-determinant is not one number per example.
+    whole. A condition goes to every part that takes one. Raises `ValueError` for a part whose log-determinant is not one
+    number per example, and for a condition that is missing, or that no part takes.
     """
     parts = {**numbered(bijectors), **named}
+    conditional = any(part.conditional for part in parts.values())
 
-    def init(key: Key, x: Array) -> Params:
-        started = start(key, x)  # sorted by name, as jit returns dicts
+    def told(part: Bijector, condition: tuple[Array, ...]) -> tuple[Array, ...]:
+        return condition if part.conditional else ()
+
+    def init(key: Key, x: Array, *condition: Array) -> Params:
+        checked_condition("chain", conditional, x, condition)
+        started = start(key, x, *condition)  # sorted by name, as jit returns dicts
         return {name: started[name] for name in parts if name in started}
 
     @jax.jit
-    def start(key: Key, x: Array) -> Params:
+    def start(key: Key, x: Array, *condition: Array) -> Params:
         params = {}
         for name, part in parts.items():
-            params[name] = part.init(fold_name(key, name), x)
-            x, _ = part.forward(params[name], x)
+            params[name] = part.init(fold_name(key, name), x, *told(part, condition))
+            x, _ = part.forward(params[name], x, *told(part, condition))
         return {name: branch for name, branch in params.items() if jax.tree.leaves(branch)}
 
-    def run(params: Params, x: Array, tap: Tap) -> Moved:
+    def run(params: Params, x: Array, *condition: Array, tap: Tap) -> Moved:
+        checked_condition("chain", conditional, x, condition)
         total = no_change(x)
         for name, part in parts.items():
-            x, log_det = watch(part, params.get(name, {}), x, below(name, tap))
+            x, log_det = watch(part, params.get(name, {}), x, *told(part, condition), tap=below(name, tap))
             like_examples(f"chain: {name}", "log-determinant", log_det, x)
             total = total + log_det
         return x, total
 
-    def inverse(params: Params, z: Array) -> Moved:
+    def inverse(params: Params, z: Array, *condition: Array) -> Moved:
+        checked_condition("chain", conditional, z, condition)
         total = no_change(z)
         for name, part in reversed(parts.items()):
-            z, log_det = part.inverse(params.get(name, {}), z)
+            z, log_det = part.inverse(params.get(name, {}), z, *told(part, condition))
             like_examples(f"chain: {name}", "log-determinant", log_det, z)
             total = total + log_det
         return z, total
 
-    return Bijector(init, Watched(run), inverse, "chain")
+    return Bijector(init, Watched(run), inverse, "chain", conditional)
 
 
 def invert(bijector: Bijector) -> Bijector:
@@ -104,7 +139,7 @@ def invert(bijector: Bijector) -> Bijector:
     A data-dependent start sees the batch on the side where the original has its data, so the batch that starts the
     inverted map must be one that the original's `forward` takes.
     """
-    return Bijector(bijector.init, bijector.inverse, bijector.forward, bijector.kind)
+    return bijector._replace(forward=bijector.inverse, inverse=bijector.forward)
 
 
 def Flatten(shape: Sequence[int]) -> Bijector:
@@ -136,24 +171,24 @@ def split(rest: Bijector, shape: Sequence[int]) -> Bijector:
         raise ValueError(f"split: {channels} channels cannot be halved; squeeze first, or use an even number")
     kept = channels // 2
 
-    def init(key: Key, x: Array) -> Params:
+    def init(key: Key, x: Array, *condition: Array) -> Params:
         _check(x, shape, "split")
-        return rest.init(key, x[..., :kept])
+        return rest.init(key, x[..., :kept], *given("split", rest, x, condition))
 
-    def run(params: Params, x: Array, tap: Tap) -> Moved:
+    def run(params: Params, x: Array, *condition: Array, tap: Tap) -> Moved:
         _check(x, shape, "split")
-        z, log_det = watch(rest, params, x[..., :kept], tap)
+        z, log_det = watch(rest, params, x[..., :kept], *given("split", rest, x, condition), tap=tap)
         if z.shape != (x.shape[0], size // 2):
             raise ValueError(f"split: rest gives shape {z.shape}; it must give [b, {size // 2}] (end it with Flatten)")
         return jnp.concatenate([z, x[..., kept:].reshape(x.shape[0], -1)], axis=-1), log_det
 
-    def inverse(params: Params, z: Array) -> Moved:
+    def inverse(params: Params, z: Array, *condition: Array) -> Moved:
         _check_flat(z, size, "split")
-        x, log_det = rest.inverse(params, z[:, : size // 2])
+        x, log_det = rest.inverse(params, z[:, : size // 2], *given("split", rest, z, condition))
         out = z[:, size // 2 :].reshape(z.shape[0], *shape[:-1], kept)
         return jnp.concatenate([x, out], axis=-1), log_det
 
-    return Bijector(init, Watched(run), inverse, "split")
+    return Bijector(init, Watched(run), inverse, "split", rest.conditional)
 
 
 def _check_flat(z: Array, size: int, name: str) -> None:

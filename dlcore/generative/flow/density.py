@@ -1,4 +1,8 @@
-"""Density, samples and the training objective of a flow under a standard normal base (lecture 28, 28.4)."""
+"""Density, samples and the training objective of a flow under a standard normal base (lecture 28, 28.4).
+
+A conditional flow has these of p(x | condition): the condition [b, ...] follows the other arrays. A class-conditional
+Gaussian base is a flow whose last part is `ConditionalAffine`.
+"""
 
 import math
 from collections.abc import Sequence
@@ -9,7 +13,8 @@ from jaxtyping import Array, Float
 
 from dlcore.evaluation.likelihood import bits_per_dim
 from dlcore.generative.check import in_range, like_examples
-from dlcore.generative.flow.chain import log_scales
+from dlcore.generative.flow.chain import given, log_scales
+from dlcore.generative.flow.dequantization import Dequantizer, uniform
 from dlcore.generative.flow.pixels import dequantize, discrete_nats
 from dlcore.setting import Number
 from dlcore.types import Aux, Batch, Bijector, Key, Mean, Objective, Params, State
@@ -20,50 +25,77 @@ def standard_normal(z: Float[Array, "b ..."]) -> Float[Array, " b"]:
     return -0.5 * (jnp.square(z) + math.log(2 * math.pi)).sum(tuple(range(1, z.ndim)))
 
 
-def log_prob(bijector: Bijector, params: Params, x: Float[Array, "b ..."]) -> Float[Array, " b"]:
+def log_prob(
+    bijector: Bijector, params: Params, x: Float[Array, "b ..."], *condition: Float[Array, "b ..."]
+) -> Float[Array, " b"]:
     """log p(x) = log N(f(x); 0, I) + log|det J_f(x)|, in nats of the density of x (lecture 28).
 
-    Raises `ValueError` for a bijector whose log-determinant is not one number per example.
+    Raises `ValueError` for a bijector whose log-determinant is not one number per example, and for a condition that is
+    missing or superfluous.
     """
-    z, log_det = bijector.forward(params, x)
+    z, log_det = bijector.forward(params, x, *given("log_prob", bijector, x, condition))
     like_examples("log_prob", "log-determinant", log_det, x)
     return standard_normal(z) + log_det
 
 
 def sample(
-    key: Key, bijector: Bijector, params: Params, shape: Sequence[int], *, temperature: Number = 1.0
+    key: Key,
+    bijector: Bijector,
+    params: Params,
+    shape: Sequence[int],
+    *condition: Float[Array, "b ..."],
+    temperature: Number = 1.0,
 ) -> Float[Array, "b ..."]:
     """x = f⁻¹(T z) with z ~ N(0, I) of the latent `shape` [b, ...]; T < 1 stays nearer to the mode (lecture 28.4).
 
-    T may be traced. Raises `ValueError` for T < 0.
+    T may be traced. Raises `ValueError` for T < 0, and for a condition that is missing or superfluous.
     """
     in_range("sample", "temperature", temperature, lambda t: t >= 0, "not be negative")
-    return bijector.inverse(params, temperature * jax.random.normal(key, tuple(shape)))[0]
+    z = temperature * jax.random.normal(key, tuple(shape))
+    return bijector.inverse(params, z, *given("sample", bijector, z, condition))[0]
 
 
-def round_trip_error(bijector: Bijector, params: Params, x: Float[Array, "b ..."]) -> Float[Array, " b"]:
+def round_trip_error(
+    bijector: Bijector, params: Params, x: Float[Array, "b ..."], *condition: Float[Array, "b ..."]
+) -> Float[Array, " b"]:
     """max |x − f⁻¹(f(x))| per example: how far the arithmetic is from a bijection."""
-    error = jnp.abs(bijector.inverse(params, bijector.forward(params, x)[0])[0] - x)
+    condition = given("round_trip_error", bijector, x, condition)
+    error = jnp.abs(bijector.inverse(params, bijector.forward(params, x, *condition)[0], *condition)[0] - x)
     return error.max(tuple(range(1, x.ndim)))
 
 
-def negative_log_likelihood(bijector: Bijector, *, target: str = "image", levels: int | None = None) -> Objective:
-    """L = mean over the batch of −log p(x), in nats.
+def negative_log_likelihood(
+    bijector: Bijector,
+    *,
+    target: str = "image",
+    levels: int | None = None,
+    condition: str | None = None,
+    dequantizer: Dequantizer | None = None,
+) -> Objective:
+    """L = mean over the batch of −log p(x), in nats; of a conditional flow −log p(x | `batch[condition]`).
 
     With `levels` the target holds grey levels: they are dequantised with noise from the key, and the loss is the upper
-    bound `discrete_nats` of the discrete image. Without, the target holds real values and the loss is exact. Metrics:
-    `loss`, `largest_log_scale` over all couplings (absolute), and with `levels` `bits_per_dim`.
+    bound `discrete_nats` of the discrete image. Without, the target holds real values and the loss is exact. A
+    `dequantizer` that learns has its params in the branch `dequantizer`, beside those of the flow; the noise is uniform
+    if it is not given. Metrics: `loss`, `largest_log_scale` over all couplings (absolute), and with `levels`
+    `bits_per_dim`. Raises `ValueError` for a conditional flow without a name of its condition, or the reverse.
     """
+    if bijector.conditional != (condition is not None):
+        wanted = "takes a condition; name its entry of the batch" if bijector.conditional else "takes none"
+        raise ValueError(f"negative_log_likelihood: condition={condition!r}, but the flow {wanted}")
+    noise = uniform() if dequantizer is None else dequantizer
 
     def objective(
         params: Params, state: State, batch: Batch, *, key: Key | None, train: bool, step: Array | None = None
     ) -> tuple[Float[Array, ""], Aux]:
         x = batch[target]
         dims = math.prod(x.shape[1:])
-        y = x if levels is None else dequantize(x, jax.random.uniform(key, x.shape), levels)
-        z, log_det, scales = log_scales(bijector, params, y)
+        told = () if condition is None else given("negative_log_likelihood", bijector, x, (batch[condition],))
+        u, log_q = (None, 0.0) if levels is None else noise.draw(key, params.get("dequantizer", {}), x)
+        y = x if levels is None else dequantize(x, u, levels)
+        z, log_det, scales = log_scales(bijector, params, y, *told)
         like_examples("negative_log_likelihood", "log-determinant", log_det, x)
-        log_density = standard_normal(z) + log_det
+        log_density = standard_normal(z) + log_det - log_q
         nats = -log_density if levels is None else discrete_nats(log_density, dims, levels)
         metrics = {"loss": Mean.of(nats)}
         if levels is not None:

@@ -1,16 +1,19 @@
-"""Flows put together: RealNVP (Dinh et al. 2017) and Glow (Kingma & Dhariwal 2018), for images and points.
+"""Flows put together: RealNVP (Dinh et al. 2017) and Glow (Kingma & Dhariwal 2018) for images and points, MAF for points.
 
 Images [b, h, w, c] become flat latents [b, h·w·c], points [b, d] stay [b, d]. Every coupling gets a conditioner of its
 own from a factory, `conditioner(shape, outputs) -> Model`, told the shape of an example at the coupling; its last
-layer should start at zero, so that the flow starts linear.
+layer should start at zero, so that the flow starts linear. With `conditional` these networks take a condition as well,
+`(x, condition)`, and so does the flow.
 """
 
 from collections.abc import Callable, Sequence
 
+from dlcore.generative.flow.autoregressive import Autoregressive
 from dlcore.generative.flow.chain import Flatten, chain, split
-from dlcore.generative.flow.coupling import AffineCoupling, moved_channels
+from dlcore.generative.flow.coupling import Coupling, moved_channels
 from dlcore.generative.flow.linear import ActNorm, InvertibleConv, InvertibleConvPLU, Permutation, reversed_order
 from dlcore.generative.flow.squeeze import Squeeze
+from dlcore.generative.flow.transform import Transform, affine
 from dlcore.types import Bijector, Model
 
 Conditioner = Callable[[Sequence[int], int], Model]
@@ -18,36 +21,52 @@ MIXES = ("plu", "plain", "reverse")
 
 
 def RealNVP(
-    shape: Sequence[int], conditioner: Conditioner, *, scales: int = 2, steps: int = 6, bound: float = 2.0
+    shape: Sequence[int],
+    conditioner: Conditioner,
+    *,
+    scales: int = 2,
+    steps: int = 6,
+    transform: Transform | None = None,
+    conditional: bool = False,
 ) -> Bijector:
-    """Couplings with alternating masks, each behind an actnorm.
+    """Couplings with alternating masks, each behind an actnorm; `transform` is what they apply, `affine()` if not given.
 
     Points: `steps` channel couplings. Images: at each scale `steps`/2 checkerboard couplings, a squeeze, and as many
     channel couplings, behind which half of the channels leave (all of them at the last scale). Raises `ValueError`
     for sides that 2^scales does not divide.
     """
+    couple = _coupled(conditioner, transform, conditional)
     if len(shape) == 1:
-        return _steps(shape, conditioner, steps, bound, "channel")
+        return alternating(shape, couple, steps, "channel")
     inner, half = _squeezed(shape, scales), max(steps // 2, 1)
     parts = {
-        "checkerboard": _steps(shape, conditioner, half, bound, "checkerboard"),
+        "checkerboard": alternating(shape, couple, half, "checkerboard"),
         "squeeze": Squeeze(),
-        "channel": _steps(inner, conditioner, half, bound, "channel"),
+        "channel": alternating(inner, couple, half, "channel"),
     }
     if scales == 1:
         return chain(**parts, flatten=Flatten(inner))
-    rest = (*inner[:-1], inner[-1] // 2)
-    return chain(**parts, rest=split(RealNVP(rest, conditioner, scales=scales - 1, steps=steps, bound=bound), inner))
+    options = {"scales": scales - 1, "steps": steps, "transform": transform, "conditional": conditional}
+    rest = RealNVP((*inner[:-1], inner[-1] // 2), conditioner, **options)
+    return chain(**parts, rest=split(rest, inner))
 
 
-def _steps(shape: Sequence[int], conditioner: Conditioner, steps: int, bound: float, mask: str) -> Bijector:
+def _coupled(conditioner: Conditioner, transform: Transform | None, conditional: bool) -> Callable[..., Bijector]:
+    """`couple(shape, mask, flip)`: a coupling with a conditioner of its own."""
+    applied = affine() if transform is None else transform
+
+    def couple(shape: Sequence[int], mask: str = "channel", flip: bool = False) -> Bijector:
+        network = conditioner(shape, applied.numbers * moved_channels(shape[-1], mask, flip=flip))
+        return Coupling(network, applied, mask=mask, flip=flip, conditional=conditional)
+
+    return couple
+
+
+def alternating(shape: Sequence[int], couple: Callable[..., Bijector], steps: int, mask: str) -> Bijector:
+    """`steps` couplings `couple(shape, mask, flip)`, each behind an actnorm, in which the halves take turns."""
     parts = {}
     for i in range(steps):
-        flip = bool(i % 2)
-        network = conditioner(shape, 2 * moved_channels(shape[-1], mask, flip=flip))
-        parts[f"step_{i}"] = chain(
-            act_norm=ActNorm(), coupling=AffineCoupling(network, mask=mask, flip=flip, bound=bound)
-        )
+        parts[f"step_{i}"] = chain(act_norm=ActNorm(), coupling=couple(shape, mask, bool(i % 2)))
     return chain(**parts)
 
 
@@ -57,12 +76,13 @@ def Glow(
     *,
     scales: int = 2,
     steps: int = 8,
-    bound: float = 2.0,
+    transform: Transform | None = None,
     mix: str = "plu",
     factor_out: bool = True,
     seed: int = 0,
+    conditional: bool = False,
 ) -> Bijector:
-    """Steps of actnorm, invertible mixing of the channels and channel coupling.
+    """Steps of actnorm, invertible mixing of the channels and channel coupling by `transform`, `affine()` if not given.
 
     Points: `steps` of them. Images: `scales` times a squeeze and `steps` steps; between scales half of the channels
     leave, or with `factor_out=False` none, which suits small images. `mix` is "plu" or "plain" (1×1 convolution) or
@@ -72,6 +92,8 @@ def Glow(
     if mix not in MIXES:
         raise ValueError(f"mix must be one of {', '.join(MIXES)}, got {mix!r}")
 
+    couple = _coupled(conditioner, transform, conditional)
+
     def step(shape: Sequence[int], index: int) -> Bijector:
         channels = shape[-1]
         mixers = {
@@ -79,8 +101,7 @@ def Glow(
             "plain": InvertibleConv,
             "reverse": lambda: Permutation(reversed_order(channels)),
         }
-        coupling = AffineCoupling(conditioner(shape, 2 * moved_channels(channels, "channel")), bound=bound)
-        return chain(act_norm=ActNorm(), mix=mixers[mix](), coupling=coupling)
+        return chain(act_norm=ActNorm(), mix=mixers[mix](), coupling=couple(shape))
 
     def scale(shape: Sequence[int], index: int) -> Bijector:
         inner = _squeezed(shape, scales - index)
@@ -102,3 +123,27 @@ def _squeezed(shape: Sequence[int], scales: int) -> tuple[int, int, int]:
     if scales < 1 or height % 2**scales or width % 2**scales:
         raise ValueError(f"{height}×{width} pixels cannot be halved {scales} times; lower scales (to at least 1)")
     return height // 2, width // 2, 4 * channels
+
+
+def MAF(
+    size: int,
+    conditioner: Conditioner,
+    *,
+    steps: int = 4,
+    transform: Transform | None = None,
+    conditional: bool = False,
+) -> Bijector:
+    """Masked autoregressive flow of points [b, size]: `steps` of actnorm and `Autoregressive`, the order reversed between
+    them (Papamakarios et al. 2017).
+
+    Here `conditioner` gives networks like `dlcore.networks.made.MADE`. From data to latent it is one pass, back `size`
+    passes per step. `IAF`, which is cheap in the other direction, is `invert(MAF(...))`.
+    """
+    applied = affine() if transform is None else transform
+    parts = {}
+    for i in range(steps):
+        network = conditioner((size,), applied.numbers * size)
+        step = {"act_norm": ActNorm(), "autoregressive": Autoregressive(network, applied, conditional=conditional)}
+        turned = {"order": Permutation(reversed_order(size))} if i < steps - 1 else {}
+        parts[f"step_{i}"] = chain(**step, **turned)
+    return chain(**parts)

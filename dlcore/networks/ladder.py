@@ -1,7 +1,8 @@
-"""Convolutional networks of a two-level autoencoder: codes at half and at a quarter of the image's sides (lecture 24).
+"""Convolutional networks of a two-level autoencoder: codes at a half and a quarter of an image's sides (lecture 24).
 
-The upper code is a map [h/4, w/4, u], the lower one [h/2, w/2, l]; both travel as flat vectors. Most of the work is done
-at half the sides, where it costs a quarter. Residual blocks are h + γ ⊙ conv(φ(conv(φ(h)))), with γ small at first.
+The upper code is a map [h/4, w/4, u], the lower one [h/2, w/2, l]; both travel as flat vectors. Most of the work is
+done at half the sides, where it costs a quarter. Images whose sides 4 does not divide are padded, and outputs cropped.
+Residual blocks are h + γ ⊙ conv(φ(conv(φ(h)))), with γ small at first.
 """
 
 import math
@@ -18,14 +19,15 @@ from dlcore.nn.graph import Call, compose
 from dlcore.nn.init import zeros
 from dlcore.nn.layer_scale import LayerScale
 from dlcore.nn.reshape import DepthToSpace, space_to_depth
+from dlcore.nn.sides import crop_sides, pad_sides
 from dlcore.types import Model
 
 
 class Ladder(NamedTuple):
     """The sizes that all networks of a two-level autoencoder share."""
 
-    shape: tuple[int, int]
-    """Height and width of the images, which 4 divides."""
+    sides: tuple[int, int]
+    """Height and width of the images."""
     widths: tuple[int, int]
     """Channels at half and at a quarter of the sides."""
     channels: tuple[int, int]
@@ -37,12 +39,13 @@ class Ladder(NamedTuple):
     @property
     def lower_map(self) -> tuple[int, int, int]:
         """Shape of the lower code."""
-        return self.shape[0] // 2, self.shape[1] // 2, self.channels[0]
+        height, width, _ = self.upper_map
+        return 2 * height, 2 * width, self.channels[0]
 
     @property
     def upper_map(self) -> tuple[int, int, int]:
         """Shape of the upper code."""
-        return self.shape[0] // 4, self.shape[1] // 4, self.channels[1]
+        return -(-self.sides[0] // 4), -(-self.sides[1] // 4), self.channels[1]
 
     @property
     def lower(self) -> int:
@@ -80,13 +83,7 @@ def _halves(shape: Sequence[int], start: float = 0.0) -> Model:
 
 
 def LadderEncoder(ladder: Ladder) -> Model:
-    """Image [b, h, w, c] to μ and log σ of the upper code and the features [b, h/2, w/2, width] for the lower one.
-
-    Raises `ValueError` for sides that 4 does not divide.
-    """
-    height, width = ladder.shape
-    if height % 4 or width % 4:
-        raise ValueError(f"LadderEncoder: {height}×{width} cannot be halved twice; pad the images, or use one level")
+    """Image [b, h, w, c] to μ and log σ of the upper code and the features [b, h/2, w/2, width] for the lower one."""
     low, high = ladder.widths
     parts = {
         "stem": Conv(low, 3),
@@ -97,7 +94,7 @@ def LadderEncoder(ladder: Ladder) -> Model:
     }
 
     def forward(call: Call, x: Array) -> tuple[Array, Array, Array]:
-        low = call("low", call("stem", space_to_depth(2 * x - 1, 2)))
+        low = call("low", call("stem", space_to_depth(pad_sides(2 * x - 1, 4, "edge"), 2)))
         mean, log_std = call("code", call("high", call("down", low)))
         return mean, log_std, low
 
@@ -141,6 +138,11 @@ def LadderDecoder(ladder: Ladder, outputs: int, *, fine: int = 16) -> Model:
         z2, z1 = z[:, : ladder.upper], z[:, ladder.upper :]
         up = call("up", z2.reshape(-1, *ladder.upper_map))
         h = call("blocks", up + call("join", z1.reshape(-1, *ladder.lower_map)))
-        return call("head", call("act", call("full", call("fine", h))))
+        return crop_sides(call("head", call("act", call("full", call("fine", h)))), *ladder.sides)
 
     return compose(forward, **parts)._replace(kind="ladder_decoder")
+
+
+def ladder(config: Ladder, outputs: int) -> tuple[Model, Model, Model, Model]:
+    """Encoder, decoder to so many numbers per pixel, and the networks of posterior and prior of the lower code."""
+    return LadderEncoder(config), LadderDecoder(config, outputs), LadderPosterior(config), LadderPrior(config)

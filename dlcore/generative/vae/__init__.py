@@ -16,6 +16,8 @@ from dlcore.generative.vae.categorical import gumbel_softmax as gumbel_softmax
 from dlcore.generative.vae.estimators import reparameterize as reparameterize
 from dlcore.generative.vae.model import VAE as VAE
 from dlcore.generative.vae.model import centre as centre
+from dlcore.generative.vae.model import check as check
+from dlcore.generative.vae.model import code_size as code_size
 from dlcore.generative.vae.model import decode as decode
 from dlcore.generative.vae.model import encode as encode
 from dlcore.generative.vae.model import init as init

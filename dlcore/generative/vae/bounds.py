@@ -27,6 +27,10 @@ class Terms(NamedTuple):
     reconstruction: Float[Array, "k b"]
     kl: Float[Array, "..."]
 
+    def divergence(self) -> Float[Array, " b"]:
+        """The second term of each image, in nats."""
+        return self.kl.sum(-1) if self.kl.ndim == 2 else self.kl[..., 0].mean(0)
+
 
 class Weights(NamedTuple):
     """What the weight w = p(x|z) p(z) / q(z|x) of k draws consists of, logarithms [k, b] in nats."""

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from dlcore.generative.vae.model import VAE
 from dlcore.generative.vae.outputs import pair, pair_and_rest
 from dlcore.generative.vae.posterior import Outputs, Posterior, normal
 from dlcore.generative.vae.prior import Encoded, Prior, log_normal
@@ -89,3 +90,9 @@ def two_level_prior(network: Model, *, upper: int, lower: int) -> Prior:
         return jnp.concatenate([noise[:, :upper], mean + jnp.exp(log_std) * noise[:, upper:]], -1)
 
     return Prior("two_level", log_prob, sample, lambda key, x, z: _init(network, key, z[:, :upper]))
+
+
+def two_levels(vae: VAE, posterior: Model, prior: Model, *, upper: int, lower: int) -> VAE:
+    """The model with codes of two levels, by the networks of `two_level` and of `two_level_prior`."""
+    sizes = {"upper": upper, "lower": lower}
+    return vae._replace(posterior=two_level(posterior, **sizes), prior=two_level_prior(prior, **sizes))

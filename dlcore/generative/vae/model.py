@@ -112,6 +112,15 @@ def encode(
     return mean, log_std, new
 
 
+def code_size(vae: VAE, x: Input) -> int:
+    """d, the length of a code of images like x."""
+    encoder = jax.eval_shape(vae.encoder.init, jax.random.key(0), x)
+    outputs, _ = jax.eval_shape(
+        lambda params, state, x: encode_all(vae, {"encoder": params}, {"encoder": state}, x), *encoder, x
+    )
+    return vae.posterior.dims(outputs)
+
+
 def centre(vae: VAE, params: Params, state: State, x: Float[Array, "b ..."]) -> Float[Array, "b d"]:
     """The code that stands for each image: E[z|x], or for a flow or levels what the middle of the noise becomes."""
     outputs, _ = encode_all(vae, params, state, x)

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from dlcore.generative.vae.outputs import pair, pair_and_rest
+from dlcore.generative.vae.outputs import pair
 from dlcore.precision import matmul
 from dlcore.stats.continuous import laplace as laplace_distribution
 from dlcore.stats.continuous import logistic as logistic_distribution
@@ -121,22 +121,31 @@ def logistic() -> Posterior:
     return _location_scale("logistic", logistic_distribution, jax.random.logistic, math.pi**2 / 3, 2.0)
 
 
-def flow(bijector: Bijector) -> Posterior:
+def flow(bijector: Bijector, latent: int) -> Posterior:
     """z = f(μ + σ ε; h) with ε ~ N(0, I): log q(z|x) = log N(ε) − Σ log σ − log|det J_f| (Kingma et al. 2016).
 
     f is the `forward` of `bijector`, from a diagonal normal to the code; a masked autoregressive one is then an inverse
     autoregressive flow: its own draws and their densities cost one pass, the density of other codes (`log_prob`) goes
-    through `inverse`, d passes. Outputs are μ, log σ and all further numbers h, the context [b, c], which is handed to
-    the bijector as its condition where there are any.
+    through `inverse`, d passes. Outputs are μ and log σ, each [b, latent], and for a `conditional` bijector all further
+    numbers of the encoder as h [b, c], its condition. Raises `ValueError` for numbers that are missing or left over.
     """
 
     def moved(params: Params, outputs: Outputs, z: Array, move: Callable[..., Any]) -> tuple[Array, Array]:
         k, b, d = z.shape
-        context = [jnp.broadcast_to(h, (k, *h.shape)).reshape(k * b, -1) for h in outputs[2:]]
+        context = [jnp.tile(h, (k, 1)) for h in outputs[2:]]
         z, log_det = move(params, z.reshape(k * b, d), *context)
         return z.reshape(k, b, d), log_det.reshape(k, b)
 
     base = normal()
+
+    def read(output: Any, spread: str) -> Outputs:
+        size, given = getattr(output, "shape", (None,))[-1], "μ, log σ" + (" and h" if bijector.conditional else "")
+        if size is None or size < 2 * latent or (size > 2 * latent) != bijector.conditional:
+            raise ValueError(
+                f"the encoder gives {size} numbers; a flow of {latent} dimensions needs one array of {given}"
+            )
+        context = (output[..., 2 * latent :],) if bijector.conditional else ()
+        return (*pair(output[..., : 2 * latent], spread), *context)
 
     def place(params: Params, outputs: Outputs, eps: Float[Array, "k b d"]) -> tuple[Array, Array]:
         start, log_q = base.place({}, outputs[:2], eps)
@@ -149,7 +158,7 @@ def flow(bijector: Bijector) -> Posterior:
 
     return Posterior(
         "flow",
-        read=pair_and_rest,
+        read=read,
         dims=base.dims,
         noise=jax.random.normal,
         place=place,

@@ -17,10 +17,10 @@ from dlcore.generative.diffusion import bound, objective, process, samplers, sch
 from dlcore.generative.flow import density
 from dlcore.generative.flow.chain import Flatten, chain, split
 from dlcore.generative.flow.coupling import AffineCoupling, affine_coupling, affine_coupling_inverse
-from dlcore.generative.flow.transform import bounded
 from dlcore.generative.flow.linear import ActNorm, InvertibleConv, InvertibleConvPLU, Permutation, actnorm
 from dlcore.generative.flow.pixels import Affine, Logit, dequantize
 from dlcore.generative.flow.squeeze import Squeeze
+from dlcore.generative.flow.transform import bounded
 from dlcore.networks.conditioner import MLPConditioner
 from dlcore.networks.mlp import MLP
 from dlcore.networks.pixelcnn import GatedPixelCNN

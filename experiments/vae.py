@@ -126,19 +126,19 @@ def preset(name: str, spec: DataSpec) -> Config:
         base = replace(base, widths=(256, 256), latent=16, iwae_samples=1000, train=train)
         base = replace(base, warmup_epochs=train.epochs / 50)
     shorter = base.train.scaled(1 / 4, every=1 / 4)
-    levels = {"model": "ladder", "widths": (32, 48), "iwae_samples": 20, "iwae_chunk": 2, "train": shorter}
+    codes = {"model": "ladder", "widths": (32, 48), "iwae_samples": 20, "iwae_chunk": 2}
+    grey = shorter if max(spec.shape[:2]) <= 16 else loop(batch_size=32, steps=10_000, every=1_000)
     changes = {
         "smoke": {"iwae_samples": 100, "quality_samples": 0, "warmup_epochs": 0.0, "train": base.train.scaled(1 / 5)},
         "full": {"train": base.train.scaled(5)},
         "manifold": {"latent": 2},
         "conv": {"model": "conv", "widths": (32, 64), "iwae_samples": 0, "train": shorter},
-        "hierarchical": levels,
-        "eight_bit": levels | EIGHT_BIT | {"optimizer": replace(optimizer, learning_rate=2e-3, clip_norm=200.0)},
+        "hierarchical": codes | {"train": shorter, "warmup_epochs": shorter.epochs / 16},
+        "eight_bit": codes
+        | {"train": grey, "warmup_epochs": 0.0, "likelihood": "logistic", "components": 3}
+        | {"optimizer": replace(optimizer, learning_rate=2e-3, clip_norm=200.0)},
     }
     return replace(base, **changes.get(name, {}))
-
-
-EIGHT_BIT = {"likelihood": "logistic", "components": 3}
 
 
 def likelihood_of(spec: DataSpec) -> str:

@@ -65,7 +65,7 @@ def test_training_sees_relaxed_codes_at_the_temperature_of_its_step(params):
     made = concrete(3, temperature)
     noise = jax.random.gumbel(jax.random.key(2), (4, 5, 6))
     for step, tau in ((0, 1.0), (5, 0.1**0.5), (10, 0.1), (99, 0.1)):
-        z, log_q = made.training(step).place({}, (jnp.zeros((5, 6)),), noise)
+        z, log_q = made.training(jnp.int32(step)).place({}, (jnp.zeros((5, 6)),), noise)
         logits = np.asarray(noise, np.float64).reshape(4, 5, 2, 3) / tau
         expected = np.exp(logits - logits.max(-1, keepdims=True))
         expected /= expected.sum(-1, keepdims=True)

@@ -200,7 +200,7 @@ REFUSED = {
     "rloo of one": (lambda: vae.negative_elbo(trainable()[0], gradient="rloo"), "samples=1; raise samples"),
     "discrete": (
         lambda: check_gradient("elbo", "pathwise", categorical(3), 1),
-        "'categorical' are not; use gradient='rloo'",
+        "are not; use gradient='rloo'",
     ),
     "relaxed": (
         lambda: check_gradient("elbo", "rloo", concrete(3, lambda step: 0.5).training(None), 2),

@@ -1,4 +1,4 @@
-"""Two levels of codes in a linear-Gaussian model with one number at each, whose evidence and posterior are known (24)."""
+"""Two levels of codes in a linear-Gaussian model with one number at each, whose evidence is known (lecture 24)."""
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +11,7 @@ from dlcore.generative import vae
 from dlcore.generative.decoder import gaussian
 from dlcore.generative.vae.hierarchical import two_level, two_level_prior
 from dlcore.generative.vae.model import log_prior
+from dlcore.generative.vae.prior import Encoded, standard_normal
 from dlcore.nn.norm import BatchNorm
 
 A, S = 0.8, 0.6
@@ -94,10 +95,10 @@ def test_sticking_the_landing_goes_through_both_levels():
 
 def test_what_a_level_must_be():
     with pytest.raises(ValueError, match="two levels need both"):
-        vae.check(ladder()._replace(prior=vae.VAE(None, None, None).prior))
+        vae.check(ladder()._replace(prior=standard_normal()))
     normed = two_level_prior(BatchNorm(), upper=2, lower=1)
     with pytest.raises(ValueError, match="has state"):
         normed.init(jax.random.key(0), jnp.zeros((2, 4)), jnp.zeros((2, 3)))
     wide = two_level_prior(known.model(lambda z: (z, z)), upper=1, lower=2)
     with pytest.raises(ValueError, match=r"network's μ has shape \(2, 1\); it must be \(2, 2\)"):
-        wide.log_prob({}, jnp.zeros((1, 2, 3)), None)
+        wide.log_prob({}, jnp.zeros((1, 2, 3)), Encoded(ladder().posterior, {}, lambda u: (u,)))

@@ -68,9 +68,9 @@ def test_a_flow_prior_is_the_density_that_its_draws_have():
 
 
 def test_one_hot_codes_are_equally_likely():
-    prior = priors.uniform(3)
-    draws = prior.sample(jax.random.key(0), {}, (3000, 6), 1.0, None)
+    prior, nothing = priors.uniform(3), priors.Encoded(posteriors.normal(), {}, lambda u: (u,))
+    draws = prior.sample(jax.random.key(0), {}, (3000, 6), 1.0, nothing)
     shares = np.asarray(draws).reshape(-1, 2, 3)
     assert (shares.sum(-1) == 1).all()
     assert scipy.stats.chisquare(shares.sum((0, 1))).pvalue > 1e-3
-    assert float(prior.log_prob({}, draws[None], None)[0, 0]) == pytest.approx(-2 * np.log(3))
+    assert float(prior.log_prob({}, draws[None], nothing)[0, 0]) == pytest.approx(-2 * np.log(3))

@@ -160,7 +160,9 @@ def make_vae(config: Config, spec: DataSpec) -> vae.VAE:
     annealing = config.train.total_steps(spec.sizes[0]) // 2
     used = codes(config.posterior, config.prior, config.latent, config.codes, FLOWS, annealing=annealing)
     networks = coders(config.model, config.widths, used.outputs, outputs, activation=config.activation)
-    return vae.VAE(*networks, family, posterior=used.posterior, prior=used.prior)
+    system = vae.VAE(*networks, family, posterior=used.posterior, prior=used.prior)
+    vae.check(system)
+    return system
 
 
 def make_ladder(config: Config, outputs: tuple[int, ...], family: decoder.Likelihood) -> vae.VAE:
@@ -262,6 +264,6 @@ def draw(config: Config, system: vae.VAE, preprocess: Any, sample: Any, trained:
         np.asarray(x),
         found,
         lambda temperature, count: np.asarray(sample(params, state, key, count, temperature)),
-        categories=config.categories if system.posterior.discrete else 0,
+        categories=config.codes.categories if system.posterior.discrete else 0,
         levels=2 if config.model == "ladder" else 1,
     )

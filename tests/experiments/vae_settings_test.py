@@ -60,7 +60,7 @@ def test_every_combination_builds_and_its_shapes_fit(name):
     assert images.shape == (2, 4, 8, 1) and sums["negative_iwae"].total.shape == ()
 
 
-@pytest.mark.parametrize("name", ["concrete", "flows", "ladder"])
+@pytest.mark.parametrize("name", ["concrete", *(pytest.param(n, marks=pytest.mark.slow) for n in ("flows", "ladder"))])
 def test_bounds_are_finite_and_in_their_order(name):
     fit = main_fit(vae.build(configured(**SETTINGS[name]), SPEC))[1]
     _, sums, images = jax.jit(lambda rows, key: step(fit, rows, key))(ROWS, jax.random.key(0))

@@ -44,7 +44,7 @@ def annealed(start: float, end: float, steps: int) -> Callable[[Array | None], N
     if not start >= end > 0:
         raise ValueError(f"annealed: start={start} must be at least end={end}, and both positive")
 
-    def temperature(step: Array | None) -> Number:
+    def temperature(step: Number | None) -> Number:
         if step is None or steps < 1:
             return end
         return start * (end / start) ** jnp.minimum(step / steps, 1.0)

@@ -1,7 +1,7 @@
 """Decoder likelihoods by name, as a configuration asks for them (lecture 23)."""
 
 from dlcore.generative import decoder
-from dlcore.generative.decoder import Likelihood
+from dlcore.generative.decoder import FEW_LEVELS, Likelihood
 from dlcore.lookup import lookup
 from dlcore.setting import Number
 
@@ -22,3 +22,16 @@ def named(name: str, levels: int, colours: int, *, components: int = 1, std: Num
         "colour_mixture": lambda: decoder.colour_mixture(levels, components, colours),
     }
     return lookup("likelihood", name, table)()
+
+
+def usual(data: str, levels: int, colours: int) -> str:
+    """The likelihood of images of a data set by name: of pixels as they are stored, but for the binarised benchmark.
+
+    Grey images of the MNIST family, known by their name, are binarised, as in the literature.
+
+    >>> usual("fashion_mnist", 256, 1), usual("digits", 17, 1), usual("photos", 256, 3)
+    ('bernoulli', 'categorical', 'logistic')
+    """
+    if "mnist" in data.lower() and colours == 1:
+        return "bernoulli"
+    return "categorical" if levels <= FEW_LEVELS else "logistic"

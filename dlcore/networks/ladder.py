@@ -144,5 +144,11 @@ def LadderDecoder(ladder: Ladder, outputs: int, *, fine: int = 16) -> Model:
 
 
 def ladder(config: Ladder, outputs: int) -> tuple[Model, Model, Model, Model]:
-    """Encoder, decoder to so many numbers per pixel, and the networks of posterior and prior of the lower code."""
+    """Encoder, decoder to so many numbers per pixel, and the networks of posterior and prior of the lower code.
+
+    Raises `ValueError` for other than two widths and two channels.
+    """
+    if len(config.widths) != 2 or len(config.channels) != 2:
+        found = f"widths={config.widths} and channels={config.channels}"
+        raise ValueError(f"ladder: {found}; want two numbers of each, for half and for a quarter of the sides")
     return LadderEncoder(config), LadderDecoder(config, outputs), LadderPosterior(config), LadderPrior(config)

@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from dlcore.data.binarize import binarize, binarize_rows
 from dlcore.data.preprocess import scale, standardize
 from dlcore.data.source import DataSpec, Split
 from dlcore.optim.build import OptimizerConfig, build, learning_rate
@@ -42,6 +43,18 @@ def standardized(spec: DataSpec, name: str = "x") -> Preprocess:
     def preprocess(batch: Batch, *, key: Key | None, train: bool) -> Batch:
         x = batch["point"] if len(spec.shape) == 1 else scale(batch["image"], spec.levels)
         return {**batch, name: standardize(x, spec.mean, spec.std)}
+
+    return preprocess
+
+
+def unit_pixels(spec: DataSpec, *, binary: bool = False) -> Preprocess:
+    """Pixels in [0, 1]; if `binary` drawn as 0 or 1, anew for training and by row for held-out images."""
+
+    def preprocess(batch: Batch, *, key: Key | None, train: bool) -> Batch:
+        images = scale(batch["image"], spec.levels)
+        if binary:
+            images = binarize(images, key) if train else binarize_rows(images, batch["row"])
+        return {**batch, "image": images}
 
     return preprocess
 

@@ -32,7 +32,6 @@ COSTLY = (
     ("flow", "real_nvp"),
     ("gan", "conditional_wasserstein"),
     ("pixelcnn", "masked"),
-    ("vae", "ladder"),
 )
 """Variants whose training on eight devices is a slow proof: the other variant of each is in the default suite."""
 

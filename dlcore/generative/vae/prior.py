@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 from dlcore.generative.vae.posterior import Outputs, Posterior
 from dlcore.setting import Number
 from dlcore.stats.special import HALF_LOG_TWO_PI
-from dlcore.types import Bijector, Key, Params
+from dlcore.types import Bijector, Input, Key, Params
 
 
 class Encoded(NamedTuple):
@@ -23,7 +23,7 @@ class Encoded(NamedTuple):
     encode: Callable[[Array], Outputs]
 
 
-def _no_params(key: Key, x: Array, z: Array) -> Params:
+def _no_params(key: Key, x: Input, z: Array) -> Params:
     return {}
 
 
@@ -91,7 +91,9 @@ def vamp(components: int) -> Prior:
     if components < 1:
         raise ValueError(f"vamp: components must be at least 1, got {components}")
 
-    def init(key: Key, x: Array, z: Array) -> Params:
+    def init(key: Key, x: Input, z: Array) -> Params:
+        if isinstance(x, jax.ShapeDtypeStruct):
+            raise ValueError("vamp: pseudo-inputs begin near images; start from a batch of them, not from its shape")
         which, how = jax.random.split(key)
         chosen = jnp.asarray(x)[jax.random.randint(which, (components,), 0, len(x))]
         logits = jax.scipy.special.logit(jnp.clip(chosen.astype(jnp.float32), 0.05, 0.95))

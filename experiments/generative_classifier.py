@@ -25,8 +25,7 @@ from dlcore.generative.class_density import ClassDensity
 from dlcore.generative.flow import Glow, Logit, chain
 from dlcore.losses import softmax_cross_entropy, supervised
 from dlcore.networks import MLP, Beside, ConvConditioner, GatedPixelCNN, MLPDecoder, MLPEncoder
-from dlcore.optim import OptimizerConfig
-from dlcore.optim import build as build_optimizer
+from dlcore.optim import OptimizerConfig, make_optimizer
 from dlcore.report.panel import panel
 from dlcore.studies import balanced, cost, learner, mean_image, robustness, scores, verdicts, whole
 from dlcore.train import (
@@ -194,7 +193,7 @@ def build(config: Config, spec: DataSpec) -> System:
         found[config.density] = class_density.judge(quick, trained.params, trained.state, key=jax.random.key(0))
         return {name: found[name] for name in order}
 
-    tx = build_optimizer(config.optimizer, config.few_steps)
+    tx = make_optimizer(config.optimizer, config.few_steps)
     few = functools.partial(learner, tx=tx, batch_size=config.train.batch_size, steps=config.few_steps)
     networks = {"discriminative": few(loss, start_network, discriminate)}
     networks[config.density] = few(density.objective, density.init, predict)

@@ -2,18 +2,18 @@
 
 ./launch/local.sh train --experiment=vae --data=digits
 ./launch/local.sh train --experiment=vae --data=fashion_mnist
-./launch/local.sh train --experiment=vae --data=digits --preset=manifold
+./launch/local.sh train --experiment=vae --data=fashion_mnist --preset=eight_bit
+./launch/local.sh train --experiment=vae --data=digits --set=posterior=flow --set=prior=flow
 
 Binarised Fashion-MNIST: 50,000/10,000/10,000 images, pixels drawn from Bernoulli(grey/255), anew at every step of
 training and once with a fixed seed for validation and test. The noise of the binarisation alone is 189.86 nats.
 
 `elbo_nats` and the importance-weighted `iwae_nats` are lower bounds of log p(x): the larger the better, negative for
-discrete pixels. `nll_nats` is minus the tighter one, an upper bound of −log p(x).
+discrete pixels. `nll_nats` is minus the tighter one, an upper bound of −log p(x). With posterior `concrete` these are
+bounds of the model with one-hot codes; what training reports is of relaxed ones, and no bound.
 """
 
 import functools
-import math
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -21,31 +21,37 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dlcore.data import Data, DataSpec, row_keys, scale
-from dlcore.evaluation import Nats, baselines, summary
+from dlcore.data import Data, DataSpec, row_keys
 from dlcore.generative import decoder, vae
-from dlcore.networks import ConvDecoder, ConvEncoder, MLPDecoder, MLPEncoder
-from dlcore.nn import cropped, padded_sides, summarize, table
+from dlcore.generative.likelihoods import named, usual
+from dlcore.generative.vae.held_out import held_out
+from dlcore.generative.vae.hierarchical import two_levels
+from dlcore.generative.vae.named import CodesConfig, codes
+from dlcore.lookup import check_name
+from dlcore.networks import MADE, Ladder, MLPConditioner, coders, ladder
+from dlcore.nn import summarize, table
 from dlcore.optim import OptimizerConfig
-from dlcore.report.panel import panel
+from dlcore.report import latent as figures
 from dlcore.train import (
     FEW,
     Findings,
     LoopConfig,
     Result,
     System,
+    binary_baselines,
     budget,
     fit_by_gradient,
     generative_system,
     image_baselines,
     likelihood,
+    unit_pixels,
 )
-from dlcore.types import Batch, Key, Mean, Params, State
+from dlcore.types import Key, Objective, Params, State
 
-PRESETS = ("smoke", "default", "full", "manifold", "conv")
+PRESETS = ("smoke", "default", "full", "manifold", "conv", "hierarchical", "eight_bit")
+FLOWS = {"maf": MADE, "coupling": MLPConditioner}
 VALIDATION = {"fashion_mnist": 10_000}
 """Sizes of the validation split that the literature's protocol asks for."""
-BINARIZATION_SEED = 2024
 
 
 @dataclass(frozen=True)
@@ -53,24 +59,38 @@ class Config:
     """All that defines a run, beside data and seed."""
 
     model: str = "mlp"
-    """"mlp" or "conv"."""
+    """"mlp", "conv", or "ladder": convolutional, with two levels of codes."""
     widths: tuple[int, ...] = (300, 300)
-    """Hidden widths, or channels, of the encoder; the decoder has them in reverse."""
+    """Hidden widths, or channels, of the encoder; the decoder has them in reverse. Of a ladder the channels at half and
+    at a quarter of the sides."""
     activation: str = "gated"
-    """Of the MLP: "gated", or the name of an activation; the convolutional networks use SiLU."""
+    """Of the MLP: "gated", or the name of an activation; the convolutional networks use SiLU, a ladder ReLU."""
     latent: int = 40
+    """Variables of a code; a ladder has maps of `code_channels` instead."""
+    code_channels: tuple[int, ...] = (4, 8)
+    """Of a ladder: channels of the lower code, at half of the sides, and of the upper one, at a quarter."""
+    blocks: int = 1
+    """Of a ladder: residual blocks at each resolution of each network."""
+    posterior: str = "normal"
+    """"normal", "laplace", "logistic", "flow", "categorical" (one-hot) or "concrete" (the same, trained relaxed)."""
+    prior: str = "standard"
+    """"standard" (normal, or uniform over categories), "vamp" (of pseudo-inputs) or "flow"."""
+    codes: CodesConfig = field(default_factory=CodesConfig)
     likelihood: str = "bernoulli"
     """"bernoulli" (binarised pixels), "gaussian", "gaussian_learned", "categorical", "logistic" (discretised) or
     "colour_mixture" (the same with logistics that the colours of a pixel share).
 
-    The presets binarise grey images of the MNIST family, known by their name, as the literature does. All others they
-    model as they are stored: "categorical" where grey levels are few, or else "logistic"."""
+    The presets binarise grey images of the MNIST family, known by their name, as the literature does. All others, and
+    the preset `eight_bit` these too, they model as they are stored: "categorical" where grey levels are few, or else
+    "logistic"."""
     components: int = 1
     """Logistics in the mixture of "logistic" and "colour_mixture"."""
     std: float = 0.1
     """σ of the likelihood "gaussian"."""
     objective: str = "elbo"
     """"elbo" or "iwae"."""
+    gradient: str = "pathwise"
+    """Estimator: for the elbo "pathwise", "stl", "score" or "rloo"; for iwae "pathwise" or "dreg"."""
     samples: int = 1
     """Codes per image in training."""
     beta: float = 1.0
@@ -97,7 +117,7 @@ def preset(name: str, spec: DataSpec) -> Config:
         # A network learns so few images by heart: decay puts that off, and the best of validation is what is kept.
         optimizer = replace(optimizer, name="adamw", weight_decay=1.0)
     loop = functools.partial(budget, spec.sizes[0], restore_best=few)
-    likelihood = likelihood_of(spec)
+    likelihood = usual(spec.name, spec.levels or 0, spec.shape[-1])
     # The binarised benchmark has the literature's long protocol; a step of 256 grey levels, or a code, is far dearer.
     benchmark = likelihood == "bernoulli"
     long, short = {"batch_size": 128, "steps": 31_200, "every": 3_900}, {"batch_size": 64, "steps": 7_800, "every": 975}
@@ -108,123 +128,75 @@ def preset(name: str, spec: DataSpec) -> Config:
         train = loop(batch_size=64, steps=4_750, every=238)
         base = replace(base, widths=(256, 256), latent=16, iwae_samples=1000, train=train)
         base = replace(base, warmup_epochs=train.epochs / 50)
-    if name == "smoke":
-        return replace(base, iwae_samples=100, quality_samples=0, warmup_epochs=0.0, train=base.train.scaled(1 / 5))
-    if name == "full":
-        return replace(base, train=base.train.scaled(5))
-    if name == "manifold":
-        return replace(base, latent=2)
-    if name == "conv":
-        shorter = base.train.scaled(1 / 4, every=1 / 4)
-        return replace(base, model="conv", widths=(32, 64), iwae_samples=0, train=shorter)
-    return base
-
-
-def likelihood_of(spec: DataSpec) -> str:
-    """The likelihood of the presets: of pixels as they are stored, but for the binarised benchmark."""
-    if "mnist" in spec.name.lower() and spec.shape[-1] == 1:
-        return "bernoulli"
-    return "categorical" if (spec.levels or 0) <= decoder.FEW_LEVELS else "logistic"
+    shorter = base.train.scaled(1 / 4, every=1 / 4)
+    codes = {"model": "ladder", "widths": (32, 48), "iwae_samples": 20, "iwae_chunk": 2}
+    grey = shorter if max(spec.shape[:2]) <= 16 else loop(batch_size=32, steps=10_000, every=1_000)
+    changes = {
+        "smoke": {"iwae_samples": 100, "quality_samples": 0, "warmup_epochs": 0.0, "train": base.train.scaled(1 / 5)},
+        "full": {"train": base.train.scaled(5)},
+        "manifold": {"latent": 2},
+        "conv": {"model": "conv", "widths": (32, 64), "iwae_samples": 0, "train": shorter},
+        "hierarchical": codes | {"train": shorter, "warmup_epochs": shorter.epochs / 16},
+        "eight_bit": codes
+        | {"train": grey, "warmup_epochs": 0.0, "likelihood": "logistic", "components": 3}
+        | {"optimizer": replace(optimizer, learning_rate=2e-3, clip_norm=200.0)},
+    }
+    return replace(base, **changes.get(name, {}))
 
 
 def make_vae(config: Config, spec: DataSpec) -> vae.VAE:
-    """Networks and likelihood that `config` names, for images like `spec`."""
+    """Networks, likelihood, posterior and prior that `config` names, for images like `spec`."""
     if len(spec.shape) != 3 or spec.levels is None:
         raise ValueError(f"vae needs images, and {spec.name} has none; use digits, for instance")
-    likelihoods = {
-        "bernoulli": decoder.bernoulli,
-        "gaussian": lambda: decoder.gaussian(config.std),
-        "gaussian_learned": decoder.gaussian_learned,
-        "categorical": lambda: decoder.categorical(spec.levels),
-        "logistic": lambda: decoder.discretized_logistic(spec.levels, config.components),
-        "colour_mixture": lambda: decoder.colour_mixture(spec.levels, config.components, spec.shape[-1]),
-    }
-    if config.likelihood not in likelihoods:
-        raise ValueError(f"likelihood must be one of {', '.join(likelihoods)}, got {config.likelihood!r}")
-    likelihood = likelihoods[config.likelihood]()
-    outputs = (*spec.shape[:2], likelihood.per_pixel(spec.shape[2]))
-    if config.model == "conv":
-        encoder = ConvEncoder(config.widths, 2 * config.latent)
-        drawn = padded_sides(outputs, 2 ** len(config.widths))
-        return vae.VAE(encoder, cropped(ConvDecoder(config.widths[::-1], drawn), *outputs[:2]), likelihood)
-    if config.model != "mlp":
-        raise ValueError(f"model must be mlp or conv, got {config.model!r}")
-    encoder = MLPEncoder(config.widths, 2 * config.latent, activation=config.activation)
-    return vae.VAE(encoder, MLPDecoder(config.widths[::-1], outputs, activation=config.activation), likelihood)
+    family = named(config.likelihood, spec.levels, spec.shape[2], components=config.components, std=config.std)
+    outputs = (*spec.shape[:2], family.per_pixel(spec.shape[2]))
+    check_name("model", config.model, ("mlp", "conv", "ladder"))
+    if config.model == "ladder":
+        return make_ladder(config, outputs, family)
+    annealing = config.train.total_steps(spec.sizes[0]) // 2
+    used = codes(config.posterior, config.prior, config.latent, config.codes, FLOWS, annealing=annealing)
+    networks = coders(config.model, config.widths, used.outputs, outputs, activation=config.activation)
+    system = vae.VAE(*networks, family, posterior=used.posterior, prior=used.prior)
+    vae.check(system)
+    return system
 
 
-def make_preprocess(config: Config, spec: DataSpec) -> Any:
-    """Pixels in [0, 1]; for a Bernoulli likelihood drawn as 0 or 1, held-out ones by row and fixed seed."""
-
-    def preprocess(batch: Batch, *, key: Key | None, train: bool) -> Batch:
-        images = scale(batch["image"], spec.levels)
-        if config.likelihood != "bernoulli":
-            return {**batch, "image": images}
-        if train:
-            return {**batch, "image": jax.random.bernoulli(key, images).astype(jnp.float32)}
-        keys = row_keys(jax.random.key(BINARIZATION_SEED), batch["row"])
-        return {**batch, "image": jax.vmap(jax.random.bernoulli)(keys, images).astype(jnp.float32)}
-
-    return preprocess
+def make_ladder(config: Config, outputs: tuple[int, ...], family: decoder.Likelihood) -> vae.VAE:
+    """Two levels of codes, whose posterior and prior are normal at each level."""
+    if (config.posterior, config.prior) != ("normal", "standard"):
+        chosen = f"posterior={config.posterior} and prior={config.prior}"
+        raise ValueError(f"model=ladder has normal codes at two levels, got {chosen}; use model=mlp or conv for these")
+    sizes = Ladder(outputs[:2], config.widths, config.code_channels, config.blocks)
+    encoder, drawn, lower, prior = ladder(sizes, outputs[2])
+    return two_levels(vae.VAE(encoder, drawn, family), lower, prior, upper=sizes.upper, lower=sizes.lower)
 
 
-def make_objective(config: Config, system: vae.VAE, spec: DataSpec) -> Any:
+def make_objective(config: Config, system: vae.VAE, spec: DataSpec) -> Objective:
     """The training objective that `config` names."""
+    options = {"samples": config.samples, "gradient": config.gradient}
     if config.objective == "iwae":
-        return vae.negative_iwae(system, samples=config.samples)
+        return vae.negative_iwae(system, **options)
     if config.objective != "elbo":
         raise ValueError(f"objective must be elbo or iwae, got {config.objective!r}")
-    return vae.negative_elbo(
-        system,
-        beta=config.beta,
-        warmup_steps=round(config.warmup_epochs * config.train.steps_per_epoch(spec.sizes[0])),
-        free_bits=config.free_bits,
-        samples=config.samples,
-    )
+    warmup = round(config.warmup_epochs * config.train.steps_per_epoch(spec.sizes[0]))
+    options |= {"beta": config.beta, "warmup_steps": warmup, "free_bits": config.free_bits}
+    return vae.negative_elbo(system, **options)
 
 
 def build(config: Config, spec: DataSpec) -> System:
     """Compose networks, bound, optimiser, held-out bounds, samples and figures."""
-    system, preprocess = make_vae(config, spec), make_preprocess(config, spec)
-    dims, latent = math.prod(spec.shape), (config.latent,)
-    if config.iwae_samples and config.iwae_samples % config.iwae_chunk:
-        raise ValueError(f"iwae_chunk={config.iwae_chunk} must divide iwae_samples={config.iwae_samples}")
-
-    def evaluate(params: Params, state: State, batch: Batch, key: Key) -> dict[str, Any]:
-        x, where, keys = batch["image"], batch["where"], row_keys(key, batch["row"])
-        noise = jax.vmap(lambda k: jax.random.normal(k, latent))(keys)
-        terms = vae.elbo_terms(system, params, state, x, noise[None])
-        mean, log_std, _ = vae.encode(system, params, state, x)
-        return {
-            "negative_elbo": Nats.of(terms.reconstruction[0] + terms.kl.sum(-1), where),
-            "kl": Mean.of(terms.kl.sum(-1), where),
-            "activity": vae.activity(mean, log_std, where),
-        }
-
-    def evaluate_test(params: Params, state: State, batch: Batch, key: Key) -> dict[str, Any]:
-        keys = row_keys(jax.random.fold_in(key, 1), batch["row"])
-        options = {"samples": config.iwae_samples, "chunk": config.iwae_chunk}
-        bound, error = vae.log_likelihood(system, params, state, batch["image"], keys, **options)
-        where = batch["where"]
-        found = {"negative_iwae": Nats.of(-bound, where), "error": Mean.of(jnp.square(error), where)}
-        return evaluate(params, state, batch, key) | found
-
-    def summarize_sums(sums: Mapping[str, Any]) -> dict[str, float]:
-        ruler = summary(sums.get("negative_iwae", sums["negative_elbo"]), dims)
-        negative_elbo, kl = summary(sums["negative_elbo"], dims)["nll_nats"], float(sums["kl"].value())
-        found = {"elbo_nats": -negative_elbo, "reconstruction_nats": negative_elbo - kl, "kl_nats": kl}
-        found["active_units"] = float(vae.active_units(sums["activity"]))
-        if "negative_iwae" in sums:
-            error = float(jnp.sqrt(sums["error"].value() / sums["error"].count))
-            found |= {"iwae_nats": -ruler["nll_nats"], "iwae_nats_monte_carlo_error": error}
-        return found | (ruler if system.likelihood.discrete else {})
+    binary = config.likelihood == "bernoulli"
+    system, preprocess = make_vae(config, spec), unit_pixels(spec, binary=binary)
+    image = jax.ShapeDtypeStruct((1, *spec.shape), jnp.float32)
+    dims, discrete = vae.code_size(system, image), system.likelihood.discrete
+    held = held_out(system, spec.shape, row_keys, samples=config.iwae_samples, chunk=config.iwae_chunk)
 
     @functools.partial(jax.jit, static_argnums=3)
     def sample(params: Params, state: State, key: Key, num: int, temperature: Any = 1.0) -> jax.Array:
-        return vae.sample_outputs(system, params, state, temperature * jax.random.normal(key, (num, *latent)))
+        z = vae.sample_codes(key, system, params, state, (num, dims), temperature=temperature)
+        return vae.sample_outputs(system, params, state, z)
 
-    code = jax.ShapeDtypeStruct((1, *latent), jnp.float32)
-    image = jax.ShapeDtypeStruct((1, *spec.shape), jnp.float32)
+    parts = (system.encoder, image), (system.decoder, jax.ShapeDtypeStruct((1, dims), jnp.float32))
     fit = fit_by_gradient(
         make_objective(config, system, spec),
         config.train,
@@ -233,79 +205,32 @@ def build(config: Config, spec: DataSpec) -> System:
         ema=config.ema,
         init=lambda key, batch: vae.init(key, system, batch["image"]),
         preprocess=preprocess,
-        evaluate=evaluate,
-        evaluate_test=evaluate_test if config.iwae_samples else None,
-        summarize=summarize_sums,
+        **held._asdict(),
         monitor=("elbo_nats", "max"),
-        describe=lambda: "\n".join([table(summarize(system.encoder, image)), table(summarize(system.decoder, code))]),
-        ruler=likelihood("upper bound") if system.likelihood.discrete else {},
+        describe=lambda: "\n".join(table(summarize(*part)) for part in parts),
+        ruler=likelihood("upper bound") if discrete else {},
         sample=sample,
         sample_options=("temperature",),
     )
 
     def look(key: Key, data: Data, trained: Result) -> Findings:
-        return Findings(panels=draw(config, system, preprocess, trained, data))
+        return Findings(panels=draw(config, system, preprocess, sample, trained, data))
 
-    return generative_system(
-        "vae",
-        fit,
-        spec,
-        look,
-        quality_samples=config.quality_samples,
-        code_lengths=functools.partial(code_lengths, config, preprocess) if system.likelihood.discrete else None,
-    )
+    lengths = (binary_baselines if binary else image_baselines) if discrete else None
+    return generative_system("vae", fit, spec, look, quality_samples=config.quality_samples, code_lengths=lengths)
 
 
-def code_lengths(config: Config, preprocess: Any, data: Data) -> dict[str, float]:
-    """Model-free codes of the images as the likelihood sees them: binary for the Bernoulli one."""
-    if config.likelihood != "bernoulli":
-        return image_baselines(data)
-    splits = [data.train.all()["image"], data.test.all()["image"]]
-    rows = [{"image": x, "row": np.arange(len(x), dtype=np.int32)} for x in splits]
-    binary = [np.asarray(preprocess(batch, key=None, train=False)["image"]).astype(np.uint8) for batch in rows]
-    return baselines(*binary, 2)
-
-
-def draw(config: Config, system: vae.VAE, preprocess: Any, trained: Result, data: Data) -> dict[str, Any]:
-    """Reconstructions, samples, an interpolation and traversals on test images; the manifold of a 2-D code."""
+def draw(config: Config, system: vae.VAE, preprocess: Any, sample: Any, trained: Result, data: Data) -> dict[str, Any]:
+    """Reconstructions, samples, interpolations and traversals on test images; the manifold of a 2-D code."""
     params, state = trained.params, trained.state
-    chosen = np.arange(12) % data.test.size
-    raw = {**data.test.read(chosen), "row": chosen.astype(np.int32)}
-    x = preprocess(raw, key=None, train=False)["image"]
-    mean, log_std, _ = vae.encode(system, params, state, x)
+    chosen = np.arange(min(500, data.test.size), dtype=np.int32)
+    x = preprocess({**data.test.read(chosen), "row": chosen}, key=None, train=False)["image"]
+    found = np.asarray(jax.jit(functools.partial(vae.centre, system))(params, state, x))
     decoded = jax.jit(lambda z: vae.sample_outputs(system, params, state, z))
-
-    def images(z: Any) -> np.ndarray:
-        return np.asarray(decoded(jnp.asarray(z, jnp.float32)))
-
-    along = np.linspace(0, 1, 10)[:, None]
-    lines = [(f"{i} to {i + 1}", images((1 - along) * mean[i] + along * mean[i + 1])) for i in range(0, 10, 2)]
-    noise = jax.random.normal(jax.random.key(0), (64, config.latent))
-    drawn = {
-        "reconstructions": panel("images.rows", [("image", np.asarray(x)), ("mean of p(x|z)", images(mean))]),
-        "samples": panel("images.sheet", images(noise), 8, "z ~ N(0, I)"),
-        "interpolation": panel("images.rows", lines, "between the codes of two test images"),
-        "traversals": traversals(images, np.asarray(mean), np.asarray(log_std)),
+    images = lambda z: np.asarray(decoded(jnp.asarray(z, jnp.float32)))  # noqa: E731
+    drawn = lambda t, count: np.asarray(sample(params, state, jax.random.key(0), count, t))  # noqa: E731
+    shown = {
+        "categories": config.codes.categories if system.posterior.discrete else 0,
+        "levels": 2 if config.model == "ladder" else 1,
     }
-    if config.latent == 2:
-        drawn["manifold"] = manifold(images)
-    return drawn
-
-
-def traversals(images: Any, mean: np.ndarray, log_std: np.ndarray, most: int = 8) -> Any:
-    """The first test image with one latent dimension moved from −3 to 3, for the dimensions that hold most."""
-    kl = 0.5 * (np.exp(2 * log_std) + mean**2 - 1 - 2 * log_std).mean(0)
-    lines = []
-    for j in np.argsort(-kl)[:most]:
-        z = np.repeat(mean[:1], 9, axis=0)
-        z[:, j] = np.linspace(-3, 3, 9)
-        lines.append((f"z{j}: {kl[j]:.1f} nats", images(z)))
-    return panel("images.rows", lines, "one latent dimension from −3 to 3")
-
-
-def manifold(images: Any, size: int = 16) -> Any:
-    """Decoded means over the plane, at equal steps of probability under the prior."""
-    ticks = np.asarray(jax.scipy.stats.norm.ppf((np.arange(size) + 0.5) / size))
-    z = np.stack(np.meshgrid(ticks, -ticks), -1).reshape(-1, 2)
-    title = "the decoder over the plane of codes"
-    return panel("images.sheet", images(z), size, title, "quantiles of z0", "quantiles of z1")
+    return figures.gallery(images, np.asarray(x), found, drawn, **shown)

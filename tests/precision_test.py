@@ -58,7 +58,7 @@ FUNCTIONS = {
         linear_flow()[1],
     ),
     "samples of a flow": (lambda key: sample(key, *linear_flow(), (2, 2, 2, 4)), KEY),
-    "activity": (vae.activity, A, A, jnp.ones(4, bool)),
+    "activity": (vae.activity, A, jnp.ones(4, bool)),
     "categorical mean": (decoder.categorical(3).mean, jnp.ones((2, 6))),
     "fourier features": (collapse.fourier_features, A, jnp.ones((3, 5))),
     "svd": (least_squares.solve_svd, A, Y),

@@ -8,6 +8,8 @@ from ._augment import random_rotation as random_rotation
 from ._augment import random_shift as random_shift
 from ._augment import rotate as rotate
 from ._augment import views as views
+from ._binarize import binarize as binarize
+from ._binarize import binarize_rows as binarize_rows
 from ._checks import DataError as DataError
 from ._fingerprint import SPLITS as SPLITS
 from ._fingerprint import Fingerprint as Fingerprint

@@ -12,4 +12,5 @@ from . import gan as gan
 from . import gaussian_classes as gaussian_classes
 from . import gaussian_images as gaussian_images
 from . import gaussian_study as gaussian_study
+from . import likelihoods as likelihoods
 from . import vae as vae

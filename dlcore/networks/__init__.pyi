@@ -16,6 +16,7 @@ from ._causal import causal_mask as causal_mask
 from ._causal import colour_mask as colour_mask
 from ._causal import gate as gate
 from ._cnn import CNN as CNN
+from ._coders import coders as coders
 from ._conditioner import ConvConditioner as ConvConditioner
 from ._conditioner import MLPConditioner as MLPConditioner
 from ._convnext import ConvNeXt as ConvNeXt
@@ -29,6 +30,12 @@ from ._densenet import DenseNetConfig as DenseNetConfig
 from ._densenet import densenet_config as densenet_config
 from ._googlenet import GoogLeNet as GoogLeNet
 from ._googlenet import GoogLeNetConfig as GoogLeNetConfig
+from ._ladder import Ladder as Ladder
+from ._ladder import LadderDecoder as LadderDecoder
+from ._ladder import LadderEncoder as LadderEncoder
+from ._ladder import LadderPosterior as LadderPosterior
+from ._ladder import LadderPrior as LadderPrior
+from ._ladder import ladder as ladder
 from ._lenet import LeNet as LeNet
 from ._lenet import LeNetConfig as LeNetConfig
 from ._made import MADE as MADE

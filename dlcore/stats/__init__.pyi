@@ -60,3 +60,4 @@ from ._posterior import negative_log_likelihood as negative_log_likelihood
 from ._posterior import negative_log_posterior as negative_log_posterior
 from ._posterior import newton_fit as newton_fit
 from ._posterior import normal_log_prior as normal_log_prior
+from ._special import HALF_LOG_TWO_PI as HALF_LOG_TWO_PI

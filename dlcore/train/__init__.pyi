@@ -13,6 +13,7 @@ from ._builders import map_split as map_split
 from ._builders import means as means
 from ._builders import one_of_each as one_of_each
 from ._builders import standardized as standardized
+from ._builders import unit_pixels as unit_pixels
 from ._checkpoint import Checkpoints as Checkpoints
 from ._config import FEW as FEW
 from ._config import LoopConfig as LoopConfig
@@ -35,6 +36,7 @@ from ._loop import Cadence as Cadence
 from ._loop import Progress as Progress
 from ._loop import cadence as cadence
 from ._loop import fit as fit
+from ._quality import binary_baselines as binary_baselines
 from ._quality import generative_system as generative_system
 from ._quality import image_baselines as image_baselines
 from ._record import Recorder as Recorder

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dlcore.data import Data, DataSpec, Split, in_memory, scale, standardize
+from dlcore.data import Data, DataSpec, Split, binarize, binarize_rows, in_memory, scale, standardize
 from dlcore.evaluation import correct
 from dlcore.optim import OptimizerConfig, learning_rate, make_optimizer
 from dlcore.train._config import LoopConfig
@@ -43,6 +43,18 @@ def standardized(spec: DataSpec, name: str = "x") -> Preprocess:
     def preprocess(batch: Batch, *, key: Key | None, train: bool) -> Batch:
         x = batch["point"] if len(spec.shape) == 1 else scale(batch["image"], spec.levels)
         return {**batch, name: standardize(x, spec.mean, spec.std)}
+
+    return preprocess
+
+
+def unit_pixels(spec: DataSpec, *, binary: bool = False) -> Preprocess:
+    """Pixels in [0, 1]; if `binary` drawn as 0 or 1, anew for training and by row for held-out images."""
+
+    def preprocess(batch: Batch, *, key: Key | None, train: bool) -> Batch:
+        images = scale(batch["image"], spec.levels)
+        if binary:
+            images = binarize(key, images) if train else binarize_rows(images, batch["row"])
+        return {**batch, "image": images}
 
     return preprocess
 

@@ -4,9 +4,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
-from dlcore.data import Data, DataSpec, Split
+from dlcore.data import Data, DataSpec, Split, binarize_rows, scale
 from dlcore.evaluation import baselines, covered_classes, quality
 from dlcore.train._system import Findings, Fit, Result, Results, RunSpec, Study, System
 from dlcore.train.progress import ticker
@@ -74,6 +75,15 @@ def _drawn(sample: Callable[..., Any], model: Result, levels: int, count: int) -
 def image_baselines(data: Data) -> dict[str, float]:
     """`dlcore.evaluation.baselines` of the test images as they are stored."""
     return baselines(data.train.all()["image"], data.test.all()["image"], data.spec.levels)
+
+
+def binary_baselines(data: Data) -> dict[str, float]:
+    """The same of images binarised as held-out ones are, by row."""
+    splits = [data.train.all()["image"], data.test.all()["image"]]
+    binary = [
+        binarize_rows(scale(jnp.asarray(x), data.spec.levels), jnp.arange(len(x), dtype=jnp.int32)) for x in splits
+    ]
+    return baselines(*(np.asarray(x).astype(np.uint8) for x in binary), 2)
 
 
 def generative_system(

@@ -26,7 +26,15 @@ SMALL = {
     "optimizers": {"smoke": 190, "default": 1140, "full": 1140},
     "pixelcnn": {"smoke": 114, "default": 1140, "full": 4560, "masked": 1140},
     "stacked": {"smoke": 100, "default": 1000, "full": 2000},
-    "vae": {"smoke": 950, "default": 4750, "full": 23750, "manifold": 4750, "conv": 1188},
+    "vae": {
+        "smoke": 950,
+        "default": 4750,
+        "full": 23750,
+        "manifold": 4750,
+        "conv": 1188,
+        "hierarchical": 1188,
+        "eight_bit": 1188,
+    },
 }
 """Steps on images of up to 16 pixels: those of the epochs of `digits` that the presets were tuned at."""
 LARGE = {
@@ -46,10 +54,18 @@ LARGE = {
     "optimizers": {"smoke": 8590, "default": 51540, "full": 51540},
     "pixelcnn": {"smoke": 2406, "default": 24062, "full": 96248, "masked": 24062},
     "stacked": {"smoke": 429, "default": 4290, "full": 8580},
-    "vae": {"smoke": 1560, "default": 7800, "full": 39000, "manifold": 7800, "conv": 1950},
+    "vae": {
+        "smoke": 1560,
+        "default": 7800,
+        "full": 39000,
+        "manifold": 7800,
+        "conv": 1950,
+        "hierarchical": 1950,
+        "eight_bit": 10000,
+    },
 }
 """Steps on larger images: those of the epochs of Fashion-MNIST that the presets were tuned at."""
-BENCHMARK = {"smoke": 6240, "default": 31200, "full": 156000, "manifold": 31200, "conv": 7800}
+BENCHMARK = {"smoke": 6240, "default": 31200, "full": 156000, "manifold": 31200, "conv": 7800, "hierarchical": 7800}
 """Steps of the VAE on the binarised benchmark."""
 SIZES = {"own": 2206, "tiny": 37, "one": 1, "huge": 1_281_167}
 

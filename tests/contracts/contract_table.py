@@ -220,6 +220,7 @@ EXPERIMENTS = {
         "bernoulli": {"widths": (8,), "latent": 3, "likelihood": "bernoulli", "iwae_samples": 4, "iwae_chunk": 2},
         "conv": {"model": "conv", "widths": (4, 6), "latent": 3, "iwae_samples": 4, "iwae_chunk": 2},
         "categorical_iwae": {"widths": (8,), "latent": 3, "objective": "iwae", "samples": 2, "iwae_samples": 0},
+        "concrete": {"widths": (8,), "latent": 3, "posterior": "concrete", "iwae_samples": 4, "iwae_chunk": 2},
     },
 }
 """name: variants as settings over the smoke preset."""

@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"}
 OXYGEN = Path("/usr/share/icons/oxygen/base/32x32")
 DENSITIES = {
-    "vae": ("smoke", "default", "manifold", "conv", "full"),
+    "vae": ("smoke", "default", "manifold", "conv", "hierarchical", "eight_bit", "full"),
     "pixelcnn": ("smoke", "default", "masked", "full"),
     "flow": ("smoke", "default", "real_nvp", "full"),
     "diffusion": ("smoke", "default", "full"),

@@ -211,8 +211,7 @@ SHAPES = {
     "one key for many images": lambda: of_vae(vae.log_likelihood)(jnp.zeros((4, 6)), KEY[None], samples=2, chunk=1),
     "iwae without weights": lambda: vae.iwae_bound(jnp.zeros((0, 3))),
     "iwae scalar": lambda: vae.iwae_bound(jnp.zeros(())),
-    "activity mask": lambda: vae.activity(jnp.ones((4, 2)), jnp.ones((4, 2)), jnp.ones((4, 1), bool)),
-    "activity statistics": lambda: vae.activity(jnp.ones((4, 2)), jnp.ones((1, 2)), jnp.ones(4, bool)),
+    "activity mask": lambda: vae.activity(jnp.ones((4, 2)), jnp.ones((4, 1), bool)),
     "critic of two logits": lambda: gan.gradient_penalty(lambda x: x, jnp.ones((4, 2))),
     "critic r1": lambda: gan.r1_penalty(lambda x: x[:1].sum(-1), jnp.ones((4, 2))),
     "discriminator of two logits": lambda: trained(

@@ -1,0 +1,1 @@
+"""Codes of data and search among them: principal components, binary codes, Hamming search, ranking (lecture 20)."""

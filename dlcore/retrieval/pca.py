@@ -48,7 +48,7 @@ class PCA(NamedTuple):
 
 
 def fit_svd(x: Num[Array, "..."], n_components: int) -> PCA:
-    """Components of rows [n, d] from the singular value decomposition X − μ = U diag(s) Vᵀ, all of it; O(n d min(n, d)).
+    """Components of rows [n, d] from the whole singular value decomposition X − μ = U diag(s) Vᵀ; O(n d min(n, d)).
 
     Centred in two passes, so that a large offset costs float32 no digits. Raises `ValueError` unless there are two
     rows and 1 ≤ n_components ≤ min(n, d).
@@ -67,9 +67,9 @@ def fit_randomized(
     """Components of rows [n, d] from a random subspace that power iterations turn towards the leading ones; O(n d k).
 
     W = orthonormal basis of (XᵀX)^q Ω with Ω normal, k + `oversamples` columns and q = `iterations`; then the singular
-    vectors of X within the span of X W (Halko, Martinsson & Tropp 2011, algorithms 4.4 and 5.1). The sine of an angle to
-    the true component j falls by (λ_{k+p+1}/λ_j)^q: a spectrum that is flat behind k needs more iterations. Variance
-    ratios are of all variance. Raises `ValueError` as `fit_svd`, and for negative settings.
+    vectors of X within the span of X W (Halko, Martinsson & Tropp 2011, algorithms 4.4 and 5.1). The sine of the angle
+    to component j falls as (λ_{k+p+1}/λ_j)^q: a spectrum that is flat behind k needs more iterations. Variance ratios
+    are of all variance. Raises `ValueError` as `fit_svd`, and for negative settings.
     """
     check_fit("fit_randomized", x.shape, n_components)
     if oversamples < 0 or iterations < 0:
@@ -146,7 +146,7 @@ def _inverse_root(variance: Float[Array, " k"]) -> Float[Array, " k"]:
 
 
 def _centred(x: Float[Array, "n d"]) -> tuple[Float[Array, "n d"], Float[Array, " d"]]:
-    """Rows less their mean, and the mean: a first estimate from differences, corrected by the mean of what it leaves."""
+    """Rows less their mean, and the mean: an estimate from differences, corrected by the mean of what it leaves."""
     rough = x[0] + (x - x[0]).mean(0)
     near = x - rough
     rest = near.mean(0)

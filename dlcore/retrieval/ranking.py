@@ -31,8 +31,8 @@ def average_precision(
     It is 1 for the best ranking of k items there can be, and 0 if none of the k is relevant. NaN for a query with
     R = 0: `mean_average_precision` leaves it out. Raises `ValueError` for a k beyond the ranking.
 
-    >>> average_precision(jnp.array([[1, 0, 1, 0]], bool), jnp.array([3]), 4).round(6).tolist()
-    [0.555556]
+    >>> round(float(average_precision(jnp.array([[1, 0, 1, 0]], bool), jnp.array([3]), 4)[0]), 6)
+    0.555556
     """
     k = relevant.shape[-1] if k is None else k
     _check_rank("average_precision", relevant, k)

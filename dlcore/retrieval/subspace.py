@@ -14,8 +14,8 @@ def principal_angles(a: Float[Array, "k _"], b: Float[Array, "m _"]) -> Float[Ar
     those below π/4 are taken from their sines, the singular values of B − (B Aᵀ) A (Björck & Golub 1973). Rows need be
     neither orthogonal nor of unit length, but independent. Raises `ValueError` for spaces of different dimension.
 
-    >>> principal_angles(jnp.array([[1.0, 0, 0]]), jnp.array([[0, 2.0, 0]])).round(4).tolist()
-    [1.5708]
+    >>> round(float(principal_angles(jnp.array([[1.0, 0, 0]]), jnp.array([[0, 2.0, 0]]))[0]), 4)
+    1.5708
     """
     if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1]:
         raise ValueError(f"principal_angles: expected rows of the same length, got {a.shape} and {b.shape}")

@@ -5,6 +5,7 @@ A table maps every code in use to the rows that have it. All codes within Hammin
 rows. Several tables over different codes of the same rows find the union of their buckets. Host side, NumPy.
 """
 
+import functools
 import itertools
 import math
 from collections.abc import Sequence
@@ -89,8 +90,9 @@ def probe_tables(
     return Found(rows[first], distance[first], sum(one.probes for one in every))
 
 
+@functools.lru_cache(maxsize=64)
 def masks(bits: int, distance: int) -> np.ndarray:
-    """All words of `bits` bits of which `distance` are 1, as uint64 [C(bits, distance)].
+    """All words of `bits` bits of which `distance` are 1, as uint64 [C(bits, distance)]; kept, so not to be written to.
 
     >>> masks(3, 2).tolist()
     [3, 5, 6]

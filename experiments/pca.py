@@ -9,29 +9,31 @@ nonlinear ones with every number in `dims`, all at once.
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
-from dlcore.data.pipeline import evaluation_batches
 from dlcore.data.preprocess import scale, standardize
-from dlcore.data.source import Data, DataSpec, Split
+from dlcore.data.source import Data, DataSpec
 from dlcore.losses.regression import squared_error
 from dlcore.networks.autoencoder import MLPDecoder, MLPEncoder
 from dlcore.nn.combine import serial
 from dlcore.nn.graph import compose
 from dlcore.nn.summary import summarize, table
 from dlcore.optim.build import OptimizerConfig
+from dlcore.optim.build import build as build_optimizer
 from dlcore.report.panel import panel
 from dlcore.retrieval import moments, pca
 from dlcore.retrieval.subspace import principal_angles
-from dlcore.train.builders import fit_by_gradient, map_split
+from dlcore.train.builders import fit_by_gradient, map_split, pixel_rows
 from dlcore.train.config import LoopConfig, budget
 from dlcore.train.system import Findings, Results, Study, System
+from dlcore.train.updates import gradient_update
 from dlcore.types import Aux, Batch, Key, Mean, Model, Params, State
 
 PRESETS = ("smoke", "default", "full")
@@ -50,6 +52,8 @@ class Config:
     widths: tuple[int, ...] = (256,)
     """Hidden widths of the nonlinear encoders; their decoders have them in reverse."""
     activation: str = "gelu"
+    linear_rate: float = 1e-2
+    """Learning rate of the linear autoencoder, which has a long flat valley to go through."""
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     train: LoopConfig = field(default_factory=LoopConfig)
 
@@ -128,6 +132,12 @@ def build(config: Config, spec: DataSpec) -> System:
         describe=lambda: table(summarize(model, jax.ShapeDtypeStruct((1, *spec.shape), jnp.float32))),
     )
 
+    total = config.train.total_steps(spec.sizes[0])
+    steeper = replace(config.optimizer, learning_rate=config.linear_rate)
+    rates = {"linear": build_optimizer(steeper, total), "nonlinear": build_optimizer(config.optimizer, total)}
+    tx = optax.transforms.partition(rates, kind_of)
+    fit = fit._replace(update=gradient_update(objective, tx))
+
     def components(key: Key, data: Data, results: Results) -> Findings:
         return analyse(config, data)
 
@@ -157,18 +167,17 @@ def build(config: Config, spec: DataSpec) -> System:
     )
 
 
-def flat(split: Split, levels: int) -> Iterator[np.ndarray]:
-    """Images of a split as rows of pixels in [0, 1], batch by batch."""
-    for batch in evaluation_batches(split, batch_size=min(split.size, 2000)):
-        images = batch["image"][batch["where"]]
-        yield images.reshape(len(images), -1) / np.float64(levels - 1)
+def kind_of(params: Params) -> Params:
+    """Whether every leaf belongs to the linear autoencoder or to a nonlinear one."""
+    kinds = {name: "linear" if name == LINEAR else "nonlinear" for name in params}
+    return {name: jax.tree.map(lambda _, kind=kinds[name]: kind, part) for name, part in params.items()}
 
 
 def analyse(config: Config, data: Data) -> Findings:
     """Components of the training split, and errors of the test split for every length of code."""
     spec = data.spec
     most = min(math.prod(spec.shape), spec.sizes[0])
-    fitted = moments.fit_incremental(flat(data.train, spec.levels), most)
+    fitted = moments.fit_incremental(pixel_rows(data.train, spec.levels), most)
     kept = {k: pca.keep(fitted, k) for k in sorted({*config.dims, config.k})}
 
     def lost(batch: Batch) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter, NullLocator
 
 from dlcore.report.figures import BLUE, GREEN, GREY, ORANGE
 from dlcore.report.text import shown
@@ -27,7 +28,7 @@ def explained(ratio: np.ndarray, title: str = "") -> Figure:
     for axes in (left, right):
         axes.grid(alpha=0.25)
     if right.get_legend_handles_labels()[0]:
-        right.legend(frameon=False, fontsize=8, loc="upper left")
+        right.legend(frameon=False, fontsize=8, loc="lower right")
     figure.suptitle(shown(title, 100), fontsize=10, parse_math=False)
     return figure
 
@@ -69,7 +70,10 @@ def errors(
     axes.set_xscale("log", base=2)
     axes.set_yscale("log")
     axes.set_xticks(list(dims), [str(k) for k in dims])
-    axes.minorticks_off()
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_formatter(NullFormatter())
     axes.set(xlabel="numbers of the code k", ylabel="mean squared error per pixel (test)")
     axes.set_title(shown(title, 90), fontsize=10, parse_math=False)
     axes.grid(alpha=0.25, which="both")
@@ -82,8 +86,8 @@ def angles(found: np.ndarray, title: str = "") -> Figure:
     figure = Figure(figsize=(6.0, 3.4), layout="constrained")
     axes = figure.add_subplot()
     axes.bar(np.arange(1, len(found) + 1), np.maximum(found, 1e-6), color=BLUE)
-    axes.axhline(np.pi / 2, color=GREY, linestyle="--", linewidth=1, label="π/2: orthogonal")
-    axes.set(yscale="log", xlabel="principal angle", ylabel="radians")
+    axes.axhline(np.pi / 2, color=GREY, linestyle="--", linewidth=1)
+    axes.text(0.5, np.pi / 2, "π/2: orthogonal", fontsize=8, color=GREY, va="bottom")
+    axes.set(yscale="log", xlabel="principal angle", ylabel="radians", ylim=(None, 3), xlim=(0.4, len(found) + 0.6))
     axes.set_title(shown(title, 90), fontsize=10, parse_math=False)
-    axes.legend(frameon=False, fontsize=8)
     return figure

@@ -1,11 +1,12 @@
 """What the fits of most systems share: one optimiser on one objective, standardised inputs, a function over a split."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
 import numpy as np
 
+from dlcore.data.pipeline import evaluation_batches
 from dlcore.data.preprocess import scale, standardize
 from dlcore.data.source import DataSpec, Split
 from dlcore.optim.build import OptimizerConfig, build, learning_rate
@@ -44,6 +45,13 @@ def standardized(spec: DataSpec, name: str = "x") -> Preprocess:
         return {**batch, name: standardize(x, spec.mean, spec.std)}
 
     return preprocess
+
+
+def pixel_rows(split: Split, levels: int, most: int = 2000) -> Iterator[np.ndarray]:
+    """Images of a split as rows of pixels in [0, 1], float64, at most so many rows at a time."""
+    for batch in evaluation_batches(split, batch_size=min(split.size, most)):
+        images = batch["image"][batch["where"]]
+        yield images.reshape(len(images), -1) / np.float64(levels - 1)
 
 
 def map_split(function: Callable[[Mapping[str, Any]], Any], split: Split, most: int = 1000) -> Any:

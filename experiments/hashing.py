@@ -1,0 +1,248 @@
+"""Semantic hashing: short binary codes by which images find their like (lecture 20.2).
+
+./launch/local.sh train --experiment=hashing --data=digits
+./launch/local.sh train --experiment=hashing --data=fashion_mnist
+./launch/local.sh train --experiment=hashing --data=fashion_mnist --preset=supervised
+
+A network learns codes by contrast: two views of an image, a little moved, zoomed, mirrored and brightened, are to have
+the same code, and other images another one. No label is used, unless `supervised`: then images of a class belong
+together. The test images look for images of their class among all others, by Hamming distance, ties by index.
+"""
+
+import functools
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from dlcore.data.augment import colour_jitter, random_flip
+from dlcore.data.preprocess import row_keys, scale, standardize
+from dlcore.data.source import Data, DataSpec, Split
+from dlcore.data.zoom import random_zoom
+from dlcore.nn.activation import Activation
+from dlcore.nn.combine import serial
+from dlcore.nn.dense import Dense
+from dlcore.nn.norm import BatchNorm
+from dlcore.nn.reshape import Flatten
+from dlcore.nn.summary import summarize, table
+from dlcore.optim.build import OptimizerConfig
+from dlcore.report.panel import panel
+from dlcore.retrieval import codes, comparison, moments
+from dlcore.retrieval.objective import bottleneck, code_summary, code_sums, contrastive_codes
+from dlcore.retrieval.search import search
+from dlcore.retrieval.table import LONGEST
+from dlcore.train.builders import fit_by_gradient, map_split, pixel_rows
+from dlcore.train.config import LoopConfig, budget
+from dlcore.train.system import Findings, Result, Results, Study, System
+from dlcore.types import Batch, Key, Model, Params, State
+
+PRESETS = ("smoke", "default", "full", "supervised")
+SAMPLE = 20_000
+"""Training images at most that ITQ sees."""
+LENGTHS = (8, 16, 32, 64)
+"""Bits of the codes without a network in the figure."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """All that defines a run, beside data and seed."""
+
+    bits: int = 32
+    widths: tuple[int, ...] = (1024, 512)
+    """Hidden widths of the encoder."""
+    bottleneck: str = "straight_through"
+    """"straight_through", or "noise" before a sigmoid."""
+    noise: float = 1.0
+    """Standard deviation of the noise."""
+    supervised: bool = False
+    """Whether images of a class belong together, or only the views of an image."""
+    temperature: float = 0.15
+    zoom: float = 0.15
+    """Views are zoomed by a factor of up to 1 ± this, height and width apart."""
+    shift: float = 0.5
+    """Pixels that views are moved by at most."""
+    brightness: float = 0.5
+    flip: bool = True
+    neighbours: int = 100
+    """Precision is that of the first so many."""
+    radius: int = 2
+    """Of the ball that hash tables are looked up in."""
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    train: LoopConfig = field(default_factory=LoopConfig)
+
+
+def preset(name: str, spec: DataSpec) -> Config:
+    """The configuration of a preset for data like `spec`."""
+    small = max(spec.shape[:2]) <= 16
+    steps, every = (1_900, 380) if small else (4_290, 858)
+    train = budget(spec.sizes[0], batch_size=256 if small else 512, steps=steps, every=every)
+    base = Config(optimizer=OptimizerConfig(learning_rate=1e-3, schedule="cosine"), train=train)
+    if small:
+        base = replace(base, widths=(256, 128), flip=False)
+    if name == "smoke":
+        return replace(base, widths=(128,), train=train.scaled(1 / 10))
+    if name == "full":
+        return replace(base, widths=(2048, 1024), train=train.scaled(5, every=2))
+    if name == "supervised":
+        return replace(base, supervised=True)
+    return base
+
+
+def make_model(config: Config, spec: DataSpec) -> Model:
+    """The encoder: standardised images to logits [b, bits], normalised so that a bit is 1 about half of the time."""
+    if len(spec.shape) != 3 or spec.levels is None or not spec.classes:
+        raise ValueError(f"hashing needs images with labels to judge codes by; {spec.name} has none; use digits")
+    if not 1 <= config.bits <= LONGEST:
+        raise ValueError(f"bits must be 1 to {LONGEST}, which hash tables hold, got {config.bits}")
+    if not 0 <= config.radius <= 3:
+        raise ValueError(f"radius must be 0 to 3, beyond which a ball has too many addresses, got {config.radius}")
+    layers: list[Model] = [Flatten()]
+    for width in config.widths:
+        layers += [Dense(width), Activation("relu")]
+    # Noise is outgrown by a scale; of a sign it has no part.
+    last = BatchNorm(scale=config.bottleneck == "noise", bias=False)
+    return serial(*layers, Dense(config.bits, bias=False), last)
+
+
+def build(config: Config, spec: DataSpec) -> System:
+    """Compose encoder, bottleneck, contrast, optimiser, what codes find, and figures."""
+    model = make_model(config, spec)
+
+    def view(key: Key, images: Any) -> Any:
+        keys = [jax.random.fold_in(key, i) for i in range(3)]
+        images = random_zoom(keys[0], images, config.zoom, config.shift)
+        images = random_flip(keys[1], images) if config.flip else images
+        return standardize(colour_jitter(keys[2], images, brightness=config.brightness), spec.mean, spec.std)
+
+    def preprocess(batch: Batch, *, key: Key | None, train: bool) -> Batch:
+        images = scale(batch["image"], spec.levels)
+        found = {**batch, "x": standardize(images, spec.mean, spec.std), "image": images}
+        if train:
+            found["views"] = jnp.stack([view(jax.random.fold_in(key, i), images) for i in (0, 1)], 1)
+            found["group"] = batch["label"] if config.supervised else batch["row"]
+        return found
+
+    def bits_of(params: Params, state: State, x: Any) -> Any:
+        return codes.bits(model.apply(params, state, x)[0])
+
+    def evaluate(params: Params, state: State, batch: Batch, key: Key) -> Mapping[str, Any]:
+        moved = jax.vmap(view)(row_keys(key, batch["row"]), batch["image"])
+        return code_sums(*(bits_of(params, state, x) for x in (batch["x"], moved)), batch["where"])
+
+    def packed(params: Params, state: State, images: Any) -> Any:
+        return codes.pack(bits_of(params, state, standardize(scale(images, spec.levels), spec.mean, spec.std)))
+
+    fit = fit_by_gradient(
+        contrastive_codes(model, bottleneck(config.bottleneck, config.noise), config.temperature),
+        config.train,
+        config.optimizer,
+        spec.sizes[0],
+        init=lambda key, batch: model.init(key, batch["x"]),
+        preprocess=preprocess,
+        evaluate=evaluate,
+        summarize=code_summary,
+        monitor=("bits_changed", "min"),
+        describe=lambda: table(summarize(model, jax.ShapeDtypeStruct((1, *spec.shape), jnp.float32))),
+    )
+
+    def retrieve(key: Key, data: Data, results: Results, cell: str) -> Findings:
+        return study(config, data, packed, results["codes"], cell)
+
+    judged = Study(
+        retrieve,
+        functools.partial(retrieval_metrics, config),
+        functools.partial(draw, config, spec),
+        uses=("codes",),
+        cells=("trained", *methods(spec, config.bits), "lengths"),
+    )
+    return System({"codes": fit, "retrieval": judged}, functions={"codes": packed})
+
+
+def methods(spec: DataSpec, bits: int) -> list[str]:
+    """Methods without a network for so many bits: those of principal components need as many features."""
+    return [name for name in comparison.TABLES if "lsh" in name or bits <= min(math.prod(spec.shape), spec.sizes[0])]
+
+
+def study(config: Config, data: Data, packed: Any, trained: Result, cell: str) -> Findings:
+    """What one method's codes find: the test images among all others; the trained ones with a look at some of it."""
+    if cell == "lengths":
+        return Findings(lengths(config, data))
+    network = functools.partial(packed, trained.params, trained.state)
+    encoders = [network] if cell == "trained" else without_network(data, cell, config.bits)
+    (queries, own), (database, labels) = coded(encoders, data, data.test)
+    k = min(config.neighbours, len(labels))
+    found = comparison.measure(queries, database, own, labels, bits=config.bits, k=k, radius=config.radius)
+    return Findings(found, {"neighbours": look(data, queries[0], database[0], labels)} if cell == "trained" else {})
+
+
+def without_network(data: Data, name: str, bits: int) -> list[Any]:
+    """Encoders of images by a method without a network, fitted to the training images."""
+    rows = lambda images: scale(images, data.spec.levels).reshape(len(images), -1)  # noqa: E731
+    chosen = np.arange(0, data.train.size, -(-data.train.size // SAMPLE))
+    fitted = moments.fit_incremental(pixel_rows(data.train, data.spec.levels), 1 if "lsh" in name else bits)
+    sample = rows(jnp.asarray(data.train.read(chosen)["image"]))
+    linear = comparison.encoders(name, fitted, sample, bits, key=jax.random.key(0))
+    return [lambda images, encode=encode: encode(rows(images)) for encode in linear]
+
+
+def coded(encoders: Sequence[Any], data: Data, queried: Split) -> Any:
+    """(codes by each encoder, labels) of the images that ask, and of all that they are not part of."""
+    encode = lambda batch: ([one(batch["image"]) for one in encoders], batch["label"])  # noqa: E731
+    parts = [map_split(encode, split, 2000) for split in (data.train, data.validation) if split.size]
+    return map_split(encode, queried, 2000), jax.tree.map(lambda *some: np.concatenate(some), *parts)
+
+
+def lengths(config: Config, data: Data) -> dict[str, Any]:
+    """Precision by the bits of codes without a network, on 1,000 queries at most."""
+    few = np.linspace(0, data.test.size - 1, min(data.test.size, 1000)).astype(int)
+    queried = Split(len(few), lambda chosen: data.test.read(few[chosen]))
+    found: dict[str, Any] = {}
+    for bits in LENGTHS:
+        for name in methods(data.spec, max(LENGTHS))[:-1]:
+            (queries, own), (database, labels) = coded(without_network(data, name, bits), data, queried)
+            nearest = search(jnp.asarray(queries[0]), jnp.asarray(database[0]), min(config.neighbours, len(labels)))
+            found.setdefault(name, []).append((labels[nearest.index] == own[:, None]).mean())
+    return {name: np.array(values) for name, values in found.items()}
+
+
+def retrieval_metrics(config: Config, found: Mapping[str, Any]) -> dict[str, float]:
+    """Numbers of the trained codes by their names, those of the others with the method's at the end."""
+    told: dict[str, float] = {}
+    for name, numbers in found.items():
+        end = "" if name == "trained" else f"_{name}"
+        for what in ("precision", "map", "map_radius", "entropy_bits") if "curve" in numbers else ():
+            told[what.replace("precision", f"precision_at_{config.neighbours}") + end] = float(numbers[what])
+    others = {name: float(value) for name, value in found["trained"].items() if name not in ("curve", "precision")}
+    return told | others
+
+
+def draw(config: Config, spec: DataSpec, found: Mapping[str, Any]) -> dict[str, Any]:
+    """Precision against recall by method, and against the bits of the codes without a network."""
+    curves = {
+        name: (one["curve"]["precision"], one["curve"]["recall"]) for name, one in found.items() if "curve" in one
+    }
+    point, k = (config.bits, float(found["trained"]["precision"])), config.neighbours
+    return {
+        "precision_recall": panel("retrieval.precision_recall", curves, f"{spec.name}: {config.bits} bits"),
+        "lengths": panel("retrieval.lengths", LENGTHS, found["lengths"], point, k, f"{spec.name}: test images ask"),
+    }
+
+
+def look(data: Data, queries: np.ndarray, database: np.ndarray, labels: np.ndarray) -> Any:
+    """Some test images and the ten nearest others, with their distances."""
+    chosen = np.arange(8) % data.test.size
+    asked = data.test.read(chosen)
+    nearest = search(jnp.asarray(queries[chosen]), jnp.asarray(database), min(10, len(labels)))
+    index, first = np.asarray(nearest.index), data.train.size
+    found = data.train.read(np.minimum(index, first - 1).reshape(-1))["image"]
+    if data.validation.size:
+        held = data.validation.read(np.maximum(index - first, 0).reshape(-1))["image"]
+        found = np.where(index.reshape(-1, 1, 1, 1) < first, found, held)
+    images = [scale(x, data.spec.levels) for x in (asked["image"], found.reshape(*index.shape, *data.spec.shape))]
+    names = [data.spec.class_names[label] for label in asked["label"]]
+    right = labels[index] == asked["label"][:, None]
+    return panel("retrieval.grid", *images, right, nearest.distance, names, "the nearest codes, distance in bits")

@@ -45,6 +45,7 @@ SAMPLE = 20_000
 """Training images at most that ITQ sees."""
 LENGTHS = (8, 16, 32, 64)
 """Bits of the codes without a network in the figure."""
+LOOK = ("asked", "found", "right", "distance", "label")
 
 
 @dataclass(frozen=True)
@@ -176,7 +177,7 @@ def study(config: Config, data: Data, packed: Any, trained: Result, cell: str) -
     (queries, own), (database, labels) = coded(encoders, data, data.test)
     k = min(config.neighbours, len(labels))
     found = comparison.measure(queries, database, own, labels, bits=config.bits, k=k, radius=config.radius)
-    return Findings(found, {"neighbours": look(data, queries[0], database[0], labels)} if cell == "trained" else {})
+    return Findings(found | ({"look": look(data, queries[0], database[0], labels)} if cell == "trained" else {}))
 
 
 def without_network(data: Data, name: str, bits: int) -> list[Any]:
@@ -216,23 +217,25 @@ def retrieval_metrics(config: Config, found: Mapping[str, Any]) -> dict[str, flo
         end = "" if name == "trained" else f"_{name}"
         for what in ("precision", "map", "map_radius", "entropy_bits") if "curve" in numbers else ():
             told[what.replace("precision", f"precision_at_{config.neighbours}") + end] = float(numbers[what])
-    others = {name: float(value) for name, value in found["trained"].items() if name not in ("curve", "precision")}
-    return told | others
+    others = {name: value for name, value in found["trained"].items() if name not in ("curve", "look", "precision")}
+    return told | {name: float(value) for name, value in others.items()}
 
 
 def draw(config: Config, spec: DataSpec, found: Mapping[str, Any]) -> dict[str, Any]:
     """Precision against recall by method, and against the bits of the codes without a network."""
-    curves = {
-        name: (one["curve"]["precision"], one["curve"]["recall"]) for name, one in found.items() if "curve" in one
-    }
+    judged = {name: found[name]["curve"] for name in ("trained", *methods(spec, config.bits))}
+    curves = {name: (curve["precision"], curve["recall"]) for name, curve in judged.items()}
+    *shown, labels = (found["trained"]["look"][name] for name in LOOK)
+    names = [spec.class_names[label] for label in labels]
     point, k = (config.bits, float(found["trained"]["precision"])), config.neighbours
     return {
+        "neighbours": panel("retrieval.grid", *shown, names, "test images and the nearest codes, distance in bits"),
         "precision_recall": panel("retrieval.precision_recall", curves, f"{spec.name}: {config.bits} bits"),
         "lengths": panel("retrieval.lengths", LENGTHS, found["lengths"], point, k, f"{spec.name}: test images ask"),
     }
 
 
-def look(data: Data, queries: np.ndarray, database: np.ndarray, labels: np.ndarray) -> Any:
+def look(data: Data, queries: np.ndarray, database: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
     """Some test images and the ten nearest others, with their distances."""
     chosen = np.arange(8) % data.test.size
     asked = data.test.read(chosen)
@@ -243,6 +246,5 @@ def look(data: Data, queries: np.ndarray, database: np.ndarray, labels: np.ndarr
         held = data.validation.read(np.maximum(index - first, 0).reshape(-1))["image"]
         found = np.where(index.reshape(-1, 1, 1, 1) < first, found, held)
     images = [scale(x, data.spec.levels) for x in (asked["image"], found.reshape(*index.shape, *data.spec.shape))]
-    names = [data.spec.class_names[label] for label in asked["label"]]
     right = labels[index] == asked["label"][:, None]
-    return panel("retrieval.grid", *images, right, nearest.distance, names, "the nearest codes, distance in bits")
+    return dict(zip(LOOK, (*images, right, nearest.distance, asked["label"]), strict=True))

@@ -35,7 +35,7 @@ from dlcore.retrieval import codes, comparison, moments
 from dlcore.retrieval.objective import bottleneck, code_summary, code_sums, contrastive_codes
 from dlcore.retrieval.search import search
 from dlcore.retrieval.table import LONGEST
-from dlcore.train.builders import fit_by_gradient, map_split, pixel_rows
+from dlcore.train.builders import fit_by_gradient, joined, map_split, pixel_rows
 from dlcore.train.config import LoopConfig, budget
 from dlcore.train.system import Findings, Result, Results, Study, System
 from dlcore.types import Batch, Key, Model, Params, State
@@ -85,7 +85,7 @@ def preset(name: str, spec: DataSpec) -> Config:
     if small:
         base = replace(base, widths=(256, 128), flip=False)
     if name == "smoke":
-        return replace(base, widths=(128,), train=train.scaled(1 / 10))
+        return replace(base, widths=(128,), train=train.scaled(1 / 10, every=1 / 5))
     if name == "full":
         return replace(base, widths=(2048, 1024), train=train.scaled(5, every=2))
     if name == "supervised":
@@ -119,23 +119,26 @@ def build(config: Config, spec: DataSpec) -> System:
         images = random_flip(keys[1], images) if config.flip else images
         return standardize(colour_jitter(keys[2], images, brightness=config.brightness), spec.mean, spec.std)
 
+    def standardized_images(images: Any) -> Any:
+        return standardize(scale(images, spec.levels), spec.mean, spec.std)
+
     def preprocess(batch: Batch, *, key: Key | None, train: bool) -> Batch:
         images = scale(batch["image"], spec.levels)
-        found = {**batch, "x": standardize(images, spec.mean, spec.std), "image": images}
+        found = {**batch, "x": standardized_images(batch["image"]), "image": images}
         if train:
             found["views"] = jnp.stack([view(jax.random.fold_in(key, i), images) for i in (0, 1)], 1)
             found["group"] = batch["label"] if config.supervised else batch["row"]
         return found
 
-    def bits_of(params: Params, state: State, x: Any) -> Any:
-        return codes.bits(model.apply(params, state, x)[0])
+    def logits_of(params: Params, state: State, x: Any) -> Any:
+        return model.apply(params, state, x)[0]
 
     def evaluate(params: Params, state: State, batch: Batch, key: Key) -> Mapping[str, Any]:
         moved = jax.vmap(view)(row_keys(key, batch["row"]), batch["image"])
-        return code_sums(*(bits_of(params, state, x) for x in (batch["x"], moved)), batch["where"])
+        return code_sums(*(logits_of(params, state, x) for x in (batch["x"], moved)), batch["where"])
 
     def packed(params: Params, state: State, images: Any) -> Any:
-        return codes.pack(bits_of(params, state, standardize(scale(images, spec.levels), spec.mean, spec.std)))
+        return codes.pack(codes.bits(logits_of(params, state, standardized_images(images))))
 
     fit = fit_by_gradient(
         contrastive_codes(model, bottleneck(config.bottleneck, config.noise), config.temperature),
@@ -153,19 +156,20 @@ def build(config: Config, spec: DataSpec) -> System:
     def retrieve(key: Key, data: Data, results: Results, cell: str) -> Findings:
         return study(config, data, packed, results["codes"], cell)
 
-    judged = Study(
+    judged = ("trained", *comparison.possible(config.bits, rank(spec)))
+    search_all = Study(
         retrieve,
-        functools.partial(retrieval_metrics, config),
-        functools.partial(draw, config, spec),
+        lambda found: comparison.numbers({name: found[name] for name in judged}, config.neighbours),
+        lambda found: draw(config, spec, {name: found[name] for name in judged}, found["lengths"]),
         uses=("codes",),
-        cells=("trained", *methods(spec, config.bits), "lengths"),
+        cells=(*judged, "lengths"),
     )
-    return System({"codes": fit, "retrieval": judged}, functions={"codes": packed})
+    return System({"codes": fit, "retrieval": search_all}, functions={"codes": packed})
 
 
-def methods(spec: DataSpec, bits: int) -> list[str]:
-    """Methods without a network for so many bits: those of principal components need as many features."""
-    return [name for name in comparison.TABLES if "lsh" in name or bits <= min(math.prod(spec.shape), spec.sizes[0])]
+def rank(spec: DataSpec) -> int:
+    """Principal components that there can be."""
+    return min(math.prod(spec.shape), spec.sizes[0])
 
 
 def study(config: Config, data: Data, packed: Any, trained: Result, cell: str) -> Findings:
@@ -174,7 +178,7 @@ def study(config: Config, data: Data, packed: Any, trained: Result, cell: str) -
         return Findings(lengths(config, data))
     network = functools.partial(packed, trained.params, trained.state)
     encoders = [network] if cell == "trained" else without_network(data, cell, config.bits)
-    (queries, own), (database, labels) = coded(encoders, data, data.test)
+    (queries, own), (database, labels) = (coded(encoders, x) for x in (data.test, joined(data.train, data.validation)))
     k = min(config.neighbours, len(labels))
     found = comparison.measure(queries, database, own, labels, bits=config.bits, k=k, radius=config.radius)
     return Findings(found | ({"look": look(data, queries[0], database[0], labels)} if cell == "trained" else {}))
@@ -190,48 +194,35 @@ def without_network(data: Data, name: str, bits: int) -> list[Any]:
     return [lambda images, encode=encode: encode(rows(images)) for encode in linear]
 
 
-def coded(encoders: Sequence[Any], data: Data, queried: Split) -> Any:
-    """(codes by each encoder, labels) of the images that ask, and of all that they are not part of."""
-    encode = lambda batch: ([one(batch["image"]) for one in encoders], batch["label"])  # noqa: E731
-    parts = [map_split(encode, split, 2000) for split in (data.train, data.validation) if split.size]
-    return map_split(encode, queried, 2000), jax.tree.map(lambda *some: np.concatenate(some), *parts)
+def coded(encoders: Sequence[Any], split: Split) -> Any:
+    """(codes by each encoder, labels) of all images of a split."""
+    return map_split(lambda batch: ([one(batch["image"]) for one in encoders], batch["label"]), split, 2000)
 
 
 def lengths(config: Config, data: Data) -> dict[str, Any]:
     """Precision by the bits of codes without a network, on 1,000 queries at most."""
     few = np.linspace(0, data.test.size - 1, min(data.test.size, 1000)).astype(int)
     queried = Split(len(few), lambda chosen: data.test.read(few[chosen]))
-    found: dict[str, Any] = {}
+    others, found = joined(data.train, data.validation), {}
     for bits in LENGTHS:
-        for name in methods(data.spec, max(LENGTHS))[:-1]:
-            (queries, own), (database, labels) = coded(without_network(data, name, bits), data, queried)
+        for name in comparison.possible(max(LENGTHS), rank(data.spec))[:-1]:
+            encoders = without_network(data, name, bits)
+            (queries, own), (database, labels) = (coded(encoders, split) for split in (queried, others))
             nearest = search(jnp.asarray(queries[0]), jnp.asarray(database[0]), min(config.neighbours, len(labels)))
             found.setdefault(name, []).append((labels[nearest.index] == own[:, None]).mean())
     return {name: np.array(values) for name, values in found.items()}
 
 
-def retrieval_metrics(config: Config, found: Mapping[str, Any]) -> dict[str, float]:
-    """Numbers of the trained codes by their names, those of the others with the method's at the end."""
-    told: dict[str, float] = {}
-    for name, numbers in found.items():
-        end = "" if name == "trained" else f"_{name}"
-        for what in ("precision", "map", "map_radius", "entropy_bits") if "curve" in numbers else ():
-            told[what.replace("precision", f"precision_at_{config.neighbours}") + end] = float(numbers[what])
-    others = {name: value for name, value in found["trained"].items() if name not in ("curve", "look", "precision")}
-    return told | {name: float(value) for name, value in others.items()}
-
-
-def draw(config: Config, spec: DataSpec, found: Mapping[str, Any]) -> dict[str, Any]:
+def draw(config: Config, spec: DataSpec, found: Mapping[str, Any], lengths: Mapping[str, Any]) -> dict[str, Any]:
     """Precision against recall by method, and against the bits of the codes without a network."""
-    judged = {name: found[name]["curve"] for name in ("trained", *methods(spec, config.bits))}
-    curves = {name: (curve["precision"], curve["recall"]) for name, curve in judged.items()}
+    curves = {name: (one["curve"]["precision"], one["curve"]["recall"]) for name, one in found.items()}
     *shown, labels = (found["trained"]["look"][name] for name in LOOK)
     names = [spec.class_names[label] for label in labels]
     point, k = (config.bits, float(found["trained"]["precision"])), config.neighbours
     return {
         "neighbours": panel("retrieval.grid", *shown, names, "test images and the nearest codes, distance in bits"),
         "precision_recall": panel("retrieval.precision_recall", curves, f"{spec.name}: {config.bits} bits"),
-        "lengths": panel("retrieval.lengths", LENGTHS, found["lengths"], point, k, f"{spec.name}: test images ask"),
+        "lengths": panel("retrieval.lengths", LENGTHS, lengths, point, k, f"{spec.name}: test images ask"),
     }
 
 
@@ -240,11 +231,8 @@ def look(data: Data, queries: np.ndarray, database: np.ndarray, labels: np.ndarr
     chosen = np.arange(8) % data.test.size
     asked = data.test.read(chosen)
     nearest = search(jnp.asarray(queries[chosen]), jnp.asarray(database), min(10, len(labels)))
-    index, first = np.asarray(nearest.index), data.train.size
-    found = data.train.read(np.minimum(index, first - 1).reshape(-1))["image"]
-    if data.validation.size:
-        held = data.validation.read(np.maximum(index - first, 0).reshape(-1))["image"]
-        found = np.where(index.reshape(-1, 1, 1, 1) < first, found, held)
-    images = [scale(x, data.spec.levels) for x in (asked["image"], found.reshape(*index.shape, *data.spec.shape))]
+    index = np.asarray(nearest.index)
+    found = joined(data.train, data.validation).read(index.reshape(-1))["image"].reshape(*index.shape, *data.spec.shape)
+    images = [scale(x, data.spec.levels) for x in (asked["image"], found)]
     right = labels[index] == asked["label"][:, None]
     return dict(zip(LOOK, (*images, right, nearest.distance, asked["label"]), strict=True))

@@ -70,7 +70,7 @@ def preset(name: str, spec: DataSpec) -> Config:
         base = replace(base, k=16, widths=(128,))
     base = replace(base, k=min(base.k, most))
     if name == "smoke":
-        return replace(base, dims=base.dims[:4], widths=(64,), train=train.scaled(1 / 10))
+        return replace(base, dims=base.dims[:4], widths=(64,), train=train.scaled(1 / 10, every=1 / 10))
     if name == "full":
         return replace(base, widths=(1024, 256), train=train.scaled(5, every=2))
     return base

@@ -1,6 +1,6 @@
 """Codes of several methods judged in the same way, as experiments compare them (lecture 20.2)."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -23,6 +23,11 @@ TABLES = {"itq": 1, "pca_sign": 1, "lsh": 1, "lsh_8": 8}
 """Methods without a network, and their tables."""
 LOOKED_UP = 1000
 """Queries at most whose look-ups are counted."""
+
+
+def possible(bits: int, components: int) -> list[str]:
+    """Methods without a network for so many bits: those of principal components need as many of them."""
+    return [name for name in TABLES if "lsh" in name or bits <= components]
 
 
 def encoders(name: str, fitted: PCA, sample: Num[Array, "n d"], bits: int, *, key: Key) -> list[Encoder]:
@@ -67,3 +72,15 @@ def measure(
         **{f"look_up_{name}": value for name, value in cost.items()},
         "curve": {"precision": found.curve_precision, "recall": found.curve_recall},
     }
+
+
+def numbers(found: Mapping[str, Mapping[str, Any]], k: int) -> dict[str, float]:
+    """Metrics of `measure` by method: all of the one called "trained" by their own names, the main ones of the others
+    with the method's name at the end."""
+    told: dict[str, float] = {}
+    for method, measured in found.items():
+        for name in ("precision", "map", "map_radius", "entropy_bits"):
+            end = "" if method == "trained" else f"_{method}"
+            told[name.replace("precision", f"precision_at_{k}") + end] = float(measured[name])
+    rest = {name: value for name, value in found["trained"].items() if np.ndim(value) == 0 and name != "precision"}
+    return told | {name: float(value) for name, value in rest.items() if not isinstance(value, Mapping)}

@@ -42,11 +42,15 @@ def contrastive_codes(model: Model, squash: Bottleneck, temperature: float) -> O
     return objective
 
 
-def code_sums(plain: Bool[Array, "n b"], moved: Bool[Array, "n b"], where: Bool[Array, " n"]) -> dict[str, Mean]:
-    """Sums over a batch: bits that differ between two views of an image, and how often each bit is 1."""
-    ones = jnp.where(where[:, None], plain, False).sum(0, dtype=jnp.float32)
+def code_sums(plain: Float[Array, "n b"], moved: Float[Array, "n b"], where: Bool[Array, " n"]) -> dict[str, Mean]:
+    """Sums over a batch, from logits a and a' of two views of its images: how far the codes move, and the mean bits.
+
+    Bits are taken as (1 + tanh a)/2, so that rounding turns none: half of |tanh a − tanh a'| is 1 for one that turns.
+    """
+    plain, moved = jnp.tanh(plain), jnp.tanh(moved)
+    ones = jnp.where(where[:, None], (1 + plain) / 2, 0).sum(0)
     return {
-        "changed": Mean.of((plain != moved).astype(jnp.float32).mean(-1), where),
+        "changed": Mean.of(jnp.abs(plain - moved).mean(-1) / 2, where),
         "ones": Mean(ones, where.sum(dtype=jnp.int32)),
     }
 

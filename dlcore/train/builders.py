@@ -8,7 +8,7 @@ import numpy as np
 
 from dlcore.data.pipeline import evaluation_batches
 from dlcore.data.preprocess import scale, standardize
-from dlcore.data.source import DataSpec, Split
+from dlcore.data.source import DataSpec, Rows, Split
 from dlcore.optim.build import OptimizerConfig, build, learning_rate
 from dlcore.train.config import LoopConfig
 from dlcore.train.step import Preprocess
@@ -45,6 +45,23 @@ def standardized(spec: DataSpec, name: str = "x") -> Preprocess:
         return {**batch, name: standardize(x, spec.mean, spec.std)}
 
     return preprocess
+
+
+def joined(*splits: Split) -> Split:
+    """The rows of several splits, one after the other."""
+    ends = np.cumsum([split.size for split in splits])
+
+    def read(rows: np.ndarray) -> Rows:
+        of = np.searchsorted(ends, rows, side="right")
+        parts = [
+            (np.flatnonzero(of == i), split, end - split.size)
+            for i, (split, end) in enumerate(zip(splits, ends, strict=True))
+        ]
+        found = [(places, split.read(rows[places] - start)) for places, split, start in parts if len(places)]
+        back = np.argsort(np.concatenate([places for places, _ in found]))
+        return {name: np.concatenate([part[name] for _, part in found])[back] for name in found[0][1]}
+
+    return Split(int(ends[-1]), read)
 
 
 def pixel_rows(split: Split, levels: int, most: int = 2000) -> Iterator[np.ndarray]:

@@ -20,8 +20,8 @@ DENSITIES = {
     "diffusion": ("smoke", "default", "full"),
 }
 SYSTEMS = (
-    "bagging", "bias_variance", "capacity", "classify", "diffusion", "flow", "gan", "initialisation", "optimizers",
-    "pixelcnn", "vae",
+    "bagging", "bias_variance", "capacity", "classify", "diffusion", "flow", "gan", "hashing", "initialisation",
+    "optimizers", "pca", "pixelcnn", "vae",
 )  # fmt: skip
 
 

@@ -29,5 +29,6 @@ def test_every_method_codes_and_is_measured():
 
 def test_components_are_needed_for_as_many_bits():
     assert comparison.possible(3, 3) == list(comparison.TABLES) and comparison.possible(4, 3) == ["lsh", "lsh_8"]
+    fitted = fit_incremental([np.eye(3)], 1)
     with pytest.raises(ValueError, match="did you mean 'pca_sign'"):
-        comparison.encoders("pca_sgn", None, jnp.zeros((2, 2)), 1, key=jax.random.key(0))
+        comparison.encoders("pca_sgn", fitted, jnp.eye(3), 1, key=jax.random.key(0))

@@ -71,6 +71,12 @@ def test_search_is_the_sorted_list_of_all_distances(bits, block, k):
     assert_found(search(*packed, k, block=block), brute(queries, database, k))
 
 
+def test_distances_beyond_a_byte_are_ranked():
+    database = codes.pack(jnp.arange(300) < jnp.array([300, 100, 280])[:, None])
+    found = search(codes.pack(jnp.zeros((1, 300), bool)), database, 2, block=1)
+    assert_found(found, ([[1, 2]], [[100, 280]]))
+
+
 @pytest.mark.parametrize(("n", "k"), [(61, 9), (5, 4)])
 def test_eight_devices_find_the_same(n, k):
     queries, database = drawn(4, 3), drawn(n, 3, 1)

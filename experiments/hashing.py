@@ -35,9 +35,9 @@ from dlcore.retrieval import codes, comparison, moments
 from dlcore.retrieval.objective import bottleneck, code_summary, code_sums, contrastive_codes
 from dlcore.retrieval.search import search
 from dlcore.retrieval.table import LONGEST
-from dlcore.train.builders import fit_by_gradient, joined, map_split, pixel_rows
+from dlcore.train.builders import fit_by_gradient, joined, map_split, pixel_rows, standardized
 from dlcore.train.config import LoopConfig, budget
-from dlcore.train.system import Findings, Result, Results, Study, System
+from dlcore.train.system import Findings, Result, Study, System
 from dlcore.types import Batch, Key, Model, Params, State
 
 PRESETS = ("smoke", "default", "full", "supervised")
@@ -99,6 +99,8 @@ def make_model(config: Config, spec: DataSpec) -> Model:
         raise ValueError(f"hashing needs images with labels to judge codes by; {spec.name} has none; use digits")
     if not 1 <= config.bits <= LONGEST:
         raise ValueError(f"bits must be 1 to {LONGEST}, which hash tables hold, got {config.bits}")
+    if config.neighbours < 1:
+        raise ValueError(f"neighbours must be at least 1, got {config.neighbours}")
     if not 0 <= config.radius <= 3:
         raise ValueError(f"radius must be 0 to 3, beyond which a ball has too many addresses, got {config.radius}")
     layers: list[Model] = [Flatten()]
@@ -111,24 +113,20 @@ def make_model(config: Config, spec: DataSpec) -> Model:
 
 def build(config: Config, spec: DataSpec) -> System:
     """Compose encoder, bottleneck, contrast, optimiser, what codes find, and figures."""
-    model = make_model(config, spec)
+    model, standardize_images = make_model(config, spec), standardized(spec)
 
     def view(key: Key, images: Any) -> Any:
         keys = [jax.random.fold_in(key, i) for i in range(3)]
-        images = random_zoom(keys[0], images, config.zoom, config.shift)
+        images = random_zoom(keys[0], scale(images, spec.levels), config.zoom, config.shift)
         images = random_flip(keys[1], images) if config.flip else images
         return standardize(colour_jitter(keys[2], images, brightness=config.brightness), spec.mean, spec.std)
 
-    def standardized_images(images: Any) -> Any:
-        return standardize(scale(images, spec.levels), spec.mean, spec.std)
-
     def preprocess(batch: Batch, *, key: Key | None, train: bool) -> Batch:
-        images = scale(batch["image"], spec.levels)
-        found = {**batch, "x": standardized_images(batch["image"]), "image": images}
-        if train:
-            found["views"] = jnp.stack([view(jax.random.fold_in(key, i), images) for i in (0, 1)], 1)
-            found["group"] = batch["label"] if config.supervised else batch["row"]
-        return found
+        found = standardize_images(batch, key=key, train=train)
+        if not train:
+            return found
+        views = jnp.stack([view(jax.random.fold_in(key, i), batch["image"]) for i in (0, 1)], 1)
+        return {**found, "views": views, "group": batch["label" if config.supervised else "row"]}
 
     def logits_of(params: Params, state: State, x: Any) -> Any:
         return model.apply(params, state, x)[0]
@@ -138,7 +136,8 @@ def build(config: Config, spec: DataSpec) -> System:
         return code_sums(*(logits_of(params, state, x) for x in (batch["x"], moved)), batch["where"])
 
     def packed(params: Params, state: State, images: Any) -> Any:
-        return codes.pack(codes.bits(logits_of(params, state, standardized_images(images))))
+        x = standardize_images({"image": images}, key=None, train=False)["x"]
+        return codes.pack(codes.bits(logits_of(params, state, x)))
 
     fit = fit_by_gradient(
         contrastive_codes(model, bottleneck(config.bottleneck, config.noise), config.temperature),
@@ -153,23 +152,15 @@ def build(config: Config, spec: DataSpec) -> System:
         describe=lambda: table(summarize(model, jax.ShapeDtypeStruct((1, *spec.shape), jnp.float32))),
     )
 
-    def retrieve(key: Key, data: Data, results: Results, cell: str) -> Findings:
-        return study(config, data, packed, results["codes"], cell)
-
-    judged = ("trained", *comparison.possible(config.bits, rank(spec)))
+    judged = ("trained", *comparison.possible(config.bits, min(math.prod(spec.shape), spec.sizes[0])))
     search_all = Study(
-        retrieve,
+        lambda key, data, results, cell: study(config, data, packed, results["codes"], cell),
         lambda found: comparison.numbers({name: found[name] for name in judged}, config.neighbours),
         lambda found: draw(config, spec, {name: found[name] for name in judged}, found["lengths"]),
         uses=("codes",),
         cells=(*judged, "lengths"),
     )
     return System({"codes": fit, "retrieval": search_all}, functions={"codes": packed})
-
-
-def rank(spec: DataSpec) -> int:
-    """Principal components that there can be."""
-    return min(math.prod(spec.shape), spec.sizes[0])
 
 
 def study(config: Config, data: Data, packed: Any, trained: Result, cell: str) -> Findings:
@@ -190,8 +181,8 @@ def without_network(data: Data, name: str, bits: int) -> list[Any]:
     chosen = np.arange(0, data.train.size, -(-data.train.size // SAMPLE))
     fitted = moments.fit_incremental(pixel_rows(data.train, data.spec.levels), 1 if "lsh" in name else bits)
     sample = rows(jnp.asarray(data.train.read(chosen)["image"]))
-    linear = comparison.encoders(name, fitted, sample, bits, key=jax.random.key(0))
-    return [lambda images, encode=encode: encode(rows(images)) for encode in linear]
+    encoders = comparison.encoders(name, fitted, sample, bits, key=jax.random.key(0))
+    return [lambda images, encode=encode: encode(rows(images)) for encode in encoders]
 
 
 def coded(encoders: Sequence[Any], split: Split) -> Any:
@@ -204,8 +195,9 @@ def lengths(config: Config, data: Data) -> dict[str, Any]:
     few = np.linspace(0, data.test.size - 1, min(data.test.size, 1000)).astype(int)
     queried = Split(len(few), lambda chosen: data.test.read(few[chosen]))
     others, found = joined(data.train, data.validation), {}
+    names = comparison.possible(max(LENGTHS), min(math.prod(data.spec.shape), data.train.size))[:-1]
     for bits in LENGTHS:
-        for name in comparison.possible(max(LENGTHS), rank(data.spec))[:-1]:
+        for name in names:
             encoders = without_network(data, name, bits)
             (queries, own), (database, labels) = (coded(encoders, split) for split in (queried, others))
             nearest = search(jnp.asarray(queries[0]), jnp.asarray(database[0]), min(config.neighbours, len(labels)))

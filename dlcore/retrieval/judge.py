@@ -71,8 +71,9 @@ def _turn(queries: np.ndarray, database: Array, own: np.ndarray, labels: np.ndar
     distance = np.asarray(_distances(queries, database))
     relevant = labels == np.pad(own, (0, TURN - count))[:, None]
     order = np.argsort(distance, axis=1, kind="stable")
-    precision, average, items, found = _measure(distance, relevant, np.take_along_axis(relevant, order, 1), bits, k)
-    return tuple(np.asarray(x)[:count] for x in (precision, average, items, found))
+    measured = _measure(relevant, np.take_along_axis(relevant, order, 1), k)
+    measured += ranking.radius_counts(distance, relevant, bits)
+    return tuple(np.asarray(x)[:count] for x in measured)
 
 
 @jax.jit
@@ -83,10 +84,10 @@ def _distances(queries: UInt32[Array, "t q w"], database: UInt32[Array, "t n w"]
     return differing.astype(narrow).sum(-1, dtype=narrow).min(0)
 
 
-@functools.partial(jax.jit, static_argnums=(3, 4))
-def _measure(distance: Array, relevant: Array, ranked: Array, bits: int, k: int) -> tuple:
+@functools.partial(jax.jit, static_argnums=2)
+def _measure(relevant: Array, ranked: Array, k: int) -> tuple[Array, Array]:
     average = ranking.average_precision(ranked, relevant.sum(-1, dtype=jnp.int32))
-    return ranking.precision_at(ranked, k), average, *ranking.radius_counts(distance, relevant, bits)
+    return ranking.precision_at(ranked, k), average
 
 
 def _mean(values: Array) -> np.ndarray:

@@ -8,6 +8,7 @@ precision counts them together instead.
 from typing import NamedTuple
 
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Integer
 
 from dlcore.operands import equal_shapes
@@ -58,16 +59,21 @@ def mean_average_precision(average: Float[Array, " q"], total: Int[Array, " q"])
 
 
 def radius_counts(
-    distance: Integer[Array, "q n"], relevant: Bool[Array, "..."], bits: int
+    distance: Integer[Array | np.ndarray, "q n"], relevant: Bool[Array | np.ndarray, "..."], bits: int
 ) -> tuple[Int[Array, "q r"], Int[Array, "q r"]]:
     """(items, relevant items) at distance 0, 1, …, `bits` of every query, over the whole database, in any order.
 
-    Raises `ValueError` for different shapes.
+    Counted on the host, which is many times faster than a compiled histogram. Raises `ValueError` for different shapes,
+    and distances beyond `bits`.
     """
     equal_shapes("radius_counts", distance=distance, relevant=relevant)
-    at = [distance == r for r in range(bits + 1)]
-    items = jnp.stack([here.sum(-1, dtype=jnp.int32) for here in at], -1)
-    return items, jnp.stack([(here & relevant).sum(-1, dtype=jnp.int32) for here in at], -1)
+    distance, relevant = np.asarray(distance), np.asarray(relevant)
+    if distance.size and not 0 <= distance.min() <= distance.max() <= bits:
+        raise ValueError(f"radius_counts: distances are {distance.min()} to {distance.max()}, codes have {bits} bits")
+    count, bins = len(distance), bits + 1
+    places = (distance + bins * np.arange(count)[:, None]).reshape(-1)
+    items, found = (np.bincount(x, minlength=count * bins) for x in (places, places[relevant.reshape(-1)]))
+    return jnp.asarray(items.reshape(count, bins), jnp.int32), jnp.asarray(found.reshape(count, bins), jnp.int32)
 
 
 def radius_average_precision(items: Int[Array, "q r"], relevant: Int[Array, "q r"]) -> Float[Array, " q"]:

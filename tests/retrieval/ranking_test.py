@@ -69,5 +69,7 @@ def test_a_rank_beyond_the_ranking_is_refused():
     for judge in (ranking.precision_at, lambda found, k: ranking.average_precision(found, jnp.array([1]), k)):
         with pytest.raises(ValueError, match="k=4, but rankings have 3 items"):
             judge(flags((1, 0, 0)), 4)
+    with pytest.raises(ValueError, match="distances are 0 to 3, codes have 2 bits"):
+        ranking.radius_counts(jnp.array([[0, 3]]), jnp.zeros((1, 2), bool), 2)
     with pytest.raises(ValueError, match="shapes must be equal"):
         ranking.radius_counts(jnp.zeros((1, 3), jnp.int32), jnp.zeros((1, 1), bool), 1)

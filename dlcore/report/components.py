@@ -28,7 +28,7 @@ def explained(ratio: np.ndarray, title: str = "") -> Figure:
     for axes in (left, right):
         axes.grid(alpha=0.25)
     if right.get_legend_handles_labels()[0]:
-        right.legend(frameon=False, fontsize=8, loc="lower right")
+        right.legend(framealpha=0.95, edgecolor="white", fontsize=8, loc="lower right")
     figure.suptitle(shown(title, 100), fontsize=10, parse_math=False)
     return figure
 

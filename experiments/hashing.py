@@ -41,10 +41,8 @@ from dlcore.train.system import Findings, Result, Study, System
 from dlcore.types import Batch, Key, Model, Params, State
 
 PRESETS = ("smoke", "default", "full", "supervised")
-SAMPLE = 20_000
-"""Training images at most that ITQ sees."""
-LENGTHS = (8, 16, 32, 64)
-"""Bits of the codes without a network in the figure."""
+SAMPLE, LENGTHS = 20_000, (8, 16, 32, 64)
+"""Training images at most that ITQ sees; bits of the codes without a network in the figure."""
 LOOK = ("asked", "found", "right", "distance", "label")
 
 
@@ -62,10 +60,11 @@ class Config:
     supervised: bool = False
     """Whether images of a class belong together, or only the views of an image."""
     temperature: float = 0.15
+    """The smaller, the finer the differences that codes keep; few images want it large (by validation images)."""
     zoom: float = 0.15
-    """Views are zoomed by a factor of up to 1 ± this, height and width apart."""
+    """Views are zoomed by a factor of up to 1 ± this, height and width apart, …"""
     shift: float = 0.5
-    """Pixels that views are moved by at most."""
+    """… and moved by so many pixels at most."""
     brightness: float = 0.5
     flip: bool = True
     neighbours: int = 100
@@ -83,7 +82,7 @@ def preset(name: str, spec: DataSpec) -> Config:
     train = budget(spec.sizes[0], batch_size=256 if small else 512, steps=steps, every=every)
     base = Config(optimizer=OptimizerConfig(learning_rate=1e-3, schedule="cosine"), train=train)
     if small:
-        base = replace(base, widths=(256, 128), flip=False)
+        base = replace(base, widths=(256, 128), flip=False, temperature=0.5)
     if name == "smoke":
         return replace(base, widths=(128,), train=train.scaled(1 / 10, every=1 / 5))
     if name == "full":
@@ -170,8 +169,8 @@ def study(config: Config, data: Data, packed: Any, trained: Result, cell: str) -
     network = functools.partial(packed, trained.params, trained.state)
     encoders = [network] if cell == "trained" else without_network(data, cell, config.bits)
     (queries, own), (database, labels) = (coded(encoders, x) for x in (data.test, joined(data.train, data.validation)))
-    k = min(config.neighbours, len(labels))
-    found = comparison.measure(queries, database, own, labels, bits=config.bits, k=k, radius=config.radius)
+    settings = {"bits": config.bits, "k": min(config.neighbours, len(labels)), "radius": config.radius}
+    found = comparison.measure(queries, database, own, labels, **settings)
     return Findings(found | ({"look": look(data, queries[0], database[0], labels)} if cell == "trained" else {}))
 
 
@@ -225,6 +224,6 @@ def look(data: Data, queries: np.ndarray, database: np.ndarray, labels: np.ndarr
     nearest = search(jnp.asarray(queries[chosen]), jnp.asarray(database), min(10, len(labels)))
     index = np.asarray(nearest.index)
     found = joined(data.train, data.validation).read(index.reshape(-1))["image"].reshape(*index.shape, *data.spec.shape)
-    images = [scale(x, data.spec.levels) for x in (asked["image"], found)]
+    images = (scale(x, data.spec.levels) for x in (asked["image"], found))
     right = labels[index] == asked["label"][:, None]
     return dict(zip(LOOK, (*images, right, nearest.distance, asked["label"]), strict=True))

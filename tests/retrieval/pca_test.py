@@ -177,7 +177,10 @@ def timed(run):
 
 @pytest.mark.slow
 def test_faster_than_scikit_learn_and_as_exact_as_the_spectrum_allows():
-    """60,000 × 784 with a gap behind the 32nd direction; measured 2026-11 on two shared cores, see RESULTS.md."""
+    """60,000 × 784 with a gap behind the 32nd direction; scikit-learn's incremental fit sees a quarter of the rows.
+
+    Measured on two busy cores: randomised 1.85 times as fast, angle 5e-7; incremental 28 times on equal rows, 2e-15.
+    """
     rng = np.random.default_rng(0)
     scales = np.concatenate([np.linspace(10, 5, 32), np.geomspace(1, 0.05, 752)]).astype(np.float32)
     x = (rng.standard_normal((60_000, 784), np.float32) * scales) @ np.linalg.qr(rng.normal(size=(784, 784)))[0].astype(
@@ -191,7 +194,7 @@ def test_faster_than_scikit_learn_and_as_exact_as_the_spectrum_allows():
     }
     theirs = {
         "randomized": lambda: decomposition.PCA(32, svd_solver="randomized", random_state=0).fit(x),
-        "incremental": lambda: decomposition.IncrementalPCA(32, batch_size=3750).fit(x),
+        "incremental": lambda: decomposition.IncrementalPCA(32, batch_size=3750).fit(x[:15_000]),
     }
     fits["randomized"]()
     for name, run in fits.items():

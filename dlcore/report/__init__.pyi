@@ -1,6 +1,7 @@
 from . import classifiers as classifiers
 from . import codes as codes
 from . import comparison as comparison
+from . import components as components
 from . import density as density
 from . import diffusion as diffusion
 from . import ensembles as ensembles
@@ -12,6 +13,7 @@ from . import maps as maps
 from . import optimizers as optimizers
 from . import panel as panel
 from . import receptive as receptive
+from . import retrieval as retrieval
 from . import scales as scales
 from . import studies as studies
 from . import surfaces as surfaces

@@ -8,10 +8,12 @@ from . import session as session
 from . import stages as stages
 from ._builders import classified as classified
 from ._builders import fit_by_gradient as fit_by_gradient
+from ._builders import joined as joined
 from ._builders import map_data as map_data
 from ._builders import map_split as map_split
 from ._builders import means as means
 from ._builders import one_of_each as one_of_each
+from ._builders import pixel_rows as pixel_rows
 from ._builders import standardized as standardized
 from ._builders import unit_pixels as unit_pixels
 from ._checkpoint import Checkpoints as Checkpoints

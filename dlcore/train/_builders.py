@@ -1,13 +1,24 @@
 """What the fits of most systems share: one optimiser on one objective, standardised inputs, a function over a split."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dlcore.data import Data, DataSpec, Split, binarize, binarize_rows, in_memory, scale, standardize
+from dlcore.data import (
+    Data,
+    DataSpec,
+    Rows,
+    Split,
+    binarize,
+    binarize_rows,
+    evaluation_batches,
+    in_memory,
+    scale,
+    standardize,
+)
 from dlcore.evaluation import correct
 from dlcore.optim import OptimizerConfig, learning_rate, make_optimizer
 from dlcore.train._config import LoopConfig
@@ -57,6 +68,30 @@ def unit_pixels(spec: DataSpec, *, binary: bool = False) -> Preprocess:
         return {**batch, "image": images}
 
     return preprocess
+
+
+def joined(*splits: Split) -> Split:
+    """The rows of several splits, one after the other."""
+    ends = np.cumsum([split.size for split in splits])
+
+    def read(rows: np.ndarray) -> Rows:
+        of = np.searchsorted(ends, rows, side="right")
+        parts = [
+            (np.flatnonzero(of == i), split, end - split.size)
+            for i, (split, end) in enumerate(zip(splits, ends, strict=True))
+        ]
+        found = [(places, split.read(rows[places] - start)) for places, split, start in parts if len(places)]
+        back = np.argsort(np.concatenate([places for places, _ in found]))
+        return {name: np.concatenate([part[name] for _, part in found])[back] for name in found[0][1]}
+
+    return Split(int(ends[-1]), read)
+
+
+def pixel_rows(split: Split, levels: int, most: int = 2000) -> Iterator[np.ndarray]:
+    """Images of a split as rows of pixels in [0, 1], float64, at most so many rows at a time."""
+    for batch in evaluation_batches(split, batch_size=min(split.size, most)):
+        images = batch["image"][batch["where"]]
+        yield images.reshape(len(images), -1) / np.float64(levels - 1)
 
 
 def map_split(function: Callable[[Mapping[str, Any]], Any], split: Split, most: int = 1000) -> Any:

@@ -22,8 +22,10 @@ SMALL = {
     "flow": {"smoke": 190, "default": 1140, "full": 4560, "real_nvp": 1140},
     "gan": {"smoke": 1170, "default": 11700, "full": 58500},
     "generative_classifier": {"smoke": 475, "default": 3800, "full": 15200},
+    "hashing": {"smoke": 190, "default": 1900, "full": 9500, "supervised": 1900},
     "initialisation": {"smoke": 114, "default": 570, "full": 1140},
     "optimizers": {"smoke": 190, "default": 1140, "full": 1140},
+    "pca": {"smoke": 570, "default": 5700, "full": 28500},
     "pixelcnn": {"smoke": 114, "default": 1140, "full": 4560, "masked": 1140},
     "stacked": {"smoke": 100, "default": 1000, "full": 2000},
     "vae": {
@@ -50,8 +52,10 @@ LARGE = {
     "flow": {"smoke": 2863, "default": 17180, "full": 68720, "real_nvp": 17180},
     "gan": {"smoke": 3436, "default": 34360, "full": 171800},
     "generative_classifier": {"smoke": 975, "default": 7800, "full": 31200},
+    "hashing": {"smoke": 429, "default": 4290, "full": 21450, "supervised": 4290},
     "initialisation": {"smoke": 129, "default": 2577, "full": 5154},
     "optimizers": {"smoke": 8590, "default": 51540, "full": 51540},
+    "pca": {"smoke": 516, "default": 5160, "full": 25800},
     "pixelcnn": {"smoke": 2406, "default": 24062, "full": 96248, "masked": 24062},
     "stacked": {"smoke": 429, "default": 4290, "full": 8580},
     "vae": {

@@ -209,8 +209,13 @@ EXPERIMENTS = {
     "generative_classifier": {
         "vae": {"widths": (8,), "latent": 3, "samples": 2, "few_samples": 2, "hidden": (6,)},
     },
+    "hashing": {
+        "unsupervised": {"widths": (16,), "bits": 8},
+        "supervised_noise": {"widths": (16,), "bits": 8, "supervised": True, "bottleneck": "noise"},
+    },
     "initialisation": {"two": {"schemes": ("he", "lecun"), "depth": 2, "width": 6}},
     "optimizers": {"mlp": {"widths": (16,)}},
+    "pca": {"autoencoders": {"k": 3, "dims": (2, 4), "widths": (6,)}},
     "pixelcnn": {
         "gated": {"features": 8, "windows": (3, 3), "head": "mixture", "components": 2, "conditional": True},
         "masked": {"model": "masked", "features": 8, "windows": (3, 1), "ema": 0.0},

@@ -23,6 +23,7 @@ import optax
 
 from dlcore import evaluation
 from dlcore.data import Data, DataSpec, flat_pixels, row_keys
+from dlcore.evaluation import classification_summary
 from dlcore.generative import autoencoder
 from dlcore.generative.autoencoder import Autoencoder
 from dlcore.losses import sigmoid_cross_entropy, softmax_cross_entropy, supervised
@@ -177,7 +178,7 @@ def build(config: Config, spec: DataSpec) -> System:
         init=lambda key, batch: model.init(key, batch["image"]),
         preprocess=functools.partial(preprocess, spec),
         evaluate=classified(model),
-        summarize=means,
+        summarize=classification_summary,
         monitor=("nll_nats", "min"),
         describe=lambda: table(summarize(model, image)),
         uses=tuple(layers),

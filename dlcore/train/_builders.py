@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from dlcore.data import (
@@ -19,7 +18,7 @@ from dlcore.data import (
     scale,
     standardize,
 )
-from dlcore.evaluation import correct
+from dlcore.evaluation import classification_sums
 from dlcore.optim import OptimizerConfig, learning_rate, make_optimizer
 from dlcore.train._config import LoopConfig
 from dlcore.train._step import Preprocess
@@ -120,13 +119,12 @@ def means(sums: Mapping[str, Mean]) -> dict[str, float]:
     return {name: float(mean.value()) for name, mean in sums.items()}
 
 
-def classified(model: Model, name: str = "image") -> Callable[[Params, State, Batch, Key], dict[str, Mean]]:
-    """The `evaluate` of a classifier of `batch[name]`: means of `accuracy` and of `nll_nats`."""
+def classified(model: Model, name: str = "image") -> Callable[[Params, State, Batch, Key], dict[str, Any]]:
+    """The `evaluate` of a classifier of `batch[name]`, whose `summarize` is `evaluation.classification_summary`."""
 
-    def evaluate(params: Params, state: State, batch: Batch, key: Key) -> dict[str, Mean]:
-        logits, labels, where = model.apply(params, state, batch[name])[0], batch["label"], batch["where"]
-        nats = -jnp.take_along_axis(jax.nn.log_softmax(logits), labels[:, None], axis=-1)[:, 0]
-        return {"accuracy": Mean.of(correct(logits, labels), where), "nll_nats": Mean.of(nats, where)}
+    def evaluate(params: Params, state: State, batch: Batch, key: Key) -> dict[str, Any]:
+        logits, _ = model.apply(params, state, batch[name])
+        return classification_sums(jax.nn.log_softmax(logits), batch["label"], batch["where"])
 
     return evaluate
 

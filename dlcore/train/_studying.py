@@ -34,9 +34,13 @@ def run_study(run: Run, name: str, stage: Study, results: Results, stop: Callabl
                     say(f"stopped with {i} of {len(stage.cells)} parts of {name}; run the same command to go on")
                     return False
                 say(f"{name}: {cell} ({i + 1} of {len(stage.cells)})")
-                write_arrays(path, stage.compute(run.key(name), run.whole(), results, cell).arrays)
+                found = stage.compute(run.key(name), run.whole(), results, cell)
+                if found.panels:
+                    panel.save(found.panels, folder / "cells" / cell)
+                write_arrays(path, found.arrays)  # last: where there is this file, the cell is done
         arrays = {cell: read_arrays(folder / "cells" / f"{cell}.npz") for cell in stage.cells}
-        panels = {}
+        drawn = {cell: panel.load(folder / "cells" / cell) for cell in stage.cells}
+        panels = {f"{cell}_{title}": one for cell, titled in drawn.items() for title, one in titled.items()}
     else:
         say(f"{name}: computing")
         found = stage.compute(run.key(name), run.whole(), results)

@@ -86,7 +86,8 @@ class Study(NamedTuple):
     """A stage that looks: `compute(key, data, results) -> Findings`, computed once and kept.
 
     With `cells`, `compute(key, data, results, cell)` does one part at a time, each of which is kept: a kill repeats one
-    at most. Arrays are then {cell: arrays}. Clock readings belong below `timing`, which no digest includes.
+    at most. Arrays are then {cell: arrays}, and panels are called CELL_TITLE. Clock readings belong below `timing`,
+    which no digest includes.
     """
 
     compute: Callable[..., Findings]

@@ -154,7 +154,8 @@ def grid() -> System:
         w = jax.random.normal(key, (2,))
         for _ in range(3):
             w -= rates[cell] * jax.grad(error)(w)
-        return Findings({"w": np.asarray(w), "error": float(error(w)), "timing": np.random.default_rng().uniform()})
+        told = {"w": np.asarray(w), "error": float(error(w)), "timing": np.random.default_rng().uniform()}
+        return Findings(told, PICTURE)
 
     def metrics(arrays):
         return {"best": min(arrays, key=lambda cell: float(arrays[cell]["error"]))}
@@ -282,7 +283,7 @@ def test_figures_are_drawn_with_neither_data_nor_model(name, whole, tmp_path, ca
     system = SYSTEMS[name]()
     shutil.copytree(whole[name][0].folder, tmp_path / "run")
     drawn = {path.relative_to(tmp_path / "run") for path in (tmp_path / "run").glob("*/figures/*.png")}
-    assert len(drawn) == {"study_only": 2, "two_fits": 3, "grid": 1}[name]
+    assert len(drawn) == {"study_only": 2, "two_fits": 3, "grid": 4}[name]
     for stage in system.stages:
         shutil.rmtree(tmp_path / "run" / stage / "figures")
         shutil.rmtree(tmp_path / "run" / stage / "checkpoints", ignore_errors=True)

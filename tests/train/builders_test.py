@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from dlcore.data import Data, DataSpec, Split, in_memory
+from dlcore.evaluation import classification_summary
 from dlcore.nn import Dense
-from dlcore.train import classified, map_data, means
+from dlcore.train import classified, map_data
 
 SPEC = DataSpec("rows", (2,), None, 3, ("a", "b", "c"), (5, 0, 2), (0.0,), (1.0,))
 
@@ -28,7 +29,9 @@ def test_a_classifier_is_judged_by_marked_rows():
     model, x = Dense(3), jax.random.normal(jax.random.key(0), (6, 2))
     params, state = model.init(jax.random.key(1), x)
     labels, where = jnp.arange(6) % 3, jnp.arange(6) < 4
-    found = means(classified(model)(params, state, {"image": x, "label": labels, "where": where}, jax.random.key(0)))
+    found = classification_summary(
+        classified(model)(params, state, {"image": x, "label": labels, "where": where}, jax.random.key(0))
+    )
     log_p = np.asarray(jax.nn.log_softmax(x @ params["kernel"]))[:4]
     assert found["accuracy"] == pytest.approx((log_p.argmax(1) == labels[:4]).mean())
     assert found["nll_nats"] == pytest.approx(-log_p[np.arange(4), labels[:4]].mean(), rel=1e-5)

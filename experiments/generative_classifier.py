@@ -27,7 +27,7 @@ from dlcore.losses import softmax_cross_entropy, supervised
 from dlcore.networks import MLP, Beside, ConvConditioner, GatedPixelCNN, MLPDecoder, MLPEncoder
 from dlcore.optim import OptimizerConfig, make_optimizer
 from dlcore.report.panel import panel
-from dlcore.studies import balanced, cost, learner, mean_image, robustness, scores, verdicts, whole
+from dlcore.studies import balanced, learner, mean_image, robustness, scores, verdicts, whole
 from dlcore.train import (
     FEW,
     Findings,
@@ -198,12 +198,14 @@ def build(config: Config, spec: DataSpec) -> System:
     networks = {"discriminative": few(loss, start_network, discriminate)}
     networks[config.density] = few(density.objective, density.init, predict)
 
+    judged = jax.jit(gaussian_images.posterior_of, static_argnums=2)
+
     def learn(key: Key, data: Data, results: Results, cell: str) -> Findings:
         rows, held, test = data.train.all(), held_out(data), some(data.test, config.judged)
         chosen = balanced(rows["label"], int(cell.removeprefix("n")))
         where = np.isin(np.arange(len(rows["label"])), chosen)
         models, _ = gaussian_images.choose(rows, held, classes, levels, SHRINKAGES, where=where)
-        found = {k: np.asarray(gaussian_images.posterior_of(m, test["image"], levels)) for k, m in models.items()}
+        found = {name: np.asarray(judged(model, test["image"], levels)) for name, model in models.items()}
         found |= {name: learnt(key, rows, held, chosen, test["image"]) for name, learnt in networks.items()}
         return Findings({name: np.asarray(scores(posterior, test["label"])) for name, posterior in found.items()})
 
@@ -261,8 +263,9 @@ def in_microseconds(seconds: Mapping[str, Any]) -> dict[str, float]:
 def look(spec: DataSpec, judged: Mapping[str, Any], density: ClassDensity, data: Data, results: Results) -> Findings:
     """Samples of every class, calibration, and what an image costs."""
     rows, trained, key, ten = some(data.test, 5000), results["density"], jax.random.key(0), min(spec.classes, 10)
-    posteriors = {name: jnp.exp(verdicts(judge, rows["image"])) for name, judge in judged.items()}
-    bins = {k: tuple(map(np.asarray, calibration(p, rows["label"]))) for k, p in posteriors.items()}
+    found = {name: verdicts(judge, rows["image"]) for name, judge in judged.items()}
+    calibrated = jax.jit(lambda log_p: calibration(jnp.exp(log_p), rows["label"]))
+    bins = {name: tuple(map(np.asarray, calibrated(log_p))) for name, (log_p, _) in found.items()}
     labels = np.repeat(np.arange(ten), 10)
     images = np.asarray(jax.jit(density.draw)(key, trained.params, trained.state, labels))
     models = {name: gaussian_images.restored(v) for name, v in results["gaussian"].arrays["models"].items()}
@@ -274,4 +277,4 @@ def look(spec: DataSpec, judged: Mapping[str, Any], density: ClassDensity, data:
         "samples_gaussian": panel("images.rows", gaussian, "x ~ p(x|y) of Gaussian models, a column for each class"),
         "calibration": panel("classifiers.calibrations", bins),
     }
-    return Findings({"timing": cost(judged, rows["image"])}, panels)
+    return Findings({"timing": {name: seconds for name, (_, seconds) in found.items()}}, panels)

@@ -37,6 +37,7 @@ class Gaussians(NamedTuple):
     covariance: Float[Array, "k d d"]
 
 
+@highest
 def fit_naive_bayes(
     x: Float[Array, "n d"],
     labels: Discrete[Array, " n"],
@@ -78,6 +79,10 @@ def fit_lda(
     `unbiased` divides by n − C (scikit-learn's solvers "lsqr" and "eigen" divide by n). Then
     Σ ↦ (1 − s)Σ + s·(tr Σ/d)·I for `shrinkage` s in [0, 1], and Σ ↦ Σ + r·I for `ridge` r ≥ 0 in squared units of x.
     Raises `ValueError` for a class without examples and a Σ that is singular; inside `jit` those give NaN.
+
+    >>> model = fit_lda(jnp.asarray([[0.0], [2.0], [4.0], [6.0]]), jnp.asarray([0, 0, 1, 1]), 2)
+    >>> round(float(jnp.exp(predict(model, jnp.asarray([[2.5]])).log_posterior[0, 1])), 4)
+    0.1192
     """
     x, weight, prior, mean = _means("fit_lda", x, labels, classes, where)
     scatter = sum(_scatter(x - mean[c], weight[:, c]) for c in range(classes))

@@ -8,7 +8,6 @@ from ._fine_tuning import Tuned as Tuned
 from ._fine_tuning import compare_starts as compare_starts
 from ._fine_tuning import fine_tune as fine_tune
 from ._fine_tuning import gains as gains
-from ._judges import cost as cost
 from ._judges import in_blocks as in_blocks
 from ._judges import scores as scores
 from ._judges import verdicts as verdicts

@@ -1,7 +1,7 @@
 """Several classifiers on the same images: how right, how sure, how dear (lecture 22)."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -33,21 +33,14 @@ def whole(x: Array) -> Bool[Array, "h w c"]:
     return jnp.ones(x.shape[1:], bool)
 
 
-def verdicts(judge: Judge, x: Integer[np.ndarray, "n h w c"]) -> Float[np.ndarray, "n classes"]:
-    """log p(y|x) of all images."""
-    return in_blocks(jax.jit(lambda x: judge(x, whole(x))), x)
-
-
-def cost(judges: Mapping[str, Judge], x: Integer[np.ndarray, "n h w c"], repeats: int = 3) -> dict[str, float]:
-    """Seconds per image of every judge, a block at a time: the best of some runs after one that compiles."""
-    block = x[np.arange(BLOCK) % len(x)]
-
-    def seconds(judge: Judge) -> float:
-        run, times = jax.jit(lambda x: judge(x, whole(x))), []
-        for _ in range(repeats + 1):
-            began = time.perf_counter()
-            jax.block_until_ready(run(block))
-            times.append(time.perf_counter() - began)
-        return min(times[1:]) / BLOCK
-
-    return {name: seconds(judge) for name, judge in judges.items()}
+def verdicts(
+    judge: Judge, x: Integer[np.ndarray, "n h w c"], repeats: int = 3
+) -> tuple[Float[np.ndarray, "n classes"], float]:
+    """log p(y|x) of all images, and the seconds that one costs: the best of some runs of a block, compiled before."""
+    run = jax.jit(lambda x: judge(x, whole(x)))
+    found, block, times = in_blocks(run, x), x[np.arange(BLOCK) % len(x)], []
+    for _ in range(repeats):
+        began = time.perf_counter()
+        jax.block_until_ready(run(block))
+        times.append(time.perf_counter() - began)
+    return found, min(times) / BLOCK

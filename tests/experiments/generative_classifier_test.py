@@ -22,8 +22,7 @@ def built(spec, **settings):
     return generative_classifier.build(config, spec)
 
 
-@pytest.mark.parametrize("levels", [17, 256])
-@pytest.mark.parametrize("density", ["vae", "flow", "pixelcnn"])
+@pytest.mark.parametrize(("density", "levels"), [("vae", 17), ("vae", 256), ("flow", 17), ("pixelcnn", 256)])
 def test_every_density_trains_is_measured_and_is_sampled(density, levels):
     spec = spec_of(levels=levels)
     system = built(spec, density=density)
@@ -51,10 +50,8 @@ def test_stages_come_in_order_and_the_curves_end_with_all_labels():
     stages = built(spec_of(), labels=(6, 30, 60, 100)).stages
     assert list(stages) == ["gaussian", "discriminative", "density", "labels", "damage", "baselines", "gallery"]
     assert stages["labels"].cells == ("n6", "n30", "n60") and isinstance(stages["discriminative"], Fit)
-    assert [name for name, stage in stages.items() if isinstance(stage, Study) and stage.beside] == [
-        "baselines",
-        "gallery",
-    ]
+    beside = [name for name, stage in stages.items() if isinstance(stage, Study) and stage.beside]
+    assert beside == ["baselines", "gallery"]
 
 
 @pytest.mark.parametrize(

@@ -68,7 +68,8 @@ def test_robustness_gives_every_judge_what_is_observed():
     fill = mean_image(rows["image"])
     found = robustness(jax.random.key(0), judge, rows["image"], rows["label"], fill, LEVELS, **options)
     assert found["missing"][0, 0] == 1.0 and found["missing"][1, 0] == 0.5 and found["noise"][0, 0] == 1.0
-    clean = judges.verdicts(judge, rows["image"])
+    clean, seconds = judges.verdicts(judge, rows["image"])
+    assert 0 < seconds < 1 and len(clean) == 130
     assert found["noise"][0, 1] == pytest.approx(judges.scores(clean, rows["label"])[1], rel=1e-5)
 
 

@@ -27,6 +27,9 @@ def knots(raw: Float[Array, "*s n"], bound: Number, *, smallest: float = 0.1, sm
     Widths and heights are the softmax as fractions of 2B, and at least `smallest` of what equal bins would have; slopes
     are a softplus above `smallest_slope`, shifted so that raw numbers of 0 give equal bins, slopes of 1: the identity.
     Raises `ValueError` for a number that is not 3K − 1, B ≤ 0, or a smallest one outside (0, 1).
+
+    >>> knots(jnp.zeros(5), 2.0).z.tolist()
+    [-2.0, 0.0, 2.0]
     """
     bins = (raw.shape[-1] + 1) // 3
     if raw.shape[-1] != 3 * bins - 1 or bins < 1:

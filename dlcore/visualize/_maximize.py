@@ -53,6 +53,7 @@ def maximize(
     pixels in [0, 1] what the network takes. `variation` is the price of total variation, `jitter` and the steps are
     those of `descend`. An image does not depend on the other targets. Raises `ValueError` for a path that there is not.
 
+    >>> import jax.numpy as jnp
     >>> from dlcore.nn import serial
     >>> from dlcore.nn import Dense
     >>> from dlcore.nn import Flatten

@@ -36,7 +36,7 @@ def saliency(
 
     >>> from dlcore.nn import Dense
     >>> params = {"kernel": jnp.array([[1.0, 3.0], [2.0, -4.0]])}
-    >>> saliency(Dense(2, bias=False), params, {}, jnp.full((1, 2), 50.0), jnp.array([1]))
+    >>> saliency(Dense(2, bias=False), params, {}, jnp.array([[50.0, 50.0]]), jnp.array([1]))
     Array([[3., 4.]], dtype=float32)
     """
     return jnp.abs(gradient(model, params, state, x, target, score=score))

@@ -34,6 +34,7 @@ def test_names_are_the_functions_with_these_settings():
         attribution("gradcam", QUESTION, SETTINGS, baseline=BASELINE, key=KEY)
 
 
+@pytest.mark.slow
 def test_every_method_gives_a_number_per_pixel_and_a_row_is_that_image_alone():
     for name in METHODS:
         found = attribution(name, QUESTION, SETTINGS, baseline=BASELINE, key=KEY)

@@ -1,7 +1,7 @@
 """Every mutation of the source listed in `mutations/*.toml` makes one of the tests named beside it fail.
 
 A test that cannot fail proves nothing: each entry changes one place of the source in a copy of the repository, and the
-tests that claim to guard it are run there. Continuous integration runs a fifth of the list with each commit.
+tests that claim to guard it are run there. Continuous integration runs a share of the list with each commit.
 """
 
 import os

@@ -150,3 +150,30 @@ def test_importing_touches_no_device_and_costs_little():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, env=environment)
     assert done.returncode == 0, done.stderr
     assert float(done.stdout) < 0.2
+
+
+PURE = (
+    "stats", "nn", "losses", "networks", "generative", "generative.flow", "generative.diffusion", "generative.vae",
+    "backprop", "evaluation", "retrieval", "studies", "optim", "visualize",
+)  # fmt: skip
+"""Rooms of pure functions."""
+HEAVY = (
+    "flax", "grain", "matplotlib", "orbax", "PIL", "safetensors", "sklearn", "tensorboardX",
+    "tensorflow_datasets", "tqdm",
+)  # fmt: skip
+
+
+def test_rooms_of_pure_functions_need_only_jax_and_optax():
+    code = f"""
+import importlib, sys
+for name in {HEAVY}:
+    sys.modules[name] = None  # importing it fails
+for room in {PURE}:
+    optax = room in ("optim", "visualize", "studies")
+    sys.modules.pop("optax", None) if optax else sys.modules.setdefault("optax", None)
+    found = importlib.import_module(f"dlcore.{{room}}")
+    for name in dir(found):
+        getattr(found, name)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, timeout=120)
+    assert done.returncode == 0, done.stderr

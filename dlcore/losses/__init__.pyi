@@ -12,4 +12,11 @@ from ._regression import huber as huber
 from ._regression import laplace_nll as laplace_nll
 from ._regression import operands as operands
 from ._regression import squared_error as squared_error
+from ._segmentation import lovasz_classes as lovasz_classes
+from ._segmentation import lovasz_hinge as lovasz_hinge
+from ._segmentation import lovasz_softmax as lovasz_softmax
+from ._segmentation import sigmoid_dice as sigmoid_dice
+from ._segmentation import sigmoid_focal as sigmoid_focal
+from ._segmentation import softmax_dice as softmax_dice
+from ._segmentation import softmax_focal as softmax_focal
 from ._supervised import supervised as supervised

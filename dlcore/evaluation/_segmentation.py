@@ -72,12 +72,12 @@ def boundary(
     A boundary pixel of a class is one of it with a neighbour above, below, left or right of another class. The edge of
     the image is no boundary, and neither is that of what `ignore` and `where` leave out of both maps (Csurka et al.
     2013). Work grows with tolerance². Raises `ValueError` for shapes that do not fit, a negative tolerance, and outside
-    `jit` for labels out of range.
+    `jit` for labels out of range, which are pixels of no class inside.
     """
     if not tolerance >= 0:
         raise ValueError(f"boundary: tolerance must not be negative, got {tolerance} pixels")
     shape = equal_shapes("boundary", predicted=predicted, labels=labels)
-    _, inside, counted = class_labels("boundary", labels, shape, classes, ignore=ignore, where=where)
+    _, _, counted = class_labels("boundary", labels, shape, classes, ignore=ignore, where=where)
     counted = jnp.ones(shape, bool) if counted is None else counted
     if known(counted, predicted):
         class_labels("boundary", predicted, shape, classes, name="predicted", where=counted)

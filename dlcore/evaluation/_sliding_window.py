@@ -30,12 +30,12 @@ def sliding_window(
     multiple: int = 1,
     batch: int = 4,
 ) -> Float[np.ndarray, "h w k"]:
-    """`predict` on one image, `batch` windows at a time: Σ_w g_w(i) f_w(i)/Σ_w g_w(i) over the windows that hold pixel i.
+    """`predict` on one image, `batch` windows at a time: Σ_w g_w f_w/Σ_w g_w at each pixel, over the windows that hold it.
 
     g is a Gaussian around the middle of a window, of standard deviation window/8 (Isensee et al. 2021), and 0 within
     `margin` pixels of a side of the window that is not a side of the image. Neighbouring windows share the fraction
-    `overlap` of their side, or more. The image may be a memory-mapped array: `predict` sees windows of one shape, so that
-    memory on the device does not depend on the image, and the host holds the image and the result.
+    `overlap` of their side, or more. `predict` sees windows of one shape: memory on the device does not depend on the
+    size of the image, which may be a memory-mapped array; the host holds the result.
 
     Where `margin` covers how far an output sees, and windows start at a `multiple` of what the network's sides must be
     divided by, the result is that of the whole image. The image is padded by its border up to that multiple and to the

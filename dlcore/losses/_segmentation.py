@@ -2,9 +2,9 @@
 
 Predictions are logits. `softmax_focal` and `sigmoid_focal` give a loss per pixel. The Dice and Lovász losses are
 functions of a set of pixels, and give a loss per image [b]; for one set of all pixels of a batch reshape to
-[1, pixels, c]. Pixels that `ignore` or `where` leaves out enter nothing: an image without others has loss and gradient 0.
-Everything is computed in float32 at least. Raises `ValueError` for shapes that do not fit, and outside `jit` for labels
-out of range, which make a loss NaN inside.
+[1, pixels, c]. Pixels that `ignore` or `where` leaves out enter nothing: an image without others has loss and
+gradient 0. Everything is computed in float32 at least. Raises `ValueError` for shapes that do not fit, and outside
+`jit` for labels out of range, which make a loss NaN inside.
 """
 
 from typing import Any
@@ -78,9 +78,9 @@ def softmax_dice(
     ignore: int | None = None,
     where: Discrete[Array, "b *space"] | None = None,
 ) -> Float[Array, " b"]:
-    """1 − mean_k (2 Σ_i p_ik t_ik + s)/(Σ_i p_ik + Σ_i t_ik + s) of each image, p = softmax, t one-hot, s = `smoothing`.
+    """1 − mean_k (2 Σ_i p_ik t_ik + s)/(Σ_i p_ik + Σ_i t_ik + s) of each image, p = softmax, t one-hot.
 
-    The mean runs over all classes; with s = 0 a class without truth has loss 1, and one with neither truth nor
+    s is `smoothing`, and the mean runs over all classes; with s = 0 a class without truth has loss 1, and one with neither truth nor
     prediction 0 (Milletari et al. 2016, with the denominator of Sudre et al. 2017). Raises `ValueError` for s < 0.
     """
     _check_smoothing("softmax_dice", smoothing)

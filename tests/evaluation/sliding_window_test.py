@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from dlcore.evaluation import sliding_window
-from dlcore.nn import Activation, AvgPool, Conv, compose, padded, serial, upsample
+from dlcore.nn import Activation, AvgPool, Conv, compose, padded, upsample
 
 RNG = np.random.default_rng(0)
 

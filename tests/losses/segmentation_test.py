@@ -112,7 +112,7 @@ def jaccard_loss(wrong, truth):
 def extension(errors, truth):
     """The Lovász extension by its definition: Σ over thresholds of the Jaccard loss of the pixels above."""
     levels = np.unique(np.concatenate([[0.0], np.maximum(errors, 0)]))
-    steps = zip(levels, levels[1:], strict=False)
+    steps = itertools.pairwise(levels)
     return sum((high - low) * jaccard_loss(errors > low, truth) for low, high in steps)
 
 

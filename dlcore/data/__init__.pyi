@@ -9,6 +9,9 @@ from ._augment import random_shift as random_shift
 from ._augment import rotate as rotate
 from ._augment import views as views
 from ._checks import DataError as DataError
+from ._compose import compose_scenes as compose_scenes
+from ._compose import scene_split as scene_split
+from ._compose import scenes_of_batch as scenes_of_batch
 from ._fingerprint import SPLITS as SPLITS
 from ._fingerprint import Fingerprint as Fingerprint
 from ._fingerprint import changes as changes
@@ -26,6 +29,7 @@ from ._pipeline import train_rows as train_rows
 from ._preprocess import row_keys as row_keys
 from ._preprocess import scale as scale
 from ._preprocess import standardize as standardize
+from ._segments import IGNORED as IGNORED
 from ._source import Data as Data
 from ._source import DataSpec as DataSpec
 from ._source import Rows as Rows

@@ -30,7 +30,7 @@ def sliding_window(
     multiple: int = 1,
     batch: int = 4,
 ) -> Float[np.ndarray, "h w k"]:
-    """`predict` on one image, `batch` windows at a time: Σ_w g_w f_w/Σ_w g_w at each pixel, over the windows that hold it.
+    """`predict` on one image, `batch` windows at a time: Σ_w g_w f_w/Σ_w g_w over those that hold a pixel.
 
     g is a Gaussian around the middle of a window, of standard deviation window/8 (Isensee et al. 2021), and 0 within
     `margin` pixels of a side of the window that is not a side of the image. Neighbouring windows share the fraction

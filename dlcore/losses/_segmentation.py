@@ -80,8 +80,9 @@ def softmax_dice(
 ) -> Float[Array, " b"]:
     """1 − mean_k (2 Σ_i p_ik t_ik + s)/(Σ_i p_ik + Σ_i t_ik + s) of each image, p = softmax, t one-hot.
 
-    s is `smoothing`, and the mean runs over all classes; with s = 0 a class without truth has loss 1, and one with neither truth nor
-    prediction 0 (Milletari et al. 2016, with the denominator of Sudre et al. 2017). Raises `ValueError` for s < 0.
+    s is `smoothing`, and the mean runs over all classes; with s = 0 a class without truth has loss 1, and one with
+    neither truth nor prediction 0 (Milletari et al. 2016, with the denominator of Sudre et al. 2017). Raises
+    `ValueError` for s < 0.
     """
     _check_smoothing("softmax_dice", smoothing)
     index, inside, where, logits = _sites("softmax_dice", logits, labels, ignore, where)

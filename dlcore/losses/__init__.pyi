@@ -6,6 +6,7 @@ from ._penalty import group_lasso as group_lasso
 from ._penalty import l1 as l1
 from ._penalty import l2 as l2
 from ._penalty import soft_sharing as soft_sharing
+from ._pixel_sets import segmentation as segmentation
 from ._regression import absolute_error as absolute_error
 from ._regression import gaussian_nll as gaussian_nll
 from ._regression import huber as huber

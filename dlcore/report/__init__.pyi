@@ -9,6 +9,7 @@ from . import optimizers as optimizers
 from . import panel as panel
 from . import receptive as receptive
 from . import scales as scales
+from . import segmentation as segmentation
 from . import studies as studies
 from . import surfaces as surfaces
 from . import text as text

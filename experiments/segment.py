@@ -85,7 +85,7 @@ def preset(name: str, spec: DataSpec) -> Config:
     """The configuration of a preset for data like `spec`."""
     small = max(spec.shape[:2]) <= 16 and not spec.mask_classes
     optimizer = OptimizerConfig(
-        name="adamw", learning_rate=3e-3, schedule="cosine", warmup_steps=50, epsilon=1e-6, weight_decay=0.01
+        name="adamw", learning_rate=3e-3, schedule="cosine", warmup_steps=20, epsilon=1e-6, weight_decay=0.01
     )
     steps, every = (1_200, 200) if small else (1_500, 250)
     train = replace(budget(spec.sizes[0], batch_size=32, steps=steps, every=every), eval_batch_size=100)
@@ -183,16 +183,17 @@ def build(config: Config, spec: DataSpec) -> System:
         init=lambda key, batch: model.init(key, batch["image"]),
         preprocess=preprocess,
         evaluate=evaluate,
-        summarize=lambda sums: summary(sums, names),
+        summarize=summary,
         monitor=("miou", "max"),
         describe=lambda: table(summarize(model, picture)),
         data=lambda data, results: scenes(config, data),
     )
 
     def look(key: Key, data: Data, results: Results) -> Findings:
-        return Findings(panels=draw(predict, preprocess, results["unet"], scenes(config, data), names))
+        return draw(predict, preprocess, results["unet"], scenes(config, data), names)
 
-    return System({"unet": fit, "masks": Study(look, uses=("unet",), beside=True)}, functions={"predict": predict})
+    masks = Study(look, lambda arrays: by_class(arrays["confusion"], names), uses=("unet",), beside=True)
+    return System({"unet": fit, "masks": masks}, functions={"predict": predict})
 
 
 def scenes(config: Config, data: Data) -> Data:
@@ -204,22 +205,25 @@ def scenes(config: Config, data: Data) -> Data:
     return data._replace(**fixed)
 
 
-def summary(sums: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, float]:
+def summary(sums: Mapping[str, Any]) -> dict[str, float]:
     """Metrics over all pixels at once; a class that neither truth nor prediction has is left out."""
     confusion = np.asarray(sums["confusion"])
-    ious, edges = evaluation.iou(confusion), evaluation.boundary_f(sums["boundary"])
-    found = {f"iou_{name.replace(' ', '_')}": float(v) for name, v in zip(names, ious, strict=True) if jnp.isfinite(v)}
     return {
         "miou": float(evaluation.mean_iou(confusion)),
         "pixel_accuracy": float(np.trace(confusion) / confusion.sum()),
         "image_iou": float(sums["image_iou"].value()),
-        "boundary_f": float(jnp.nanmean(edges)),
+        "boundary_f": float(jnp.nanmean(evaluation.boundary_f(sums["boundary"]))),
         "nll_nats": float(sums["nll_nats"].value()),
-        **found,
     }
 
 
-def draw(predict: Any, preprocess: Any, trained: Result, data: Data, names: tuple[str, ...]) -> dict[str, Any]:
+def by_class(confusion: np.ndarray, names: tuple[str, ...]) -> dict[str, float]:
+    """IoU of each class that truth or prediction has."""
+    ious = zip(names, np.asarray(evaluation.iou(confusion)), strict=True)
+    return {f"iou_{name.replace(' ', '_')}": float(value) for name, value in ious if np.isfinite(value)}
+
+
+def draw(predict: Any, preprocess: Any, trained: Result, data: Data, names: tuple[str, ...]) -> Findings:
     """The first and the worst test pictures with their masks, and IoU by class."""
 
     def masks_of(batch: Batch) -> dict[str, jax.Array]:
@@ -240,8 +244,9 @@ def draw(predict: Any, preprocess: Any, trained: Result, data: Data, names: tupl
         return panel("segmentation.examples", images, read["mask"], predicted, names, found["score"][rows], title)
 
     ious, mean = np.asarray(evaluation.iou(confusion)), float(evaluation.mean_iou(confusion))
-    return {
+    panels = {
         "examples": shown(np.arange(min(8, data.test.size)), "the first test pictures"),
         "worst": shown(order[:8], "the test pictures with the lowest IoU"),
         "iou": panel("segmentation.by_class", ious, names, mean),
     }
+    return Findings({"confusion": confusion}, panels)

@@ -18,36 +18,16 @@ import jax.numpy as jnp
 import numpy as np
 
 from dlcore import evaluation, losses
-from dlcore.data import (
-    IGNORED,
-    Data,
-    DataSpec,
-    random_flip,
-    scale,
-    scene_split,
-    scenes_of_batch,
-    standardize,
-)
+from dlcore.data import IGNORED, Data, DataSpec, random_flip, scale, scenes_of_batch, standardize, with_scenes
 from dlcore.networks import UNet
 from dlcore.nn import padded, summarize, table
 from dlcore.optim import OptimizerConfig
 from dlcore.report.panel import panel
-from dlcore.train import (
-    Findings,
-    LoopConfig,
-    Result,
-    Results,
-    Study,
-    System,
-    budget,
-    fit_by_gradient,
-    map_split,
-)
+from dlcore.train import Findings, LoopConfig, Result, Results, Study, System, budget, fit_by_gradient, map_split
 from dlcore.types import Aux, Batch, Key, Mean, Model, Params, State
 
 PRESETS = ("smoke", "default", "full")
 GROUND = "ground"
-SPLIT_SEEDS = {"validation": 1, "test": 2}
 
 
 @dataclass(frozen=True)
@@ -149,8 +129,8 @@ def build(config: Config, spec: DataSpec) -> System:
     model, preprocess, names = make_model(config, spec), make_preprocess(config, spec), class_names(spec)
     sides = spec.shape[:2] if spec.mask_classes else (config.canvas, config.canvas)
     picture = jax.ShapeDtypeStruct((1, *sides, spec.shape[2]), jnp.float32)
-    weights = {"class_weights": config.class_weights, "gamma": config.gamma, "ignore": IGNORED}
-    loss = losses.segmentation(config.loss, len(names), **weights)
+    options = {"class_weights": config.class_weights, "gamma": config.gamma, "ignore": IGNORED}
+    loss = losses.segmentation(config.loss, len(names), **options)
 
     def objective(
         params: Params, state: State, batch: Batch, *, key: Key | None, train: bool, step: jax.Array | None = None
@@ -159,8 +139,11 @@ def build(config: Config, spec: DataSpec) -> System:
         value = loss(logits, batch["mask"])
         return value, Aux(state, {"loss": Mean(value, jnp.int32(1))})
 
+    def predict(params: Params, state: State, images: jax.Array) -> jax.Array:
+        return model.apply(params, state, images)[0]
+
     def evaluate(params: Params, state: State, batch: Batch, key: Key) -> Mapping[str, Any]:
-        logits, labels = model.apply(params, state, batch["image"])[0], batch["mask"]
+        logits, labels = predict(params, state, batch["image"]), batch["mask"]
         where = jnp.broadcast_to(batch["where"][:, None, None], labels.shape) & (labels != IGNORED)
         predicted, known = logits.argmax(-1), {"where": where}
         by_image = evaluation.image_iou(predicted, labels, len(names), **known)
@@ -171,8 +154,8 @@ def build(config: Config, spec: DataSpec) -> System:
             "nll_nats": Mean.of(losses.softmax_cross_entropy(logits, labels, **known), where),
         }
 
-    def predict(params: Params, state: State, images: jax.Array) -> jax.Array:
-        return model.apply(params, state, images)[0]
+    def pictures(data: Data) -> Data:
+        return data if spec.mask_classes else with_scenes(data, objects=config.objects, side=config.canvas)
 
     fit = fit_by_gradient(
         objective,
@@ -186,23 +169,14 @@ def build(config: Config, spec: DataSpec) -> System:
         summarize=summary,
         monitor=("miou", "max"),
         describe=lambda: table(summarize(model, picture)),
-        data=lambda data, results: scenes(config, data),
+        data=lambda data, results: pictures(data),
     )
 
     def look(key: Key, data: Data, results: Results) -> Findings:
-        return draw(predict, preprocess, results["unet"], scenes(config, data), names)
+        return draw(predict, preprocess, results["unet"], pictures(data), names)
 
     masks = Study(look, lambda arrays: by_class(arrays["confusion"], names), uses=("unet",), beside=True)
     return System({"unet": fit, "masks": masks}, functions={"predict": predict})
-
-
-def scenes(config: Config, data: Data) -> Data:
-    """The data with masks: validation and test pictures composed once; training pictures are composed in every step."""
-    if data.spec.mask_classes:
-        return data
-    composed = {"objects": config.objects, "side": config.canvas, "levels": data.spec.levels}
-    fixed = {name: scene_split(getattr(data, name), seed=seed, **composed) for name, seed in SPLIT_SEEDS.items()}
-    return data._replace(**fixed)
 
 
 def summary(sums: Mapping[str, Any]) -> dict[str, float]:
@@ -229,9 +203,8 @@ def draw(predict: Any, preprocess: Any, trained: Result, data: Data, names: tupl
     def masks_of(batch: Batch) -> dict[str, jax.Array]:
         seen = preprocess(batch, key=None, train=False)
         predicted, truth = predict(trained.params, trained.state, seen["image"]).argmax(-1), seen["mask"]
-        known = {"ignore": IGNORED}
-        score = evaluation.image_iou(predicted, truth, len(names), **known)
-        each = jax.vmap(lambda p, t: evaluation.confusion_matrix(p, t, len(names), **known))(predicted, truth)
+        score = evaluation.image_iou(predicted, truth, len(names), ignore=IGNORED)
+        each = jax.vmap(lambda p, t: evaluation.confusion_matrix(p, t, len(names), ignore=IGNORED))(predicted, truth)
         return {"predicted": predicted.astype(jnp.uint8), "score": score, "confusion": each}
 
     found = map_split(masks_of, data.test, 100)

@@ -14,6 +14,7 @@ from ._classes import only_classes as only_classes
 from ._compose import compose_scenes as compose_scenes
 from ._compose import scene_split as scene_split
 from ._compose import scenes_of_batch as scenes_of_batch
+from ._compose import with_scenes as with_scenes
 from ._fingerprint import SPLITS as SPLITS
 from ._fingerprint import Fingerprint as Fingerprint
 from ._fingerprint import changes as changes

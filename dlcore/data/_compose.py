@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, UInt8
 
 from dlcore.data._preprocess import row_keys
-from dlcore.data._source import Rows, Split, in_memory
+from dlcore.data._source import Data, Rows, Split, in_memory
 from dlcore.types import Key
 
 VISIBLE = 1 / 16
@@ -111,3 +111,10 @@ def scene_split(split: Split, *, seed: int, objects: int, side: int, levels: int
     images, masks = (np.concatenate(part)[:size] for part in zip(*parts, strict=True))
     rows: Rows = {"image": images, "mask": masks.astype(np.uint8), "label": split.read(np.arange(size))["label"]}
     return in_memory(rows)
+
+
+def with_scenes(data: Data, *, objects: int, side: int) -> Data:
+    """The data with fixed pictures for validation and test; training pictures are composed in every step."""
+    composed = {"objects": objects, "side": side, "levels": data.spec.levels}
+    held, test = (scene_split(part, seed=seed, **composed) for seed, part in ((1, data.validation), (2, data.test)))
+    return data._replace(validation=held, test=test)

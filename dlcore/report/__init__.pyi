@@ -13,3 +13,4 @@ from . import segmentation as segmentation
 from . import studies as studies
 from . import surfaces as surfaces
 from . import text as text
+from . import transfer as transfer

@@ -9,22 +9,24 @@ Weights of PyTorch's definitions are read by `dlcore.interop.torch_weights.read`
 by `dlcore.nn.freeze_statistics`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import jax.numpy as jnp
 
-from dlcore.train import session
+from dlcore.train import export, session
 from dlcore.tree import Pattern, matching, named_leaves
 from dlcore.types import Params, State
 
 
-def loaded(path: str | Path) -> tuple[Params, State]:
+def loaded(path: str | Path, foreign: Callable[[Path], tuple[Params, State]] | None = None) -> tuple[Params, State]:
     """Params and state that evaluation uses of the last fit of a run folder, or of a file that `launch.export` wrote.
 
-    Raises `ValueError` for a path that holds no run.
+    Other `.safetensors` are read by `foreign(path)`, if it is given. Raises `ValueError` for a path that holds no run.
     """
+    if foreign is not None and export.is_foreign(Path(path)):
+        return foreign(Path(path))
     opened = session.open_run(Path(path), with_data=False)
     return opened.params, opened.state
 

@@ -13,7 +13,7 @@ NAMES = {"scratch": "from scratch", "probe": "linear probe", "finetune": "fine-t
 
 def curves(labels: Sequence[int], found: Mapping[str, np.ndarray], chance: float) -> Figure:
     """Test accuracy [sizes, seeds] of each method over labels per class: means, deviations between seeds, each seed."""
-    figure = Figure(figsize=(6.4, 4.2), layout="constrained")
+    figure = Figure(figsize=(7.2, 4.0), layout="constrained")
     axes = figure.add_subplot()
     for i, (method, values) in enumerate(found.items()):
         colour, marker = STYLES.get(method, (f"C{i}", "v"))
@@ -39,5 +39,5 @@ def curves(labels: Sequence[int], found: Mapping[str, np.ndarray], chance: float
     axes.set_ylabel("test accuracy (%)")
     axes.set_title(f"five new classes: mean ± standard deviation over {seeds} seeds", fontsize=10)
     axes.grid(alpha=0.25)
-    axes.legend(frameon=False, fontsize=8)
+    figure.legend(frameon=False, fontsize=8, loc="outside right center")
     return figure

@@ -20,6 +20,7 @@ SMALL = {
     "initialisation": {"smoke": 114, "default": 570, "full": 1140},
     "optimizers": {"smoke": 190, "default": 1140, "full": 1140},
     "pixelcnn": {"smoke": 114, "default": 1140, "full": 4560, "masked": 1140},
+    "segment": {"smoke": 60, "default": 1200, "full": 9600},
     "vae": {"smoke": 950, "default": 4750, "full": 23750, "manifold": 4750, "conv": 1188},
 }
 """Steps on images of up to 16 pixels: those of the epochs of `digits` that the presets were tuned at."""
@@ -34,6 +35,7 @@ LARGE = {
     "initialisation": {"smoke": 129, "default": 2577, "full": 5154},
     "optimizers": {"smoke": 8590, "default": 51540, "full": 51540},
     "pixelcnn": {"smoke": 2406, "default": 24062, "full": 96248, "masked": 24062},
+    "segment": {"smoke": 75, "default": 1500, "full": 12000},
     "vae": {"smoke": 1560, "default": 7800, "full": 39000, "manifold": 7800, "conv": 1950},
 }
 """Steps on larger images: those of the epochs of Fashion-MNIST that the presets were tuned at."""

@@ -21,7 +21,7 @@ DENSITIES = {
 }
 SYSTEMS = (
     "bagging", "bias_variance", "capacity", "classify", "diffusion", "flow", "gan", "initialisation", "optimizers",
-    "pixelcnn", "vae",
+    "pixelcnn", "segment", "vae",
 )  # fmt: skip
 
 

@@ -12,6 +12,7 @@ from dlcore.losses import (
     lovasz_classes,
     lovasz_hinge,
     lovasz_softmax,
+    segmentation,
     sigmoid_cross_entropy,
     sigmoid_dice,
     sigmoid_focal,
@@ -195,3 +196,26 @@ def test_settings_out_of_range_are_refused():
         sigmoid_focal(LOGITS, LOGITS > 0, alpha=2.0)
     with pytest.raises(ValueError, match="smoothing"):
         softmax_dice(LOGITS, LABELS, smoothing=-1.0)
+
+
+def test_sums_of_named_losses_over_one_set_of_pixels():
+    labels, weights = jnp.where(MASK, LABELS, 255), (1.0, 2.0, 0.5)
+    loss = segmentation("ce+dice", 3, class_weights=weights, ignore=255)
+    nll = softmax_cross_entropy(LOGITS, LABELS)
+    own = jnp.asarray(weights)[LABELS] * MASK
+    ce = (own * nll).sum() / own.sum()
+    dice = softmax_dice(LOGITS.reshape(1, -1, 3), labels.reshape(1, -1), ignore=255)[0]
+    close(loss(LOGITS, labels), ce + dice)
+    close(segmentation("focal", 3, gamma=1.0)(LOGITS, LABELS), softmax_focal(LOGITS, LABELS, gamma=1.0).mean())
+    lovasz = lovasz_softmax(LOGITS.reshape(1, -1, 3), LABELS.reshape(1, -1))[0]
+    close(segmentation("lovasz", 3)(LOGITS, LABELS), lovasz)
+    whole = segmentation("ce+dice+focal+lovasz", 3, ignore=255)
+    value, gradient = jax.value_and_grad(whole)(LOGITS, jnp.full_like(LABELS, 255))
+    assert value == 0 and (gradient == 0).all()
+
+
+def test_unknown_losses_and_weights_that_do_not_fit_are_refused():
+    with pytest.raises(ValueError, match="sum of ce, dice, focal, lovasz, such as ce.dice; got 'jaccard'"):
+        segmentation("ce+jaccard", 3)
+    with pytest.raises(ValueError, match="give one for each of 3 classes"):
+        segmentation("ce", 3, class_weights=(1.0, 2.0))

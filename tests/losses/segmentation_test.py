@@ -215,7 +215,7 @@ def test_sums_of_named_losses_over_one_set_of_pixels():
 
 
 def test_unknown_losses_and_weights_that_do_not_fit_are_refused():
-    with pytest.raises(ValueError, match="sum of ce, dice, focal, lovasz, such as ce.dice; got 'jaccard'"):
+    with pytest.raises(ValueError, match=r"sum of ce, dice, focal, lovasz, such as ce\+dice; got 'jaccard'"):
         segmentation("ce+jaccard", 3)
     with pytest.raises(ValueError, match="give one for each of 3 classes"):
         segmentation("ce", 3, class_weights=(1.0, 2.0))

@@ -33,8 +33,8 @@ def softmax_focal(
     γ < 0 and fewer than two classes.
 
     >>> p = jnp.array([[0.7, 0.2, 0.1]])
-    >>> print(softmax_focal(jnp.log(p), jnp.array([0])))
-    [0.03210072]
+    >>> print(softmax_focal(jnp.log(p), jnp.array([0])).round(4))
+    [0.0321]
     """
     _check_gamma("softmax_focal", gamma)
     index, inside, where, logits = _sites("softmax_focal", logits, labels, ignore, where)

@@ -97,6 +97,8 @@ def class_names(spec: DataSpec) -> tuple[str, ...]:
 
 def make_model(config: Config, spec: DataSpec) -> Model:
     """The U-Net for pictures of any sides."""
+    if not config.widths:
+        raise ValueError("widths are empty; give the channels of at least one resolution, such as 16,32")
     unet = UNet(len(class_names(spec)), config.widths, blocks=config.blocks, patch=config.patch, dropout=config.dropout)
     return padded(unet, config.patch * 2 ** (len(config.widths) - 1))
 

@@ -138,8 +138,9 @@ def build(config: Config, spec: DataSpec) -> train.System:
     """A first fit, unless there is a source, and the grid of methods and numbers of labels."""
     first, new = halves(spec)
     preprocess = train.standardized(spec)
-    if config.seeds < 1 or not config.labels:
-        raise ValueError(f"seeds={config.seeds} and labels={config.labels} must name at least one training")
+    if config.seeds < 1 or min(config.labels, default=0) < 1 or max(config.labels) * len(new) > spec.sizes[0]:
+        most = spec.sizes[0] // len(new)
+        raise ValueError(f"seeds={config.seeds} must be at least 1, and labels={config.labels} some of 1 to {most}")
     model, image = make_model(config, spec, len(new)), jax.ShapeDtypeStruct((1, *spec.shape), jnp.float32)
     like = jax.eval_shape(model.init, jax.random.key(0), image)
     # Here, so that unknown methods and patterns are refused before anything is trained.

@@ -54,7 +54,8 @@ def test_settings_that_cannot_be_are_refused_before_anything_is_trained():
     for settings, message in (
         ({"methods": ("scratch", "prob")}, "methods must be some of scratch, probe"),
         ({"head": "haed/**"}, "fits no path"),
-        ({"seeds": 0}, "at least one training"),
+        ({"seeds": 0}, "must be at least 1"),
+        ({"labels": (4, 31)}, "some of 1 to 30"),
         ({"layer_decay": 0.0}, "above 0"),
     ):
         with pytest.raises(ValueError, match=message):

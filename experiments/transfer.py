@@ -57,10 +57,9 @@ class Config:
     """Whether batch norms keep the statistics that were learnt, in all but training from scratch."""
     methods: tuple[str, ...] = METHODS
     labels: tuple[int, ...] = (10, 50, 500)
-    """Labelled images per new class."""
+    """Labelled images per new class. Each training on them takes `steps` steps of `batch` images."""
     seeds: int = 5
     steps: int = 300
-    """Of every training on the new classes."""
     batch: int = 64
     few: OptimizerConfig = field(default_factory=OptimizerConfig)
     """The optimiser on the new classes."""

@@ -56,7 +56,8 @@ def examples(
         "error": errors(images, truth, predicted),
     }
     count = len(images)
-    figure = Figure(figsize=(1.25 * count + 2.2, 5.6), layout="constrained")
+    height = 1.25 * min(images.shape[1] / images.shape[2], 2.0)
+    figure = Figure(figsize=(1.25 * count + 2.2, 4 * height + 0.8), layout="constrained")
     axes = figure.subplots(len(parts), count, squeeze=False)
     for line, (label, pictures) in zip(axes, parts.items(), strict=True):
         for ax, picture in zip(line, pictures, strict=True):

@@ -49,16 +49,16 @@ def test_the_exported_program_predicts(trained, exported):
 
 def test_a_start_for_another_task_is_loaded_from_folder_and_file(trained, exported, tmp_path):
     for path in (trained.folder, str(exported)):
-        found = loaded(path, lambda path: ("foreign", path))
+        found = loaded(path, lambda path: ({"read": path}, {}))
         jax.tree.map(np.testing.assert_array_equal, found, (trained.params, trained.state))
     other = tmp_path / "other.safetensors"
     save_file({"weight": X}, other)
-    assert loaded(other, lambda path: ("foreign", path)) == ("foreign", other)
+    assert loaded(other, lambda path: ({"read": path}, {})) == ({"read": other}, {})
     with pytest.raises(ValueError, match="holds tensors, but no run"):
         loaded(other)
     other.write_bytes(b"no tensors")
     with pytest.raises(ValueError, match="cannot be read"):
-        loaded(other, lambda path: ("foreign", path))
+        loaded(other, lambda path: ({"read": path}, {}))
 
 
 def test_an_exported_run_opens_like_its_folder(trained, exported):

@@ -12,7 +12,9 @@ from launch import paths
 
 flags.DEFINE_string("experiment", None, "Name of the system, e.g. classify; python -m launch.list shows all.")
 flags.DEFINE_string("preset", None, "smoke (under a minute), default, full, or one of the experiment's own.")
-flags.DEFINE_string("data", None, "digits, fashion_mnist, idx:DIR, folder:DIR, npz:FILE, tfds:NAME or a synthetic set.")
+flags.DEFINE_string(
+    "data", None, "digits, fashion_mnist, idx:DIR, folder:DIR, segments:DIR, npz:FILE, tfds:NAME or a set in 2-D."
+)
 flags.DEFINE_string("data_dir", None, "Folder that holds data sets.")
 flags.DEFINE_integer(
     "image_size", None, "Make the images of folder: and tfds: square: the shorter side resized to this, the middle cut."

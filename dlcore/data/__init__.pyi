@@ -11,6 +11,12 @@ from ._augment import views as views
 from ._binarize import binarize as binarize
 from ._binarize import binarize_rows as binarize_rows
 from ._checks import DataError as DataError
+from ._classes import few_rows as few_rows
+from ._classes import only_classes as only_classes
+from ._compose import compose_scenes as compose_scenes
+from ._compose import scene_split as scene_split
+from ._compose import scenes_of_batch as scenes_of_batch
+from ._compose import with_scenes as with_scenes
 from ._fingerprint import SPLITS as SPLITS
 from ._fingerprint import Fingerprint as Fingerprint
 from ._fingerprint import changes as changes
@@ -32,6 +38,7 @@ from ._preprocess import flat_pixels as flat_pixels
 from ._preprocess import row_keys as row_keys
 from ._preprocess import scale as scale
 from ._preprocess import standardize as standardize
+from ._segments import IGNORED as IGNORED
 from ._source import Data as Data
 from ._source import DataSpec as DataSpec
 from ._source import Rows as Rows

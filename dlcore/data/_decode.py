@@ -123,10 +123,16 @@ def _stored(path: Path, image: "Image") -> tuple[int, bool]:
         return max(image.tag_v2.get(BITS_PER_SAMPLE, (1,))), grey
     if image.format != "PNG":
         return 8, grey
-    with path.open("rb") as file:
-        bits, kind = file.read(26)[24:]
+    bits, kind = png_bits(path)
     # Grey with alpha of 16 bits is opened as RGBA.
     return bits, grey or kind == PNG_GREY_ALPHA
+
+
+def png_bits(path: Path) -> tuple[int, int]:
+    """Bits per sample and the colour type that the header of a PNG names."""
+    with path.open("rb") as file:
+        bits, kind = file.read(26)[24:]
+    return bits, kind
 
 
 def pixels_of(image: "Image", bits: int = 8) -> np.ndarray:
@@ -187,11 +193,11 @@ def _upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
     return np.ascontiguousarray(pixels)
 
 
-def fit(pixels: np.ndarray, size: int) -> np.ndarray:
+def fit(pixels: np.ndarray, size: int, *, nearest: bool = False) -> np.ndarray:
     """Resize uint8 [h, w, c] until its shorter side has `size` pixels, and cut out the middle: [size, size, c].
 
-    Bilinear with antialiasing, which keeps within the range of the values. An image whose shorter side has
-    the size already is only cut.
+    Bilinear with antialiasing, which keeps within the range of the values, or by the `nearest` pixel, for numbers that
+    have no mean. An image whose shorter side has the size already is only cut.
     """
     from PIL import Image
 
@@ -200,7 +206,8 @@ def fit(pixels: np.ndarray, size: int) -> np.ndarray:
     if short != size:
         height, width = (max(size, round(side * size / short)) for side in (height, width))
         image = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
-        resized = np.asarray(image.resize((width, height), Image.Resampling.BILINEAR))
+        kind = Image.Resampling.NEAREST if nearest else Image.Resampling.BILINEAR
+        resized = np.asarray(image.resize((width, height), kind))
         pixels = resized.reshape(height, width, -1)
     top, left = (height - size) // 2, (width - size) // 2
     return np.ascontiguousarray(pixels[top : top + size, left : left + size])

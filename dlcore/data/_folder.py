@@ -251,6 +251,11 @@ def survey(
     return (*usual, 3 if colour else 1), tuple(notes)
 
 
+def survey_of(paths: list[Path], image_size: int | None) -> tuple[tuple[int, int, int], tuple[str, ...]]:
+    """`survey` of the headers of these files."""
+    return survey(paths, _headers(paths), image_size)
+
+
 def _reader(files: Files, shape: tuple[int, ...], image_size: int | None) -> Callable[[np.ndarray], Rows]:
     def read(rows: np.ndarray) -> Rows:
         images = np.zeros((len(rows), *shape), np.uint8)

@@ -5,6 +5,7 @@ from pathlib import Path
 from dlcore.data import _files as files
 from dlcore.data import _folder as folder
 from dlcore.data import _npz as npz
+from dlcore.data import _segments as segments
 from dlcore.data import _tfds as tfds
 from dlcore.data import toy
 from dlcore.data._checks import DataError
@@ -19,16 +20,17 @@ def load(
     validation: int | None = None,
     image_size: int | None = None,
 ) -> Data:
-    """The data set `name`: digits, fashion_mnist, idx:DIR, folder:DIR, npz:FILE, tfds:NAME, or a synthetic 2-D set.
+    """The data set `name`: digits, fashion_mnist, idx:DIR, folder:DIR, segments:DIR, npz:FILE, tfds:NAME, or a 2-D set.
 
-    `validation` overrides how many training examples are set apart. `image_size` makes the images of folder: and
-    tfds: square. Splits are the same for every seed and run. Raises `DataError`.
+    `validation` overrides how many training examples are set apart. `image_size` makes the images of folder:,
+    segments: and tfds: square. Splits are the same for every seed and run. Raises `DataError`.
     """
     kind, colon, rest = name.partition(":")
     if image_size is not None:
         _check_size(name, image_size)
-    if colon and kind == "folder":
-        return folder.load(Path(rest), validation=validation, image_size=image_size)
+    if colon and kind in ("folder", "segments"):
+        reader = {"folder": folder.load, "segments": segments.load}[kind]
+        return reader(Path(rest), validation=validation, image_size=image_size)
     if colon and kind == "tfds":
         return tfds.load(rest, data_dir=data_dir, validation=validation, image_size=image_size)
     if colon and kind in ("idx", "npz"):
@@ -40,14 +42,15 @@ def load(
         return files.fashion_mnist(data_dir, validation=validation)
     if name in toy.SETS:
         return toy.load(name, validation=validation)
-    known = ["digits", "fashion_mnist", "idx:DIR", "folder:DIR", "npz:FILE", "tfds:NAME", *toy.SETS]
+    known = ["digits", "fashion_mnist", "idx:DIR", "folder:DIR", "segments:DIR", "npz:FILE", "tfds:NAME", *toy.SETS]
     raise DataError(f"unknown data {name!r}; {choices(name, known)}")
 
 
 def _check_size(name: str, image_size: int) -> None:
-    if name.partition(":")[0] not in ("folder", "tfds"):
+    if name.partition(":")[0] not in ("folder", "segments", "tfds"):
         raise DataError(
-            f"image_size={image_size} is for folder: and tfds:, and {name} has images of one size; leave it out"
+            f"image_size={image_size} is for folder:, segments: and tfds:, and {name} has images of one size; "
+            "leave it out"
         )
     if not 1 <= image_size <= 4096:
         raise DataError(f"image_size must be 1 to 4096 pixels, got {image_size}")

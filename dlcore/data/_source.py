@@ -34,6 +34,8 @@ class DataSpec(NamedTuple):
     """What was left out, changed or chosen on the way in, one sentence each, for people to read."""
     fingerprint: Fingerprint = MappingProxyType({})
     """What the files or arrays are, by part: see `dlcore.data.Fingerprint`."""
+    mask_classes: int = 0
+    """Classes of the pixels of `mask`, which `class_names` names, 255 being ignored; 0 where images have no masks."""
 
 
 class Split(NamedTuple):
@@ -41,7 +43,8 @@ class Split(NamedTuple):
 
     size: int
     read: Callable[[np.ndarray], Rows]
-    """Row numbers [n] to `image` uint8 [n, h, w, c] (or `point` float32 [n, d]) and `label` int32 [n]."""
+    """Row numbers [n] to `image` uint8 [n, h, w, c] (or `point` float32 [n, d]) and `label` int32 [n],
+    or `mask` uint8 [n, h, w]."""
     arrays: Mapping[str, np.ndarray] | None = None
     """The whole split, when it is held in memory."""
 

@@ -31,3 +31,9 @@ from ._sample_quality import kernel_distance as kernel_distance
 from ._sample_quality import kid as kid
 from ._sample_quality import moments as moments
 from ._sample_quality import quality as quality
+from ._segmentation import Boundary as Boundary
+from ._segmentation import boundary as boundary
+from ._segmentation import boundary_f as boundary_f
+from ._segmentation import image_iou as image_iou
+from ._segmentation import mean_iou as mean_iou
+from ._sliding_window import sliding_window as sliding_window

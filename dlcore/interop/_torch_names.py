@@ -173,3 +173,15 @@ def convnext(paths: Collection[str]) -> dict[str, Place]:
         (r"head", "classifier.2"),
     ]
     return by_rules(paths, rules)
+
+
+def names_of(network: str) -> Names:
+    """The names of an architecture as `dlcore.networks.network` calls it: "resnet18", "vgg16_bn", "cifar_resnet20".
+
+    Raises `ValueError` for one that has none.
+    """
+    families = {f.__name__: f for f in (alexnet, convnext, densenet, googlenet, lenet, mobilenet, resnet, vgg)}
+    for name, family in families.items():
+        if re.fullmatch(rf"(cifar_)?{name}\d*(_.*)?", network):
+            return family
+    raise ValueError(f"PyTorch's names are known for {', '.join(families)}, not for {network!r}; use one of those")

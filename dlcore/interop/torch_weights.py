@@ -1,7 +1,7 @@
 """Weights of PyTorch's definitions in `.safetensors` files, read into params and state, and written back (lecture 18).
 
     params, state = jax.eval_shape(model.init, key, images)
-    params, state = read("resnet50.safetensors", torch_names.resnet, params, state)
+    params, state = read("resnet50.safetensors", names_of("resnet50"), params, state)
 
 PyTorch itself is not needed. Convolution kernels [*window, i, o] are stored as [o, i, *window] there, dense ones
 [i, o] as [o, i], and the inputs of a dense layer behind an image as (c, h, w) rather than (h, w, c). GoogLeNet's

@@ -53,6 +53,9 @@ from ._lanczos import extreme_eigenvalues as extreme_eigenvalues
 from ._lanczos import lanczos as lanczos
 from ._lanczos import smooth as smooth
 from ._lanczos import spectral_density as spectral_density
+from ._layerwise import group_labels as group_labels
+from ._layerwise import layer_decay as layer_decay
+from ._layerwise import unfreezing as unfreezing
 from ._least_squares import rank_tolerance as rank_tolerance
 from ._least_squares import solve_qr as solve_qr
 from ._least_squares import solve_ridge as solve_ridge

@@ -15,6 +15,8 @@ from . import panel as panel
 from . import receptive as receptive
 from . import retrieval as retrieval
 from . import scales as scales
+from . import segmentation as segmentation
 from . import studies as studies
 from . import surfaces as surfaces
 from . import text as text
+from . import transfer as transfer

@@ -64,6 +64,8 @@ from ._system import System as System
 from ._system import compiled as compiled
 from ._system import likelihood as likelihood
 from ._system import main_fit as main_fit
+from ._transfer import loaded as loaded
+from ._transfer import swapped as swapped
 from ._updates import chain as chain
 from ._updates import ema as ema
 from ._updates import ema_update as ema_update

@@ -85,6 +85,17 @@ def read(path: Path) -> tuple[Run, Exported]:
     return run, Exported(told["step"], told["metrics"], view)
 
 
+def is_foreign(path: Path) -> bool:
+    """Whether a file of tensors is there that holds no run of dlcore's, such as weights of another library."""
+    if path.suffix != SUFFIX or not path.is_file():
+        return False
+    try:
+        with safe_open(path, framework="np") as file:
+            return not set(TOLD) <= set(file.metadata() or {})
+    except (OSError, SafetensorError) as error:
+        raise ValueError(f"{path} cannot be read ({error}); fetch it again") from None
+
+
 TOLD = ("config", "rows", "step", "metrics")
 
 

@@ -220,6 +220,7 @@ EXPERIMENTS = {
         "gated": {"features": 8, "windows": (3, 3), "head": "mixture", "components": 2, "conditional": True},
         "masked": {"model": "masked", "features": 8, "windows": (3, 1), "ema": 0.0},
     },
+    "segment": {"composed": {"loss": "ce+dice", "widths": (6,), "objects": 2, "flip": True, "ema": 0.9}},
     "stacked": {"two": {"widths": (8, 6), "labels": ()}},
     "vae": {
         "bernoulli": {"widths": (8,), "latent": 3, "likelihood": "bernoulli", "iwae_samples": 4, "iwae_chunk": 2},

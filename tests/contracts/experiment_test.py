@@ -71,6 +71,7 @@ class Trained(NamedTuple):
 def train(name, variant, data, *, devices, steps=3, rule=replicate, kind="resident"):
     module, config = configured(name, variant, data.spec)
     (_, fit), mesh = main_fit(module.build(config, data.spec)), make_mesh(devices)
+    data = data if fit.data is None else fit.data(data, {})
     feed = choose(data.train, seed=0, batch_size=16, kind=kind)
     start = {"rows": {**data.train.read(np.arange(16)), "row": np.arange(16)}, "key": jax.random.key(0)}
     engine = make_engine(fit, feed, config.train, **start, mesh=mesh, rule=rule)
@@ -84,6 +85,7 @@ def train(name, variant, data, *, devices, steps=3, rule=replicate, kind="reside
 
 def measure(trained, data, batch_size=100):
     evaluate = make_evaluate(trained.fit, trained.mesh, batch_size, full=True)
+    data = data if trained.fit.data is None else trained.fit.data(data, {})
     return evaluate(trained.state, data.test, jax.random.key(0))
 
 

@@ -215,9 +215,9 @@ def test_damaged_images_are_counted(tmp_path):
 
 
 @pytest.mark.parametrize(("name", "size", "text"), [
-    ("digits", 8, "image_size=8 is for folder: and tfds:, and digits has images of one size"),
-    ("npz:a.npz", 8, "is for folder: and tfds:"),
-    ("two_moons", 8, "is for folder: and tfds:"),
+    ("digits", 8, "image_size=8 is for folder:, segments: and tfds:, and digits has images of one size"),
+    ("npz:a.npz", 8, "is for folder:, segments: and tfds:"),
+    ("two_moons", 8, "is for folder:, segments: and tfds:"),
     ("folder:x", 0, "image_size must be 1 to 4096 pixels, got 0"),
     ("tfds:x", -3, "got -3"),
 ])  # fmt: skip

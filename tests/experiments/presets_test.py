@@ -21,7 +21,7 @@ DENSITIES = {
 }
 SYSTEMS = (
     "autoencoder", "bagging", "bias_variance", "capacity", "classify", "diffusion", "flow", "gan",
-    "generative_classifier", "hashing", "initialisation", "optimizers", "pca", "pixelcnn", "stacked", "vae",
+    "generative_classifier", "hashing", "initialisation", "optimizers", "pca", "pixelcnn", "segment", "stacked", "vae",
 )  # fmt: skip
 
 

@@ -139,7 +139,7 @@ MISTAKES = {
     "no_images": (("--experiment=classify", "--data=two_moons"), "labelled images"),
     "argument": (("classify",), "unexpected argument 'classify'"),
     "missing_data": (("--experiment=classify", "--data=idx:/nowhere"), "/nowhere has no train-images"),
-    "image_size": ((*SMALL, "--image_size=8"), "image_size=8 is for folder: and tfds:"),
+    "image_size": ((*SMALL, "--image_size=8"), "image_size=8 is for folder:, segments: and tfds:"),
     "processes": ((*SMALL, "--num_processes=2"), "together"),
     "bucket": ((*SMALL, "--workdir=gs://bucket/run"), "--workdir=gs://bucket/run is an address"),
 }

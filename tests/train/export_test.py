@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from dlcore.train import export, session
+from dlcore.train import export, loaded, session
 from dlcore.tree import named_leaves
 
 X = np.random.default_rng(0).normal(size=(3, 8, 8, 1)).astype(np.float32)
@@ -45,6 +45,20 @@ def test_the_exported_program_predicts(trained, exported):
         found = program.call(held.view.params, held.view.state, x)
         np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
     assert export.program(run, held.view, "nothing") is None
+
+
+def test_a_start_for_another_task_is_loaded_from_folder_and_file(trained, exported, tmp_path):
+    for path in (trained.folder, str(exported)):
+        found = loaded(path, lambda path: ({"read": path}, {}))
+        jax.tree.map(np.testing.assert_array_equal, found, (trained.params, trained.state))
+    other = tmp_path / "other.safetensors"
+    save_file({"weight": X}, other)
+    assert loaded(other, lambda path: ({"read": path}, {})) == ({"read": other}, {})
+    with pytest.raises(ValueError, match="holds tensors, but no run"):
+        loaded(other)
+    other.write_bytes(b"no tensors")
+    with pytest.raises(ValueError, match="cannot be read"):
+        loaded(other, lambda path: ({"read": path}, {}))
 
 
 def test_an_exported_run_opens_like_its_folder(trained, exported):

@@ -1,0 +1,120 @@
+"""Pictures for segmentation, composed of single objects on a cluttered ground, with exact masks (lecture 25).
+
+    image, mask = compose_scenes(keys, objects, labels, side=64, levels=256)
+
+Class 0 is the ground, class k + 1 the objects of label k. Objects of one split make the pictures of that split: none is
+in training and test.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, UInt8
+
+from dlcore.data._preprocess import row_keys
+from dlcore.data._source import Data, Rows, Split, in_memory
+from dlcore.types import Key
+
+VISIBLE = 1 / 16
+"""Of the brightest level: what an object's pixel must exceed to cover what lies behind it."""
+GROUND = 0.35
+"""Brightness of the brightest ground, and of the fragments on it."""
+FRAGMENTS = 4
+
+
+def compose_scenes(
+    keys: Key, objects: UInt8[Array, "b k h w c"], labels: Int[Array, "b k"], *, side: int, levels: int = 256
+) -> tuple[UInt8[Array, "b s s c"], Int[Array, "b s s"]]:
+    """Pictures uint8 [b, side, side, c] and masks of classes int32 [b, side, side], a function of each row's key.
+
+    Of the k objects the first is always there, each other with probability ¾; all lie wholly inside at random places,
+    the first behind the others. The mask is that of an object's own pixels brighter than a sixteenth, as far as they
+    are seen. The ground is smooth noise, with fragments of a quarter of the objects' sides in half their brightness.
+    Raises `ValueError` for a side that is smaller than the objects.
+    """
+    height, width = objects.shape[2:4]
+    if side < max(height, width):
+        raise ValueError(f"compose_scenes: objects of {height}×{width} do not fit a canvas of side {side}")
+    return jax.vmap(lambda key, o, y: _scene(key, o, y, side, levels))(keys, objects, labels)
+
+
+def _scene(
+    key: Key, objects: UInt8[Array, "k h w c"], labels: Int[Array, " k"], side: int, levels: int
+) -> tuple[UInt8[Array, "s s c"], Int[Array, "s s"]]:
+    places, there, ground = jax.random.split(key, 3)
+    count, height, width, _ = objects.shape
+    tops = jax.random.randint(places, (2, count), 0, jnp.array([[side - height + 1], [side - width + 1]]))
+    present = (jax.random.uniform(there, (count,)) < 0.75).at[0].set(True)
+    image = jnp.round(_ground(ground, objects, side, levels)).astype(jnp.uint8)
+    mask = jnp.zeros((side, side), jnp.int32)
+    for j in range(count):
+        placed = _placed(objects[j], side, tops[0, j], tops[1, j])
+        seen = (placed.max(-1) > VISIBLE * (levels - 1)) & present[j]
+        image = jnp.where(seen[..., None], placed, image)
+        mask = jnp.where(seen, labels[j] + 1, mask)
+    return image, mask
+
+
+def _placed(image: Array, side: int, top: Array, left: Array) -> Array:
+    """The image [h, w, c] on a canvas of zeros [side, side, c], its corner at (top, left)."""
+    height, width = image.shape[:2]
+    wide = jnp.pad(image, ((0, side - height), (0, side - width), (0, 0)))
+    return wide[(jnp.arange(side) - top) % side][:, (jnp.arange(side) - left) % side]
+
+
+def _ground(key: Key, objects: UInt8[Array, "k h w c"], side: int, levels: int) -> Float[Array, "s s c"]:
+    """Smooth noise with fragments of the objects, as levels."""
+    noise, cuts, places = jax.random.split(key, 3)
+    count, height, width, channels = objects.shape
+    coarse = jax.random.uniform(noise, (4, 4, channels), maxval=GROUND * (levels - 1))
+    ground = jax.image.resize(coarse, (side, side, channels), "linear")
+    size = (max(height // 4, 2), max(width // 4, 2))
+    # From the middle of an object, where there is something to see.
+    tops = jax.random.randint(
+        cuts, (FRAGMENTS, 2), jnp.array(size), jnp.array([height, width]) - 2 * jnp.array(size) + 1
+    )
+    corners = jax.random.randint(places, (FRAGMENTS, 2), 0, side - max(size) + 1)
+    for i in range(FRAGMENTS):
+        cut = jax.lax.dynamic_slice(objects[i % count], (*tops[i], 0), (*size, channels))
+        ground = jnp.maximum(ground, 0.5 * _placed(cut, side, *corners[i]))
+    return ground
+
+
+def scenes_of_batch(
+    key: Key, images: UInt8[Array, "b h w c"], labels: Int[Array, " b"], *, objects: int, side: int, levels: int
+) -> tuple[UInt8[Array, "b s s c"], Int[Array, "b s s"]]:
+    """As many pictures as the batch has objects: each of `objects` rows in turn, drawn anew for every key."""
+    turned = [jnp.roll(x, -j, axis=0) for x in (images, labels) for j in range(objects)]
+    stacks = jnp.stack(turned[:objects], 1), jnp.stack(turned[objects:], 1)
+    return compose_scenes(jax.random.split(key, len(images)), *stacks, side=side, levels=levels)
+
+
+_compose = jax.jit(compose_scenes, static_argnames=("side", "levels"))
+
+
+def scene_split(split: Split, *, seed: int, objects: int, side: int, levels: int, most: int = 500) -> Split:
+    """A fixed picture for every row of a split of labelled images: `image`, `mask`, and its first object's `label`.
+
+    Row i shows the object of row i and those of other rows of the split; a function of the seed and the rows alone.
+    """
+    size = split.size
+    rng = np.random.default_rng(seed)
+    partners = np.stack([np.arange(size), *(rng.permutation(size) for _ in range(objects - 1))], 1)
+    key, parts = jax.random.key(seed), []
+    for start in range(0, size, most):
+        # The last part is filled up, so that there is one program.
+        numbers = np.arange(start, start + min(most, size))
+        read = split.read(partners[numbers % size].reshape(-1))
+        keys = row_keys(key, jnp.asarray(numbers))
+        grouped = {k: v.reshape(len(numbers), objects, *v.shape[1:]) for k, v in read.items()}
+        parts.append(jax.device_get(_compose(keys, grouped["image"], grouped["label"], side=side, levels=levels)))
+    images, masks = (np.concatenate(part)[:size] for part in zip(*parts, strict=True))
+    rows: Rows = {"image": images, "mask": masks.astype(np.uint8), "label": split.read(np.arange(size))["label"]}
+    return in_memory(rows)
+
+
+def with_scenes(data: Data, *, objects: int, side: int) -> Data:
+    """The data with fixed pictures for validation and test; training pictures are composed in every step."""
+    composed = {"objects": objects, "side": side, "levels": data.spec.levels}
+    held, test = (scene_split(part, seed=seed, **composed) for seed, part in ((1, data.validation), (2, data.test)))
+    return data._replace(validation=held, test=test)

@@ -3,6 +3,7 @@
 import base64
 import html
 import json
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,7 @@ def write_report(workdir: Path, notes: Mapping[str, str] | None = None, stages: 
     body = [
         f"<h1>{html.escape(title)}</h1>",
         f'<p class="muted">{html.escape(details)}</p>',
+        _command(environment.get("command", [])),
         _table(metrics, "big"),
         _failures(notes or {}),
         *(_stage(workdir / name, kind, len(stages) > 1) for kind in ("figures", "samples") for name in stages),
@@ -49,6 +51,14 @@ def write_report(workdir: Path, notes: Mapping[str, str] | None = None, stages: 
     # Names of files may hold what is no text.
     write_bytes(workdir / "report.html", page.encode("utf-8", "backslashreplace"))
     return workdir / "report.html"
+
+
+def _command(arguments: Sequence[str]) -> str:
+    """The command line that made the run, if a launcher did."""
+    if not arguments or Path(arguments[0]).parent.name != "launch":
+        return ""
+    line = shlex.join(["./launch/local.sh", Path(arguments[0]).stem, *arguments[1:]])
+    return f"<p><code>{html.escape(line)}</code></p>"
 
 
 def _stage(folder: Path, kind: str, several: bool) -> str:

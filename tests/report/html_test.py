@@ -65,6 +65,15 @@ def test_says_what_was_run_and_how_it_ended(run):
         assert part in text
 
 
+def test_begins_with_the_command(run):
+    environment = run / "environment.json"
+    assert "./launch" not in write_report(run).read_text(encoding="utf-8")  # no launcher made it
+    told = {"command": ["/somewhere/launch/train.py", "--experiment=vae", "--set=a.b=1 <2"]}
+    environment.write_text(json.dumps(told))
+    text = "".join(Page(write_report(run).read_text(encoding="utf-8")).text)
+    assert "./launch/local.sh train --experiment=vae '--set=a.b=1 <2'" in text
+
+
 def test_numbers_keep_their_leading_digits(run):
     rows = read(run).rows
     assert rows["test/accuracy"] == "0.9754" and float(rows["test/loss"]) == 2e-6

@@ -55,7 +55,8 @@ def test_stages_compute_and_draw_on_a_network_that_knows_nothing():
     results = {"classifier": Result(params=jax.device_get(params), state=jax.device_get(state))}
     for stage in visualize.build(config, SPEC).stages.values():
         if stage.cells:
-            arrays = {cell: stage.compute(jax.random.key(1), data, results, cell).arrays for cell in stage.cells}
+            found = {cell: stage.compute(jax.random.key(1), data, results, cell).arrays for cell in stage.cells}
+            arrays = jax.tree.map(np.asarray, found)  # As they come back from files.
             panels = stage.panels(arrays)
         else:
             found = stage.compute(jax.random.key(1), data, results)

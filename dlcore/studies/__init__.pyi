@@ -20,6 +20,12 @@ from ._polynomial import legendre as legendre
 from ._polynomial import predict as predict
 from ._polynomial import problem as problem
 from ._polynomial import truth as truth
+from ._races import CONTESTANTS as CONTESTANTS
+from ._races import RACERS as RACERS
+from ._races import TRACKS as TRACKS
+from ._races import descents as descents
+from ._races import heights as heights
+from ._races import race as race
 from ._robustness import hidden as hidden
 from ._robustness import mean_image as mean_image
 from ._robustness import noisy as noisy
@@ -27,3 +33,6 @@ from ._robustness import robustness as robustness
 from ._scaling import Scaling as Scaling
 from ._scaling import rms as rms
 from ._scaling import scaling as scaling
+from ._spectrum import Spectrum as Spectrum
+from ._spectrum import asinh_density as asinh_density
+from ._spectrum import hessian_spectrum as hessian_spectrum

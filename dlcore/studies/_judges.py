@@ -2,11 +2,14 @@
 
 import time
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Integer
+
+from dlcore.evaluation import calibration
 
 Judge = Callable[[Array, Array], Float[Array, "b c"]]
 """`(x [b, h, w, c] grey levels, observed [h, w, c]) -> log p(y|x)`; what is not observed holds a fill-in."""
@@ -19,6 +22,23 @@ def scores(log_posterior: Float[np.ndarray, "n classes"], labels: Integer[np.nda
     """(accuracy, mean of −log p(y|x) in nats)."""
     own = np.take_along_axis(np.asarray(log_posterior, np.float64), labels[:, None].astype(int), axis=-1)[:, 0]
     return float((log_posterior.argmax(-1) == labels).mean()), float(-own.mean())
+
+
+def calibrations(
+    judges: Mapping[str, Judge], x: Integer[np.ndarray, "n h w c"], labels: Integer[np.ndarray, " n"]
+) -> dict[str, tuple[np.ndarray, ...]]:
+    """Sums per bin of confidence (`dlcore.evaluation.calibration`) of every judge."""
+    posteriors = {name: jnp.exp(verdicts(judge, x)) for name, judge in judges.items()}
+    return {name: tuple(map(np.asarray, calibration(p, labels))) for name, p in posteriors.items()}
+
+
+def in_microseconds(seconds: Mapping[str, Any]) -> dict[str, float]:
+    """Metrics of `cost`: what an image costs, by model.
+
+    >>> in_microseconds({"lda": 2e-6})
+    {'microseconds_per_image_lda': 2.0}
+    """
+    return {f"microseconds_per_image_{name}": 1e6 * float(value) for name, value in seconds.items()}
 
 
 def in_blocks(run: Callable[[np.ndarray], Array], x: np.ndarray, block: int = BLOCK) -> np.ndarray:

@@ -19,7 +19,7 @@ from dlcore import evaluation, optim, studies
 from dlcore.data import Data, DataSpec
 from dlcore.losses import softmax_cross_entropy, supervised
 from dlcore.networks import MLP
-from dlcore.nn import summarize, table
+from dlcore.nn import example, summarize, table
 from dlcore.optim import OptimizerConfig, transforms
 from dlcore.report.optimizers import rate_studies
 from dlcore.report.panel import panel
@@ -120,7 +120,7 @@ def build(config: Config, spec: DataSpec) -> System:
         evaluate=evaluate,
         summarize=means,
         monitor=("nll_nats", "min"),
-        describe=lambda: table(summarize(model, jax.ShapeDtypeStruct((1, *spec.shape), jnp.float32))),
+        describe=lambda: table(summarize(model, example(spec.shape))),
     )
 
     def races(key: Key, data: Data, results: Results) -> Findings:
@@ -135,7 +135,7 @@ def build(config: Config, spec: DataSpec) -> System:
 
 def draw(config: Config, model: Model, preprocess: Any, params: Params, data: Data) -> dict[str, Any]:
     """Figures of many small trainings, and of the trained network's curvature."""
-    rows = preprocess(data.train.read(np.arange(min(config.study_examples, data.train.size))), key=None, train=False)
+    rows = preprocess(data.train.first(config.study_examples), key=None, train=False)
     x, y = jnp.asarray(rows["image"]), jnp.asarray(rows["label"])
 
     def losses(params: Params, x: jax.Array, y: jax.Array) -> jax.Array:

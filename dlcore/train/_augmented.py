@@ -37,11 +37,10 @@ def augmented(
 
     With mixtures a training batch has a `target` [b, classes]. What is 0 or false is left out.
     """
-    black = float(np.mean((0 - np.asarray(spec.mean)) / np.asarray(spec.std)))
     chosen = {
         0: (shift, lambda key, x: random_shift(key, x, shift)),
         1: (flip, random_flip),
-        2: (rotation, lambda key, x: random_rotation(key, x, rotation, black)),
+        2: (rotation, lambda key, x: random_rotation(key, x, rotation, _black(spec))),
         3: (cut, lambda key, x: cutout(key, x, cut)),
     }
 
@@ -59,6 +58,11 @@ def augmented(
         return {**batch, "image": images, "target": target}
 
     return preprocess
+
+
+def _black(spec: DataSpec) -> float:
+    """The standardised value of a black pixel."""
+    return float(np.mean((0 - np.asarray(spec.mean)) / np.asarray(spec.std)))
 
 
 def over_views(model: Model, *, shift: int = 0, flip: bool = False) -> Any:

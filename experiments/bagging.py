@@ -22,7 +22,7 @@ from dlcore import evaluation
 from dlcore.data import Data, DataSpec, row_keys
 from dlcore.losses import softmax_cross_entropy
 from dlcore.networks import MLP
-from dlcore.nn import compose, summarize, table
+from dlcore.nn import compose, example, summarize, table
 from dlcore.optim import OptimizerConfig
 from dlcore.report.panel import panel
 from dlcore.train import (
@@ -149,7 +149,7 @@ def build(config: Config, spec: DataSpec) -> System:
         evaluate=evaluate,
         summarize=lambda sums: summary(sums, config.members),
         monitor=("nll_nats_bag", "min"),
-        describe=lambda: table(summarize(model, jax.ShapeDtypeStruct((1, *spec.shape), jnp.float32))),
+        describe=lambda: table(summarize(model, example(spec.shape))),
     )
 
     def look(key: Key, data: Data, results: Results) -> Findings:

@@ -21,16 +21,17 @@ from dlcore import studies
 from dlcore.data import Data, DataSpec, row_keys
 from dlcore.losses import softmax_cross_entropy
 from dlcore.networks import MLP
-from dlcore.nn import compose, summarize, table
+from dlcore.nn import compose, example, summarize, table
 from dlcore.optim import OptimizerConfig
 from dlcore.report.panel import panel
-from dlcore.stats import EstimatorStudy, consistency
-from dlcore.stats import summarize as bias_and_variance
+from dlcore.report.regression import bias_and_variance
 from dlcore.train import Findings, LoopConfig, Results, Study, System, budget, ensemble, fit_by_gradient, standardized
 from dlcore.types import Aux, Batch, Key, Mean, Model, Params, State
 
 PRESETS = ("smoke", "default", "full")
-PARTS = ("bias_squared", "variance", "error")
+SIZES = (4, 8, 16, 32, 64, 128, 256, 512)
+"""Of the samples from which a variance is estimated."""
+EPSILON = 0.25
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,7 @@ def build(config: Config, spec: DataSpec) -> System:
     def evaluate(params: Params, state: State, batch: Batch, key: Key) -> Mapping[str, Any]:
         p = jax.nn.softmax(model.apply(params, state, batch["x"])[0])
         target = jax.nn.one_hot(batch["label"], spec.classes)
-        found = decompose(jnp.moveaxis(p, 2, 0), jnp.broadcast_to(target[:, None], (*p.shape[:2], p.shape[3])))
+        found = studies.decompose(jnp.moveaxis(p, 2, 0), jnp.broadcast_to(target[:, None], (*p.shape[:2], p.shape[3])))
         sums = {part: values.sum(-1) for part, values in found.items()}
         right = (p.argmax(-1) == batch["label"][:, None, None]).mean(-1)
         return {
@@ -127,7 +128,7 @@ def build(config: Config, spec: DataSpec) -> System:
         evaluate=evaluate,
         summarize=summary,
         monitor=("brier", "min"),
-        describe=lambda: table(summarize(model, jax.ShapeDtypeStruct((1, *spec.shape), jnp.float32))),
+        describe=lambda: table(summarize(model, example(spec.shape))),
     )
 
     def look(key: Key, data: Data, results: Results) -> Findings:
@@ -138,97 +139,29 @@ def build(config: Config, spec: DataSpec) -> System:
             "networks": fit,
             "regression": Study(
                 lambda key, data, results: Findings(regression(config)),
-                regression_metrics,
+                studies.regression_metrics,
                 lambda arrays: draw_regression(config, arrays),
                 beside=True,
             ),
             "estimators": Study(
-                lambda key, data, results: Findings({"beyond": estimators(key)}), panels=draw_estimators, beside=True
+                lambda key, data, results: Findings({"beyond": studies.variance_estimators(key, SIZES, EPSILON)}),
+                panels=draw_estimators,
+                beside=True,
             ),
             "decomposition": Study(look, uses=("networks",), beside=True),
         }
     )
 
 
-def decompose(predictions: jax.Array, target: jax.Array) -> dict[str, jax.Array]:
-    """bias², variance and squared error of predictions [sets, ...] at every point, by the names in `PARTS`."""
-    found: EstimatorStudy = bias_and_variance(predictions, target)
-    return dict(zip(PARTS, (jnp.square(found.bias), found.variance, found.mse), strict=True))
-
-
 def regression(config: Config) -> dict[str, Any]:
-    """Polynomials of every degree, and ridge regression at the highest, on the same training sets, in float64.
-
-    Predictions over the sets for some of them, and what all decompose to: means over the points.
-    """
-    penalties = np.logspace(-3, 2, 11)
-    with jax.enable_x64(True):
-        grid = jnp.linspace(-1.0, 1.0, 101)
-        truth = studies.truth(grid)
-
-        def one(key: Key) -> tuple[jax.Array, jax.Array]:
-            x, y = studies.problem(key, config.examples, config.noise)
-            plain = studies.fit_degrees(x, y, config.degree)
-            ridge = studies.fit_ridge(x, y, config.degree, jnp.asarray(penalties))
-            return studies.predict(plain, grid), studies.predict(ridge, grid)
-
-        keys = jax.random.split(jax.random.key(0), config.sets)
-        kinds = dict(zip(("by_degree", "by_penalty"), jax.jit(jax.vmap(one))(keys), strict=True))
-        found: dict[str, Any] = {"grid": np.asarray(grid), "truth": np.asarray(truth), "penalties": penalties}
-        for kind, fits in kinds.items():
-            parts = decompose(fits, jnp.broadcast_to(truth, fits.shape[1:]))
-            means = {name: np.asarray(values.mean(-1)) for name, values in parts.items()}
-            last = fits.shape[1] - 1
-            shown = [*dict.fromkeys((1 if kind == "by_degree" else 0, int(means["error"].argmin()), last))]
-            found[kind] = {**means, "shown": np.array(shown), "fits": np.asarray(fits[:KEPT, jnp.array(shown)])}
-    return found
-
-
-KEPT = 500
-"""Fits of one kind that are kept to be drawn."""
-
-SIZES = (4, 8, 16, 32, 64, 128, 256, 512)
-EPSILON = 0.25
-
-
-ESTIMATORS = (
-    "1/m variance (biased by −σ²/m)",
-    "1/(m − 1) variance",
-    "(x₁ − x₂)²/2: unbiased, not consistent",
-)
-
-
-def variances(sample: jax.Array) -> jax.Array:
-    """The three estimates in the order of `ESTIMATORS`."""
-    return jnp.stack([sample.var(), sample.var(ddof=1), jnp.square(sample[0] - sample[1]) / 2])
-
-
-def standard_normal(key: Key, m: int) -> jax.Array:
-    """A sample whose variance is 1."""
-    return jax.random.normal(key, (m,))
-
-
-def estimators(key: Key) -> np.ndarray:
-    """How often each estimate is further than ε from the truth, by the size of the sample."""
-    return np.asarray(consistency(key, standard_normal, variances, jnp.ones(3), SIZES, EPSILON, 4000))
-
-
-def regression_metrics(found: Mapping[str, Any]) -> dict[str, float]:
-    """The least errors, and where they are; `identity_error` is the largest |MSE − bias² − variance|."""
-    degree, penalty = found["by_degree"], found["by_penalty"]
-    gap = max(float(np.abs(d["error"] - d["bias_squared"] - d["variance"]).max()) for d in (degree, penalty))
-    return {
-        "polynomial_best_degree": float(degree["error"].argmin()),
-        "polynomial_best_error": float(degree["error"].min()),
-        "ridge_best_penalty": float(found["penalties"][penalty["error"].argmin()]),
-        "ridge_best_error": float(penalty["error"].min()),
-        "identity_error": gap,
-    }
+    """The study of polynomials on the problem that `config` describes."""
+    options = {"sets": config.sets, "examples": config.examples, "noise": config.noise, "degree": config.degree}
+    return studies.repeated_regression(jax.random.key(0), **options, penalties=np.logspace(-3, 2, 11))
 
 
 def draw_networks(config: Config, spec: DataSpec, found: Mapping[str, Any]) -> Any:
     """Bias² and variance of the trained networks on the test split, from their metrics."""
-    curves = {part: np.array([found[f"{part}_width_{width}"] for width in config.widths]) for part in PARTS}
+    curves = {part: np.array([found[f"{part}_width_{width}"] for width in config.widths]) for part in studies.PARTS}
     return panel(
         "studies.bias_variance",
         config.widths,
@@ -242,45 +175,12 @@ def draw_networks(config: Config, spec: DataSpec, found: Mapping[str, Any]) -> A
 
 def draw_regression(config: Config, found: Mapping[str, Any]) -> dict[str, Any]:
     """Polynomials and ridge regression over repeated training sets."""
-    repeated = f"{config.sets} training sets of {config.examples} points"
-    degree, penalty = found["by_degree"], found["by_penalty"]
-    names = {
-        "polynomial_fits": [f"degree {d}" for d in degree["shown"]],
-        "ridge_fits": [f"degree {config.degree}, α = {found['penalties'][i]:.3g}" for i in penalty["shown"]],
-    }
-    fits = {
-        name: panel(
-            "studies.spread",
-            found["grid"],
-            found["truth"],
-            {title: kind["fits"][:, i] for i, title in enumerate(names[name])},
-        )
-        for name, kind in (("polynomial_fits", degree), ("ridge_fits", penalty))
-    }
-    return {
-        "polynomials": panel(
-            "studies.bias_variance",
-            range(config.degree + 1),
-            **{part: degree[part] for part in PARTS},
-            xlabel="degree of the polynomial",
-            noise=config.noise**2,
-            title=f"least squares, {repeated}",
-        ),
-        "ridge": panel(
-            "studies.bias_variance",
-            found["penalties"],
-            **{part: penalty[part] for part in PARTS},
-            xlabel="ridge penalty α (less capacity to the right)",
-            noise=config.noise**2,
-            base=10,
-            title=f"ridge regression of degree {config.degree}, {repeated}",
-        ),
-        **fits,
-    }
+    options = {"sets": config.sets, "examples": config.examples, "noise": config.noise}
+    return bias_and_variance(found, studies.PARTS, **options)
 
 
 def draw_estimators(found: Mapping[str, Any]) -> dict[str, Any]:
     """Three estimators of a variance, against the size of the sample."""
-    curves = dict(zip(ESTIMATORS, found["beyond"].T, strict=True))
+    curves = dict(zip(studies.ESTIMATORS, found["beyond"].T, strict=True))
     title = "estimators of the variance of a normal distribution, θ = 1"
     return {"consistency": panel("studies.consistency", SIZES, curves, EPSILON, title=title)}

@@ -17,11 +17,11 @@ import numpy as np
 
 from dlcore import evaluation, studies
 from dlcore.data import Data, DataSpec, Split
-from dlcore.evaluation import choose
 from dlcore.losses import softmax_cross_entropy, supervised
 from dlcore.networks import MLP
-from dlcore.nn import compose, summarize, table
+from dlcore.nn import compose, example, summarize, table
 from dlcore.optim import OptimizerConfig
+from dlcore.report import regression
 from dlcore.report.panel import panel
 from dlcore.train import (
     Findings,
@@ -119,7 +119,7 @@ def build(config: Config, spec: DataSpec) -> System:
         evaluate=evaluate,
         summarize=summary,
         monitor=("nll_nats", "min"),
-        describe=lambda: table(summarize(model, jax.ShapeDtypeStruct((1, *spec.shape), jnp.float32))),
+        describe=lambda: table(summarize(model, example(spec.shape))),
     )
 
     def look(key: Key, data: Data, results: Results) -> Findings:
@@ -132,7 +132,7 @@ def build(config: Config, spec: DataSpec) -> System:
             "networks": fit,
             "polynomials": Study(
                 lambda key, data, results: Findings(polynomials(config)),
-                polynomial_metrics,
+                studies.polynomial_metrics,
                 lambda arrays: draw_polynomials(config, arrays),
                 beside=True,
             ),
@@ -148,77 +148,14 @@ def build(config: Config, spec: DataSpec) -> System:
 
 
 def polynomials(config: Config) -> dict[str, Any]:
-    """Nested polynomials on one training set, in float64; the degree is chosen without a look at the test points.
-
-    `train` and `test` are mean squared errors by degree, the test's on many fresh points.
-    """
-    with jax.enable_x64(True):
-        x, y = studies.problem(jax.random.key(0), config.examples, config.noise)
-        fresh_x, fresh_y = studies.problem(jax.random.key(1), 10_000, config.noise)
-        found = studies.fit_degrees(x, y, config.degree)
-        train = jnp.square(studies.predict(found, x) - y).mean(-1)
-        test = jnp.square(studies.predict(found, fresh_x) - fresh_y).mean(-1)
-
-        def fit(batch: Batch, degree: Any, key: Key) -> Any:
-            weight = batch["where"].astype(x.dtype)
-            return studies.fit_degrees(batch["x"], batch["y"], config.degree, weight=weight)[degree]
-
-        def score(coefficients: Any, batch: Batch) -> Mean:
-            return Mean.of(jnp.square(studies.predict(coefficients, batch["x"]) - batch["y"]), batch["where"])
-
-        choice = choose(fit, score, {"x": x, "y": y}, jnp.arange(config.degree + 1), config.folds)
-        grid = jnp.linspace(-1, 1, 301)
-        found = {
-            "x": x,
-            "y": y,
-            "train": train,
-            "test": test,
-            "chosen": choice.index,
-            "validated_mean": choice.scores.mean(),
-            "validated_stderr": choice.scores.stderr(),
-            "grid": grid,
-            "truth": studies.truth(grid),
-            "curves": studies.predict(found, grid),
-        }
-        return jax.tree.map(np.asarray, found)
-
-
-def polynomial_metrics(found: Mapping[str, Any]) -> dict[str, float]:
-    """The degree that cross-validation chooses, and the best one on the test points."""
-    chosen, test = int(found["chosen"]), found["test"]
-    return {
-        "polynomial_chosen_degree": float(chosen),
-        "polynomial_best_degree": float(test.argmin()),
-        "polynomial_chosen_mse": float(test[chosen]),
-        "polynomial_best_mse": float(test.min()),
-        "polynomial_highest_mse": float(test[-1]),
-    }
+    """The study of polynomials on the problem that `config` describes."""
+    options = {"examples": config.examples, "noise": config.noise, "degree": config.degree, "folds": config.folds}
+    return studies.nested_polynomials(**options)
 
 
 def draw_polynomials(config: Config, found: Mapping[str, Any]) -> dict[str, Any]:
     """Errors against the degree, and some of the fits."""
-    shown = dict.fromkeys((1, int(found["chosen"]), config.degree))
-    return {
-        "degrees": panel(
-            "studies.capacity_curve",
-            range(config.degree + 1),
-            found["train"],
-            found["test"],
-            xlabel="degree of the polynomial",
-            ylabel="mean squared error",
-            validated=(found["validated_mean"], found["validated_stderr"]),
-            floor=config.noise**2,
-            title=f"least squares on {config.examples} points, {config.folds}-fold cross-validation",
-        ),
-        "fits": panel(
-            "studies.fits",
-            found["x"],
-            found["y"],
-            found["grid"],
-            found["truth"],
-            {f"degree {degree}": found["curves"][degree] for degree in shown},
-        ),
-    }
+    return regression.capacity(found, examples=config.examples, noise=config.noise, folds=config.folds)
 
 
 def approximations(config: Config) -> dict[str, Any]:

@@ -11,38 +11,23 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 
 from dlcore import evaluation, networks
-from dlcore.data import (
-    Data,
-    DataSpec,
-    cutmix,
-    cutout,
-    mixup,
-    random_flip,
-    random_rotation,
-    random_shift,
-    scale,
-    standardize,
-    views,
-)
+from dlcore.data import Data, DataSpec
 from dlcore.losses import softmax_cross_entropy, supervised
-from dlcore.networks import CNN, MLP
-from dlcore.nn import activations, compute_in, summarize, table
+from dlcore.nn import activations, example, in_precision, summarize, table
 from dlcore.optim import OptimizerConfig
-from dlcore.report.panel import panel
 from dlcore.train import (
     Findings,
     LoopConfig,
     Results,
     Study,
     System,
-    average_probabilities,
+    augmented,
     budget,
     fit_by_gradient,
-    map_split,
+    mistakes,
+    over_views,
 )
 from dlcore.types import Batch, Key, Mean, Model, Params, State
 
@@ -150,23 +135,16 @@ def make_model(config: Config, spec: DataSpec) -> Model:
     if not spec.classes or len(spec.shape) != 3:
         raise ValueError(f"classify needs labelled images, and {spec.name} has none; use digits, for instance")
     if config.model == "mlp":
-        model = MLP(config.widths or (512, 256), spec.classes, activation=config.activation, dropout=config.dropout)
+        options = {"activation": config.activation, "dropout": config.dropout}
+        model = networks.MLP(config.widths or (512, 256), spec.classes, **options)
     elif config.model == "cnn":
         widths = config.widths or (32, 64)
         _check_halving(spec.shape, len(widths) - (not config.hidden))
-        model = CNN(
-            widths,
-            spec.classes,
-            hidden=config.hidden,
-            dropout=config.dropout,
-            activation=config.activation,
-            pool=config.pool,
-        )
+        options = {"hidden": config.hidden, "dropout": config.dropout, "pool": config.pool}
+        model = networks.CNN(widths, spec.classes, activation=config.activation, **options)
     else:
         model = networks.network(config.model, spec.classes, min(spec.shape[:2]), others=("mlp", "cnn"))
-    if config.dtype not in ("float32", "bfloat16"):
-        raise ValueError(f"dtype must be float32 or bfloat16, got {config.dtype!r}")
-    return compute_in(model, jnp.bfloat16) if config.dtype == "bfloat16" else model
+    return in_precision(model, config.dtype)
 
 
 def _check_halving(shape: tuple[int, ...], times: int) -> None:
@@ -177,57 +155,14 @@ def _check_halving(shape: tuple[int, ...], times: int) -> None:
 
 def make_preprocess(config: Config, spec: DataSpec) -> Any:
     """Pixels to standardised floats, with the augmentations of `config` in training; mixtures have a `target`."""
-    chosen = {
-        0: (config.shift, lambda key, x: random_shift(key, x, config.shift)),
-        1: (config.flip, random_flip),
-        2: (config.rotation, lambda key, x: random_rotation(key, x, config.rotation, _black(spec))),
-        3: (config.cutout, lambda key, x: cutout(key, x, config.cutout)),
-    }
-
-    def preprocess(batch: Batch, *, key: Key | None, train: bool) -> Batch:
-        images = standardize(scale(batch["image"], spec.levels), spec.mean, spec.std)
-        if not train:
-            return {**batch, "image": images}
-        for i, (strength, augment) in chosen.items():
-            images = augment(jax.random.fold_in(key, i), images) if strength else images
-        if not mixes(config):
-            return {**batch, "image": images}
-        target = jax.nn.one_hot(batch["label"], spec.classes)
-        images, target = mixup(jax.random.fold_in(key, 4), images, target, config.mixup)
-        images, target = cutmix(jax.random.fold_in(key, 5), images, target, config.cutmix)
-        return {**batch, "image": images, "target": target}
-
-    return preprocess
-
-
-def _black(spec: DataSpec) -> float:
-    """The standardised value of a black pixel."""
-    return float(np.mean((0 - np.asarray(spec.mean)) / np.asarray(spec.std)))
-
-
-def mixes(config: Config) -> bool:
-    """Whether training sees mixtures of classes."""
-    return config.mixup > 0 or config.cutmix > 0
-
-
-def make_predict(model: Model, config: Config) -> Any:
-    """`(params, state, images) -> logits`; with test-time augmentation log-probabilities, averaged over the views."""
-    if config.test_shift < 0:
-        raise ValueError(f"test_shift must not be negative, got {config.test_shift}")
-
-    def predict(params: Params, state: State, images: jax.Array) -> jax.Array:
-        logits = lambda images: model.apply(params, state, images)[0]  # noqa: E731
-        if not config.test_flip and not config.test_shift:
-            return logits(images)
-        return average_probabilities(jax.vmap(logits)(views(images, config.test_shift, flip=config.test_flip)))
-
-    return predict
+    options = {"shift": config.shift, "flip": config.flip, "rotation": config.rotation, "cut": config.cutout}
+    return augmented(spec, **options, mix=config.mixup, cut_mix=config.cutmix)
 
 
 def build(config: Config, spec: DataSpec) -> System:
     """A classifier, and a look at its errors."""
     model, preprocess = make_model(config, spec), make_preprocess(config, spec)
-    predict = make_predict(model, config)
+    predict = over_views(model, shift=config.test_shift, flip=config.test_flip)
 
     def loss(logits: Any, labels: Any) -> Any:
         return softmax_cross_entropy(logits, labels, label_smoothing=config.label_smoothing)
@@ -235,9 +170,8 @@ def build(config: Config, spec: DataSpec) -> System:
     def accuracy(logits: Any, labels: Any) -> Any:
         return evaluation.correct(logits, labels if labels.ndim < logits.ndim else labels.argmax(-1))
 
-    targets = "target" if mixes(config) else "label"
+    targets = "target" if config.mixup > 0 or config.cutmix > 0 else "label"
     objective = supervised(model, loss, {"accuracy": accuracy}, targets=targets)
-    image = jax.ShapeDtypeStruct((1, *spec.shape), jnp.float32)
 
     def evaluate(params: Params, state: State, batch: Batch, key: Key) -> Mapping[str, Any]:
         logits, labels, where = predict(params, state, batch["image"]), batch["label"], batch["where"]
@@ -264,12 +198,14 @@ def build(config: Config, spec: DataSpec) -> System:
         evaluate=evaluate,
         summarize=summary,
         monitor=("nll_nats", "min"),
-        describe=lambda: table(summarize(model, image)),
+        describe=lambda: table(summarize(model, example(spec.shape))),
     )
 
     def look(key: Key, data: Data, results: Results) -> Findings:
         trained = results["classifier"]
-        return Findings(panels=draw(predict, preprocess, trained.params, trained.state, data))
+        seen = lambda images: preprocess({"image": images}, key=None, train=False)["image"]  # noqa: E731
+        logits = lambda images: predict(trained.params, trained.state, seen(images))  # noqa: E731
+        return Findings(panels=mistakes(logits, data))
 
     return System(
         {"classifier": fit, "errors": Study(look, uses=("classifier",), beside=True)},
@@ -292,27 +228,3 @@ def features(config: Config, spec: DataSpec) -> Any:
         return found[layers[-2]].reshape(len(images), -1), logits
 
     return extract
-
-
-def draw(predict: Any, preprocess: Any, params: Params, state: State, data: Data) -> dict[str, Any]:
-    """Figures on the test split: confusion matrix, the most confident mistakes, calibration."""
-
-    def probabilities_of(batch: Batch) -> tuple[jax.Array, jax.Array]:
-        images = preprocess({"image": batch["image"]}, key=None, train=False)["image"]
-        return jax.nn.softmax(predict(params, state, images)), batch["label"]
-
-    probabilities, labels = map_split(probabilities_of, data.test, 500)
-    predicted, confidence = probabilities.argmax(-1), probabilities.max(-1)
-    wrong = np.flatnonzero(predicted != labels)
-    worst = wrong[np.argsort(-confidence[wrong])][:24]
-    images = data.test.read(worst)["image"] / (data.spec.levels - 1)
-    # Compiled as a whole: operation by operation each would be a program of its own.
-    counted = jax.jit(
-        lambda p, k, y: (evaluation.calibration(p, y), evaluation.confusion_matrix(k, y, data.spec.classes))
-    )
-    names, (bins, confusion) = data.spec.class_names, counted(probabilities, predicted, labels)
-    return {
-        "confusion": panel("figures.confusion", np.asarray(confusion), names),
-        "mistakes": panel("figures.mistakes", images, labels[worst], predicted[worst], confidence[worst], names),
-        "calibration": panel("figures.calibration", *map(np.asarray, bins)),
-    }

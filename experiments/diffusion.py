@@ -10,7 +10,6 @@
 
 import functools
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -18,13 +17,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dlcore.data import Data, DataSpec, row_keys, scale
-from dlcore.evaluation import Nats, bits_per_dim, joint_nats, summary
+from dlcore.data import Data, DataSpec, row_keys
+from dlcore.evaluation import bits_per_dim
 from dlcore.generative import decoder
-from dlcore.generative.diffusion import bound, objective, process, samplers, schedule, weighting
+from dlcore.generative.diffusion import bound, held_out, objective, sampling, schedule, weighting
 from dlcore.networks import TimeUNet
-from dlcore.nn import compute_in, padded, summarize, table
+from dlcore.nn import example, in_precision, padded, summarize, table
 from dlcore.optim import OptimizerConfig
+from dlcore.report.diffusion import from_noise
 from dlcore.report.panel import panel
 from dlcore.train import (
     FEW,
@@ -37,8 +37,9 @@ from dlcore.train import (
     generative_system,
     image_baselines,
     likelihood,
+    signed_pixels,
 )
-from dlcore.types import Batch, Key, Mean, Model, Params, State
+from dlcore.types import Batch, Key, Model, Params, State
 
 PRESETS = ("smoke", "default", "full")
 
@@ -123,19 +124,11 @@ def make_network(config: Config, spec: DataSpec) -> Model:
     """The U-Net that `config` describes, for images like `spec`."""
     if len(spec.shape) != 3 or spec.levels is None:
         raise ValueError(f"diffusion needs images, and {spec.name} has none; use digits, for instance")
-    if config.dtype not in ("float32", "bfloat16"):
-        raise ValueError(f"dtype must be float32 or bfloat16, got {config.dtype!r}")
     options = {"blocks": config.blocks, "patch": config.patch, "heads": config.heads, "dropout": config.dropout}
     network = TimeUNet(spec.shape[-1], config.widths, classes=classes_of(config, spec), **options)
     # Sides that cannot be halved are padded inside: any function of a noisy image may predict its noise.
     network = padded(network, config.patch * 2 ** (len(config.widths) - 1))
-    return compute_in(network, jnp.bfloat16) if config.dtype == "bfloat16" else network
-
-
-def weighting_of(config: Config) -> weighting.Weighting:
-    """The weights of the times that `config` names."""
-    settings = {"k": config.p2_k, "gamma": config.p2_gamma} if config.weighting == "p2" else {}
-    return functools.partial(weighting.by_name(config.weighting), **settings)
+    return in_precision(network, config.dtype)
 
 
 def classes_of(config: Config, spec: DataSpec) -> int:
@@ -144,33 +137,10 @@ def classes_of(config: Config, spec: DataSpec) -> int:
 
 
 def make_sampler(config: Config, spec: DataSpec, network: Model, full: schedule.Schedule, *, keep: bool = False) -> Any:
-    """`(params, state, key, num, label) -> x [num, h, w, c]` in [−1, 1]; by default all classes in turn.
-
-    With `keep` all of the path (`samplers.make_sampler`).
-    """
-    classes = classes_of(config, spec)
-    short = schedule.respace(full, config.sample_steps, config.spacing)
-    if config.sampler not in samplers.RULES:
-        raise ValueError(f"sampler must be one of {', '.join(samplers.RULES)}, got {config.sampler!r}")
-    settings = {"ancestral": {"variance": config.variance}, "ddim": {"eta": config.eta}, "dpm": {}}[config.sampler]
-    rule = samplers.RULES[config.sampler](short, **settings)
-
-    def predict(x: Any, t: Any, params: Params, state: State, label: Any) -> Any:
-        if not classes:
-            return network.apply(params, state, x, t)[0]
-        null = jnp.full_like(label, classes)
-        if config.guidance in (0, 1):
-            return network.apply(params, state, x, t, label if config.guidance else null)[0]
-        twice = [jnp.concatenate(pair) for pair in ((x, x), (t, t), (label, null))]
-        return objective.guided(*jnp.split(network.apply(params, state, *twice)[0], 2), config.guidance)
-
-    run = samplers.make_sampler(predict, short, rule, kind=config.prediction, clip=1.0, keep=keep)
-
-    def sample(params: Params, state: State, key: Key, num: int, label: Any = None) -> Any:
-        label = jnp.arange(num) % max(classes, 1) if label is None else label
-        return run(key, (num, *spec.shape), params, state, label)
-
-    return sample
+    """`(params, state, key, num, label) -> x [num, h, w, c]` in [−1, 1], or with `keep` all of the path."""
+    settings = {name: getattr(config, name) for name in ("sampler", "spacing", "variance", "eta", "guidance")}
+    settings |= {"kind": config.prediction, "classes": classes_of(config, spec), "steps": config.sample_steps}
+    return sampling.make_sample(network, full, spec.shape, **settings, keep=keep)
 
 
 def make_sample(config: Config, spec: DataSpec, network: Model, full: schedule.Schedule) -> Any:
@@ -200,119 +170,58 @@ def build(config: Config, spec: DataSpec) -> System:
     """Compose network, process, optimiser, held-out bound, samples and figures."""
     network, full = make_network(config, spec), schedule.by_name(config.schedule, config.steps)
     dims, classes = math.prod(spec.shape), classes_of(config, spec)
-    weights = weighting_of(config)(full)
-    reverse = bound.Reverse(full, config.prediction, config.variance, clip=1.0, levels=spec.levels)
+    like = [example(spec.shape), *[example((), jnp.int32)] * (2 if classes else 1)]
     labels = {"labels": "label", "null": classes, "drop": config.label_dropout} if classes else {}
-    loss = objective.simple(network, full, kind=config.prediction, weighting=weighting_of(config), **labels)
+    weigh = weighting.named(config.weighting, k=config.p2_k, gamma=config.p2_gamma)
+    loss = objective.simple(network, full, kind=config.prediction, weighting=weigh, **labels)
+    draws = {"draws": config.eval_draws, "test_draws": config.test_draws}
+    reverse = bound.Reverse(full, config.prediction, config.variance, clip=1.0, levels=spec.levels)
+    measure = held_out.held_out(network, reverse, weigh(full), row_keys, dims=dims, classes=classes, **draws)
 
-    def preprocess(batch: Batch, *, key: Key | None, train: bool) -> Batch:
-        return {**batch, "image": 2 * scale(batch["image"], spec.levels) - 1}
+    def init(key: Key, batch: Batch) -> tuple[Params, State]:
+        shown = batch["image"], jnp.ones(len(batch["image"]), jnp.int32)
+        return network.init(key, *shown, *((batch["label"],) if classes else ()))
 
-    def inputs(batch: Batch) -> tuple[Any, ...]:
-        shown = (batch["image"], jnp.ones(len(batch["image"]), jnp.int32))
-        return (*shown, batch["label"]) if classes else shown
-
-    def evaluate(params: Params, state: State, batch: Batch, key: Key, draws: int = config.eval_draws) -> dict:
-        x, where, given = batch["image"], batch["where"], inputs(batch)[2:]
-        keys = [jax.random.fold_in(key, i) for i in range(4)]
-
-        def predict(x: Any, t: Any) -> Any:
-            return network.apply(params, state, x, t, *given)[0]
-
-        shares = bound.spread(keys[0], batch["row"])
-        parts = bound.estimate(reverse, predict, x, row_keys(keys[1], batch["row"]), shares, draws=draws)
-        eps = jax.vmap(lambda k: jax.random.normal(k, spec.shape))(row_keys(keys[2], batch["row"]))
-        t = 1 + (bound.spread(keys[3], batch["row"]) * config.steps).astype(jnp.int32)
-        prediction = predict(process.diffuse(full, x, t, eps), schedule.told(full, t))
-        losses = objective.error(full, config.prediction, prediction, x, t, eps)
-        losses = schedule.at(weights, t, losses, first=1) * losses
-        nats = {f"{name}_nats": Mean.of(value, where) for name, value in parts._asdict().items()}
-        return {
-            "bound": Nats.of(joint_nats(parts.total(), classes), where),
-            "loss": Mean.of(losses, where),
-        } | nats
-
-    def summarize_sums(sums: Mapping[str, Any]) -> dict[str, float]:
-        means = {name: float(value.value()) for name, value in sums.items() if name != "bound"}
-        return means | summary(sums["bound"], dims)
-
-    network_inputs = [jax.ShapeDtypeStruct((1, *spec.shape), jnp.float32), *[jax.ShapeDtypeStruct((1,), jnp.int32)] * 2]
     fit = fit_by_gradient(
         loss,
         config.train,
         config.optimizer,
         spec.sizes[0],
         ema=config.ema,
-        init=lambda key, batch: network.init(key, *inputs(batch)),
-        preprocess=preprocess,
-        evaluate=evaluate,
-        evaluate_test=functools.partial(evaluate, draws=config.test_draws),
-        summarize=summarize_sums,
+        init=init,
+        preprocess=signed_pixels(spec),
+        **measure._asdict(),
         monitor=("loss", "min"),
-        describe=lambda: table(summarize(network, *network_inputs[: 3 if classes else 2])),
+        describe=lambda: table(summarize(network, *like)),
         ruler=likelihood("upper bound"),
         sample=make_sample(config, spec, network, full),
         sample_options=("steps", "sampler", "eta", *(("label", "guidance") if classes else ())),
     )
 
     def look(key: Key, data: Data, trained: Result) -> Findings:
-        return Findings(panels=draw(config, network, full, trained.params, trained.state, data))
+        return Findings(panels=draw(config, network, reverse, trained.params, trained.state, data))
 
-    return generative_system(
-        "diffusion",
-        fit,
-        spec,
-        look,
-        quality_samples=config.quality_samples,
-        code_lengths=image_baselines,
-    )
+    options = {"quality_samples": config.quality_samples, "code_lengths": image_baselines}
+    return generative_system("diffusion", fit, spec, look, **options)
 
 
 def draw(
-    config: Config, network: Model, full: schedule.Schedule, params: Params, state: State, data: Data
+    config: Config, network: Model, reverse: bound.Reverse, params: Params, state: State, data: Data
 ) -> dict[str, Any]:
     """A sheet of samples, how some came out of noise, the schedules, and losses by time on test images."""
-    spec, names = data.spec, ("linear", "cosine", "sigmoid")
+    spec, full = data.spec, reverse.schedule
     path = make_sampler(config, spec, network, full, keep=True)(params, state, jax.random.key(0), 60)
-    kept = np.unique(np.linspace(0, config.sample_steps, 8).round().astype(int))
-    times = schedule.respace(full, config.sample_steps, config.spacing).time[::-1]
-    images = np.asarray(to_pixels(path))
     title = f"{config.sampler}, {config.sample_steps} steps, guidance {config.guidance:g}"
-    return {
-        "samples": panel("images.sheet", images[-1], 10, title),
-        "denoising": panel("diffusion.denoising", images[kept, :10], times[kept]),
-        "schedules": panel(
-            "diffusion.schedules",
-            {name: schedule.by_name(name, config.steps).alpha_bar for name in names},
-            config.schedule,
-        ),
-        "loss_by_time": loss_by_time(config, network, full, params, state, data),
-    }
-
-
-def loss_by_time(
-    config: Config, network: Model, full: schedule.Schedule, params: Params, state: State, data: Data, num: int = 200
-) -> Any:
-    """Errors of the three kinds of prediction and the terms of the bound at a few times, on test images."""
-    spec, rows = data.spec, data.test.read(np.arange(min(num, data.test.size)))
-    x = 2 * scale(jnp.asarray(rows["image"]), spec.levels) - 1
+    curves = {name: schedule.by_name(name, config.steps).alpha_bar for name in ("linear", "cosine", "sigmoid")}
+    rows = signed_pixels(spec)(data.test.first(200), key=None, train=False)
     given = (jnp.asarray(rows["label"]),) if classes_of(config, spec) else ()
-    reverse = bound.Reverse(full, config.prediction, config.variance, clip=1.0, levels=spec.levels)
-    eps = jax.random.normal(jax.random.key(0), x.shape)
-
-    def predict(x: Any, t: Any) -> Any:
-        return network.apply(params, state, x, t, *given)[0]
-
-    @jax.jit
-    def at_time(t: Any) -> tuple[Any, Any]:
-        t = jnp.full(len(x), t)
-        x_t = process.diffuse(full, x, t, eps)
-        found = process.denoise(full, config.prediction, x_t, t, predict(x_t, schedule.told(full, t)))
-        guesses = [(kind, process.target(full, kind, found.x0, t, found.eps)) for kind in process.KINDS]
-        errors = {kind: objective.error(full, kind, guess, x, t, eps).mean() for kind, guess in guesses}
-        return errors, bound.term(reverse, predict, x, t, eps).mean()
-
-    times = np.unique(np.geomspace(1, config.steps, 16).round().astype(int))
-    errors, terms = zip(*(at_time(jnp.int32(t)) for t in times), strict=True)
-    per_kind = {kind: np.array([float(e[kind]) for e in errors]) for kind in process.KINDS}
-    return panel("diffusion.by_time", times, per_kind, bits_per_dim(np.array(terms, np.float32), math.prod(spec.shape)))
+    predict = lambda x, t: network.apply(params, state, x, t, *given)[0]  # noqa: E731
+    some = np.unique(np.geomspace(1, config.steps, 16).round().astype(int))
+    x = jnp.asarray(rows["image"])
+    errors, terms = held_out.by_time(reverse, predict, x, some, key=jax.random.key(0))
+    times = schedule.respace(full, config.sample_steps, config.spacing).time
+    return {
+        **from_noise(np.asarray(to_pixels(path)), times, title),
+        "schedules": panel("diffusion.schedules", curves, config.schedule),
+        "loss_by_time": panel("diffusion.by_time", some, errors, bits_per_dim(terms, math.prod(spec.shape))),
+    }

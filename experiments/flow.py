@@ -15,7 +15,7 @@ the bound stays one: P(image) is at least P(image with its border). They do not 
 
 import functools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -24,28 +24,21 @@ import jax.numpy as jnp
 import numpy as np
 
 from dlcore.data import Data, DataSpec, row_keys
-from dlcore.evaluation import Nats, bits_per_dim, summary
 from dlcore.generative import flow
 from dlcore.generative.flow import (
-    AffineCoupling,
     Dequantizer,
-    Glow,
     Logit,
-    RealNVP,
-    affine,
-    alternating,
     chain,
     density,
     dequantize,
-    discrete_nats,
+    held_out,
     quantize,
-    rational_quadratic,
 )
 from dlcore.networks import ConvConditioner, MLPConditioner
-from dlcore.nn import crop_sides, pad_sides, padded_sides
+from dlcore.nn import branch_table, crop_sides, pad_sides, padded_sides
 from dlcore.optim import OptimizerConfig
-from dlcore.report.density import grid, square
-from dlcore.report.panel import panel
+from dlcore.report import latent
+from dlcore.report.density import in_the_plane
 from dlcore.train import (
     FEW,
     Findings,
@@ -53,13 +46,13 @@ from dlcore.train import (
     Result,
     System,
     budget,
+    even_images,
     fit_by_gradient,
     generative_system,
     image_baselines,
     likelihood,
 )
-from dlcore.tree import named_leaves
-from dlcore.types import Aux, Batch, Bijector, Key, Mean, Model, Objective, Params, State
+from dlcore.types import Bijector, Key, Model, Params, State
 
 PRESETS = ("smoke", "default", "full", "real_nvp")
 
@@ -153,18 +146,10 @@ def make_flow(config: Config, spec: DataSpec, *, conditional: bool = False) -> B
         options = {"blocks": config.blocks, "activation": config.activation, "conditional": conditional}
         return ConvConditioner(config.widths[scale], outputs, **options)
 
-    transforms = {"affine": lambda: affine(config.bound), "spline": lambda: rational_quadratic(config.bins)}
-    if config.coupling not in transforms:
-        raise ValueError(f"coupling must be one of {', '.join(transforms)}, got {config.coupling!r}")
-    shared = {"scales": config.scales, "steps": config.steps, "conditional": conditional}
-    shared["transform"] = transforms[config.coupling]()
-    makers = {
-        "glow": lambda: Glow(whole, conditioner, mix=config.mix, factor_out=config.factor_out, **shared),
-        "real_nvp": lambda: RealNVP(whole, conditioner, **shared),
-    }
-    if config.flow not in makers:
-        raise ValueError(f"flow must be one of {', '.join(makers)}, got {config.flow!r}")
-    body = makers[config.flow]()
+    transform = flow.transform_by_name(config.coupling, bound=config.bound, bins=config.bins)
+    options = {"scales": config.scales, "steps": config.steps, "transform": transform, "conditional": conditional}
+    options |= {"mix": config.mix, "factor_out": config.factor_out}
+    body = flow.by_name(config.flow, whole, conditioner, **options)
     return chain(logit=Logit(config.alpha), body=body) if image else body
 
 
@@ -176,41 +161,12 @@ def make_dequantizer(config: Config, spec: DataSpec) -> Dequantizer:
         got = f"{config.dequantization!r} for {spec.name}"
         raise ValueError(f"dequantization must be uniform, or for images variational, got {got}")
 
-    def couple(shape: Sequence[int], mask: str, flip: bool) -> Bijector:
+    def conditioner(shape: Sequence[int], outputs: int) -> Model:
         options = {"blocks": config.blocks, "activation": config.activation, "conditional": True}
-        network = ConvConditioner(config.widths[0], 2 * shape[-1], **options)
-        return AffineCoupling(network, mask=mask, flip=flip, bound=config.bound, conditional=True)
+        return ConvConditioner(config.widths[0], outputs, **options)
 
-    noise = alternating(shape_of(config, spec), couple, config.noise_steps, "checkerboard")
+    noise = flow.checkerboard(shape_of(config, spec), conditioner, config.noise_steps, bound=config.bound)
     return flow.variational(noise, spec.levels)
-
-
-def make_preprocess(config: Config, spec: DataSpec) -> Any:
-    """Points as they are, images with sides that can be halved; dequantisation belongs to the objective."""
-
-    def preprocess(batch: Batch, *, key: Key | None, train: bool) -> Batch:
-        if len(spec.shape) == 1:
-            return batch
-        return {**batch, "image": pad_sides(batch["image"], 2**config.scales)}
-
-    return preprocess
-
-
-def make_objective(bijector: Bijector, spec: DataSpec, dequantizer: Dequantizer | None = None) -> Objective:
-    """The negative log-likelihood; its `bits_per_dim` is per dimension of the image without the added border."""
-    target, dims = "image" if spec.levels else "point", math.prod(spec.shape)
-    options = {"levels": spec.levels, "dequantizer": dequantizer}
-    objective = density.negative_log_likelihood(bijector, target=target, **options)
-
-    def per_pixel(
-        params: Params, state: State, batch: Batch, *, key: Key | None, train: bool, step: jax.Array | None = None
-    ) -> tuple[jax.Array, Aux]:
-        loss, aux = objective(params, state, batch, key=key, train=train)
-        nats = aux.metrics["loss"]
-        bits = {"bits_per_dim": Mean(bits_per_dim(nats.total, dims), nats.count)} if spec.levels else {}
-        return loss, Aux(aux.state, {**aux.metrics, **bits})
-
-    return per_pixel
 
 
 def build(config: Config, spec: DataSpec) -> System:
@@ -218,84 +174,37 @@ def build(config: Config, spec: DataSpec) -> System:
     bijector, noise = make_flow(config, spec), make_dequantizer(config, spec)
     levels, dims = spec.levels, math.prod(spec.shape)
     target, whole = "point" if levels is None else "image", shape_of(config, spec)
-
-    def values(params: Params, batch: Batch, key: Key) -> tuple[jax.Array, Any]:
-        """What the flow sees of a batch, and the log-density of the noise in it."""
-        if levels is None:
-            return batch[target], 0.0
-        keys = row_keys(key, batch["row"])
-        u, log_q = flow.by_row(noise, keys, params.get("dequantizer", {}), batch[target])
-        return dequantize(batch[target], u, levels), log_q
-
-    def init(key: Key, batch: Batch) -> tuple[Params, State]:
-        x, start = batch[target], jax.random.fold_in(key, 0)
-        y = x if levels is None else dequantize(x, jax.random.uniform(start, x.shape), levels)
-        learned = noise.init(jax.random.fold_in(key, 2), x)
-        params = bijector.init(jax.random.fold_in(key, 1), y)
-        return {**params, "dequantizer": learned} if learned else params, {}
-
-    def evaluate(params: Params, state: State, batch: Batch, key: Key) -> dict[str, Any]:
-        y, log_q = values(params, batch, key)
-        log_density = density.log_prob(bijector, params, y) - log_q
-        nats = -log_density if levels is None else discrete_nats(log_density, math.prod(whole), levels)
-        return {"nats": Nats.of(nats, batch["where"])}
-
-    def evaluate_test(params: Params, state: State, batch: Batch, key: Key) -> dict[str, Any]:
-        error = density.round_trip_error(bijector, params, values(params, batch, key)[0])
-        return evaluate(params, state, batch, key) | {"error": Mean.of(error, batch["where"])}
-
-    def summarize(sums: Mapping[str, Any]) -> dict[str, float]:
-        found = {"round_trip_error": float(sums["error"].value())} if "error" in sums else {}
-        ruler = summary(sums["nats"], dims)
-        # The density of points has nats but no bits per grey level.
-        return {name: value for name, value in ruler.items() if levels or "bits" not in name} | found
+    example = jax.ShapeDtypeStruct((1, *whole), jnp.float32)
+    measure = held_out.held_out(bijector, noise, row_keys, target=target, levels=levels, dims=dims)
+    options = {"target": target, "levels": levels, "dequantizer": noise, "dims": dims}
 
     @functools.partial(jax.jit, static_argnums=3)
-    def draw_samples(params: Params, key: Key, temperature: float, num: int) -> jax.Array:
+    def sample(params: Params, state: State, key: Key, num: int, temperature: Any = config.temperature) -> jax.Array:
         y = density.sample(key, bijector, params, (num, math.prod(whole)), temperature=temperature)
         return y if levels is None else crop_sides(quantize(y, levels), *spec.shape[:2])
 
-    def sample(params: Params, state: State, key: Key, num: int, temperature: float = config.temperature) -> jax.Array:
-        return draw_samples(params, key, temperature, num)
-
     fit = fit_by_gradient(
-        make_objective(bijector, spec, noise),
+        density.negative_log_likelihood(bijector, **options),
         config.train,
         config.optimizer,
         spec.sizes[0],
         ema=config.ema,
-        init=init,
-        preprocess=make_preprocess(config, spec),
-        evaluate=evaluate,
-        evaluate_test=evaluate_test,
-        summarize=summarize,
+        init=lambda key, batch: (held_out.init(key, bijector, noise, batch[target], levels), {}),
+        preprocess=even_images(2**config.scales),
+        **measure._asdict(),
         monitor=("nll_nats", "min"),
-        describe=lambda: describe(bijector, whole),
+        describe=lambda: branch_table(jax.eval_shape(bijector.init, jax.random.key(0), example)),
         ruler=likelihood("upper bound") if levels else {},
         sample=sample,
         sample_options=("temperature",),
     )
 
     def look(key: Key, data: Data, trained: Result) -> Findings:
-        drawn = draw if levels else draw_points
-        return Findings(panels=drawn(config, bijector, trained.params, data, sample))
+        given = bijector, trained.params, data, sample
+        return Findings(panels=draw(config, *given) if levels else draw_points(*given))
 
-    quality = config.quality_samples if levels else 0
-    lengths = image_baselines if levels else None
-    return generative_system("flow", fit, spec, look, quality_samples=quality, code_lengths=lengths)
-
-
-def describe(bijector: Bijector, shape: Sequence[int]) -> str:
-    """Parameters of every branch two levels down."""
-    params = jax.eval_shape(bijector.init, jax.random.key(0), jax.ShapeDtypeStruct((1, *shape), jnp.float32))
-    counts: dict[str, int] = {}
-    for path, leaf in named_leaves(params):
-        name = path.rsplit("/", 1)[0]
-        counts[name] = counts.get(name, 0) + math.prod(leaf.shape)
-    width = max(map(len, counts))
-    return "\n".join(
-        f"{name:<{width}}  {count:>10,}" for name, count in {**counts, "(all)": sum(counts.values())}.items()
-    )
+    images = {"quality_samples": config.quality_samples, "code_lengths": image_baselines}
+    return generative_system("flow", fit, spec, look, **(images if levels else {"quality_samples": 0}))
 
 
 def draw(config: Config, bijector: Bijector, params: Params, data: Data, sample: Any) -> dict[str, Any]:
@@ -303,28 +212,19 @@ def draw(config: Config, bijector: Bijector, params: Params, data: Data, sample:
     levels, sides = data.spec.levels, data.spec.shape[:2]
     forward = jax.jit(lambda y: bijector.forward(params, y)[0])
     inverse = jax.jit(lambda z: crop_sides(quantize(bijector.inverse(params, z)[0], levels), *sides))
-    at = {f"T = {t}": np.asarray(sample(params, {}, jax.random.key(0), 12, t)) for t in (0.5, 0.7, 0.85, 1.0)}
     x = pad_sides(jnp.asarray(data.test.read(np.arange(12) % data.test.size)["image"]), 2**config.scales)
     z = np.asarray(forward(dequantize(x, jnp.full(x.shape, 0.5), levels)))
-    along = np.linspace(0, np.pi / 2, 10)[:, None]
-    # Great circles keep the norm that a high-dimensional normal vector has.
-    lines = [
-        (f"{i} to {i + 1}", np.asarray(inverse(np.cos(along) * z[i] + np.sin(along) * z[i + 1])))
-        for i in range(0, 10, 2)
-    ]
+    at = lambda t, count: np.asarray(sample(params, {}, jax.random.key(0), count, t))  # noqa: E731
     return {
-        "samples": panel("images.rows", list(at.items()), "the same noise at several temperatures"),
-        "interpolation": panel("images.rows", lines, "between two test images on a great circle of latent space"),
+        "samples": latent.temperatures(at, "the same noise at several temperatures"),
+        "interpolation": latent.circles(inverse, z),
     }
 
 
-def draw_points(config: Config, bijector: Bijector, params: Params, data: Data, sample: Any) -> dict[str, Any]:
+def draw_points(bijector: Bijector, params: Params, data: Data, sample: Any) -> dict[str, Any]:
     """Data, density and samples in the plane."""
     if data.spec.shape != (2,):
         return {}
     log_density = jax.jit(lambda x: density.log_prob(bijector, params, x))
-    points = data.test.read(np.arange(data.test.size))["point"]
-    drawn = np.asarray(sample(params, {}, jax.random.key(0), 2000))
-    low, high = square(points)
-    values = np.exp(np.asarray(log_density(jnp.asarray(grid(low, high, 200), jnp.float32)))).reshape(200, 200)
-    return {"density": panel("density.density_and_samples", low, high, values, points, drawn, title=data.spec.name)}
+    points, drawn = data.test.all()["point"], np.asarray(sample(params, {}, jax.random.key(0), 2000))
+    return {"density": in_the_plane(log_density, points, drawn, data.spec.name)}

@@ -22,11 +22,11 @@ import numpy as np
 
 from dlcore.data import Data, DataSpec, random_shift, row_keys, scale
 from dlcore.evaluation import collapse
-from dlcore.generative import gan
+from dlcore.generative import gan, gan_held_out
 from dlcore.networks import MLP, DCDiscriminator, DCGenerator, conditioned, critic
-from dlcore.nn import SpectralNorm, compute_in, cropped, padded_sides, summarize, table
+from dlcore.nn import SpectralNorm, cropped, example, in_precision, padded_sides, tables
 from dlcore.optim import OptimizerConfig, learning_rate, make_optimizer
-from dlcore.precision import matmul
+from dlcore.report.gan import gallery, over_plane, spread_over_classes
 from dlcore.report.panel import panel
 from dlcore.train import (
     Findings,
@@ -34,15 +34,12 @@ from dlcore.train import (
     LoopConfig,
     Result,
     System,
+    adversarial_update,
     budget,
-    chain,
-    ema_update,
     generative_system,
-    gradient_update,
-    repeated,
-    reported,
+    signed_pixels,
 )
-from dlcore.types import Batch, Key, Mean, Model, Params, State, Update
+from dlcore.types import Batch, Key, Params, State, Update
 
 PRESETS = ("smoke", "default", "full")
 MODES = 2.8 * np.stack([np.cos(np.arange(8) * np.pi / 4), np.sin(np.arange(8) * np.pi / 4)], -1).astype(np.float32)
@@ -114,8 +111,6 @@ def target_of(spec: DataSpec) -> str:
 
 def make_gan(config: Config, spec: DataSpec) -> gan.GAN:
     """Networks for data like `spec`; raises `ValueError` for what `config` cannot mean."""
-    if config.dtype not in ("float32", "bfloat16"):
-        raise ValueError(f"dtype must be float32 or bfloat16, got {config.dtype!r}")
     if config.conditional and not spec.classes:
         raise ValueError(f"conditional=true needs classes, and {spec.name} has none")
     if 1 in spec.sizes[1:]:
@@ -125,48 +120,28 @@ def make_gan(config: Config, spec: DataSpec) -> gan.GAN:
     classes = spec.classes if config.conditional else 0
     if target_of(spec) == "point":
         generator = MLP(config.generator, spec.shape[0], activation="silu")
-        discriminator = critic(hidden(config.discriminator), classes=classes)
+        *hidden, last = config.discriminator
+        discriminator = critic(MLP(hidden, last, activation="silu"), classes=classes)
     else:
         drawn = padded_sides(spec.shape, 2 ** len(config.generator))
         generator = cropped(DCGenerator(drawn, config.generator), *spec.shape[:2])
         discriminator = DCDiscriminator(config.discriminator, classes=classes)
     generator = conditioned(generator, classes) if classes else generator
-    if config.dtype == "bfloat16":
-        generator, discriminator = (compute_in(model, jnp.bfloat16) for model in (generator, discriminator))
+    generator, discriminator = (in_precision(model, config.dtype) for model in (generator, discriminator))
     discriminator = SpectralNorm(discriminator) if config.spectral else discriminator
     return gan.GAN(generator, discriminator, config.latent, bool(classes))
-
-
-def hidden(widths: tuple[int, ...]) -> Model:
-    """The hidden layers of the discriminator of points."""
-    return MLP(widths[:-1], widths[-1], activation="silu")
-
-
-def make_preprocess(spec: DataSpec) -> Any:
-    """Pixels to [−1, 1]; points stay."""
-
-    def preprocess(batch: Batch, *, key: Key | None, train: bool) -> Batch:
-        if target_of(spec) == "point":
-            return batch
-        return {**batch, "image": 2 * scale(batch["image"], spec.levels) - 1}
-
-    return preprocess
 
 
 def make_update(config: Config, spec: DataSpec, system: gan.GAN, txs: Mapping[str, Any]) -> Update:
     """The discriminator's updates, the generator's, and the moving average."""
     loss, target = gan.loss_by_name(config.loss), target_of(spec)
     shift = {"augment": lambda key, x: random_shift(key, x, config.shift)} if config.shift else {}
-    judge = gan.discriminator_objective(
-        system, loss, gradient_penalty_weight=config.gradient_penalty, r1_weight=config.r1, target=target, **shift
-    )
-    forge = gan.generator_objective(system, loss, target=target, **shift)
-    discriminator = gradient_update(judge, txs["discriminator"], only="discriminator/**")
-    return chain(
-        discriminator=reported(repeated(discriminator, config.discriminator_steps), "d_real"),
-        generator=gradient_update(forge, txs["generator"], only="generator/**"),
-        **({"ema": ema_update(config.ema)} if config.ema else {}),
-    )
+    weights = {"gradient_penalty_weight": config.gradient_penalty, "r1_weight": config.r1}
+    objectives = {
+        "discriminator": gan.discriminator_objective(system, loss, target=target, **weights, **shift),
+        "generator": gan.generator_objective(system, loss, target=target, **shift),
+    }
+    return adversarial_update(objectives, txs, steps=config.discriminator_steps, ema=config.ema)
 
 
 def build(config: Config, spec: DataSpec) -> System:
@@ -176,34 +151,10 @@ def build(config: Config, spec: DataSpec) -> System:
     faster = replace(config.optimizer, learning_rate=config.discriminator_rate * config.optimizer.learning_rate)
     optimizers = {"generator": config.optimizer, "discriminator": faster}
     txs = {name: make_optimizer(optimizer, total) for name, optimizer in optimizers.items()}
-    ring = spec.name == "eight_gaussians"
     # Images span [−1, 1], so that a standard deviation counts twice.
     spread = (1 if target == "point" else 2) * math.sqrt(math.prod(spec.shape) * float(np.mean(np.square(spec.std))))
-    waves = functools.partial(collapse.frequencies, jax.random.key(0), math.prod(spec.shape), spread)
-
-    def evaluate(params: Params, state: State, batch: Batch, key: Key) -> dict[str, Any]:
-        x, where, label = batch[target], batch["where"], batch["label"] if system.conditional else None
-        z = jax.vmap(lambda k: jax.random.normal(k, (config.latent,)))(row_keys(key, batch["row"]))
-        fake, _ = gan.generate(system, params, state, z, label)
-        kinds = {"d_heldout": x, "d_fake": fake}
-        logits = {name: gan.discriminate(system, params, state, y, label)[0] for name, y in kinds.items()}
-        found: dict[str, Any] = {name: Mean.of(loss.score(a), where) for name, a in logits.items()}
-        weight = where.astype(jnp.float32)
-        found |= {f"sum_{name}": matmul(weight, collapse.fourier_features(y, waves())) for name, y in kinds.items()}
-        hits = {"modes": matmul(weight, collapse.mode_hits(fake, jnp.asarray(MODES), 3 * MODE_STD))} if ring else {}
-        return found | hits
-
-    def summarize_sums(sums: Mapping[str, Any]) -> dict[str, float]:
-        count = float(sums["d_fake"].count)
-        found = {name: float(sums[name].value()) for name in ("d_fake", "d_heldout")}
-        found["mmd"] = collapse.squared_mmd(
-            *(np.asarray(sums[f"sum_{name}"]) for name in ("d_heldout", "d_fake")), count
-        )
-        if ring:
-            hits = np.asarray(sums["modes"])
-            found["modes"] = float(((hits / count) >= collapse.SHARE / len(hits)).sum())
-            found["inside_modes"] = float(hits.sum() / count)
-        return found
+    modes = gan_held_out.Modes(MODES, 3 * MODE_STD) if spec.name == "eight_gaussians" else None
+    measure = gan_held_out.held_out(system, loss, row_keys, target=target, spread=spread, modes=modes)
 
     @functools.partial(jax.jit, static_argnums=3)
     def sample(params: Params, state: State, key: Key, num: int, label: Any = None, temperature: Any = 1.0) -> Any:
@@ -214,19 +165,17 @@ def build(config: Config, spec: DataSpec) -> System:
     def init(key: Key, batch: Batch) -> tuple[Params, State]:
         return gan.init(key, system, batch[target], batch["label"] if system.conditional else None)
 
-    z, x = (jax.ShapeDtypeStruct((1, *shape), jnp.float32) for shape in ((config.latent,), spec.shape))
-    given = (jax.ShapeDtypeStruct((1,), jnp.int32),) if system.conditional else ()
-    networks = [(system.generator, z), (system.discriminator, x)]
+    given = (example((), jnp.int32),) if system.conditional else ()
+    networks = (system.generator, example((config.latent,))), (system.discriminator, example(spec.shape))
     fit = Fit(
         loop=config.train,
         init=init,
         update=make_update(config, spec, system, txs),
-        preprocess=make_preprocess(spec),
-        evaluate=evaluate,
-        summarize=summarize_sums,
+        preprocess=signed_pixels(spec),
+        **measure._asdict(),
         monitor=("mmd", "min"),
         learning_rates={"learning_rate": learning_rate(config.optimizer, total)},
-        describe=lambda: "\n".join(table(summarize(model, given_input, *given)) for model, given_input in networks),
+        describe=lambda: tables(*((*network, *given) for network in networks)),
         sample=sample,
         sample_options=("temperature", *(("label",) if system.conditional else ())),
     )
@@ -247,74 +196,32 @@ def draw(
 ) -> dict:
     """Samples, their classes, the discriminator's scores; for images, neighbours and interpolations as well."""
     spec, target, loss = data.spec, target_of(data.spec), gan.loss_by_name(config.loss)
-    preprocess = make_preprocess(spec)
-    kinds = {"training": data.train, "held out": data.test}
-    rows = {name: split.read(np.arange(min(num, split.size))) for name, split in kinds.items()}
-    shown = {name: np.asarray(preprocess(raw, key=None, train=False)[target]) for name, raw in rows.items()}
+    rows = {"training": data.train.first(10_000), "held out": data.test.first(num)}
+    standard = functools.partial(signed_pixels(spec), key=None, train=False)
+    real = {name: np.asarray(standard(raw)[target]) for name, raw in rows.items()}
     samples = np.asarray(sample(params, state, jax.random.key(0), num))
-    label = {"samples": np.arange(num) % (spec.classes or 1)} | {name: raw["label"] for name, raw in rows.items()}
+    shown = {name: x[:num] for name, x in real.items()}
     shown["samples"] = samples if target == "point" else 2 * samples - 1
+    label = {"samples": np.arange(num) % (spec.classes or 1)} | {k: raw["label"][:num] for k, raw in rows.items()}
     score = jax.jit(lambda x, y: loss.score(gan.discriminate(system, params, state, x, y)[0]))
     scores = {name: np.asarray(score(x, label[name] if system.conditional else None)) for name, x in shown.items()}
-    name = "D(x), probability of being real" if config.loss.endswith("saturating") else "D(x)"
-    drawn = {
-        "scores": panel("gan.scores", scores, name),
-        "classes": classes(spec, shown["samples"], shown["held out"], data, scores, config),
-    }
-    if target == "image":
-        return drawn | image_figures(config, system, params, state, samples, data)
+    probable = config.loss.endswith("saturating")
+    name = "D(x), probability of being real" if probable else "D(x)"
+    kinds = {"d_real": "training", "d_fake": "samples", "d_heldout": "held out"} if probable else {}
+    means = {kind: float(scores[of].mean()) for kind, of in kinds.items()}
+    known = real["training"], rows["training"]["label"]
+    report = collapse.examine(shown["samples"], *known, shown["held out"], spec.classes or 1, **means)
+    drawn = {"scores": panel("gan.scores", scores, name), "classes": spread_over_classes(report, spec.class_names)}
     if spec.shape == (2,) and not system.conditional:
-        ticks = np.linspace(-4.5, 4.5, 80, dtype=np.float32)
-        grid = score(np.stack(np.meshgrid(ticks, ticks), -1).reshape(-1, 2), None).reshape(80, 80)
-        drawn["plane"] = panel("gan.plane", shown["held out"], samples, np.asarray(grid), 4.5, name)
-    return drawn
-
-
-def classes(
-    spec: DataSpec,
-    samples: np.ndarray,
-    heldout: np.ndarray,
-    data: Data,
-    scores: Mapping[str, np.ndarray],
-    config: Config,
-) -> Any:
-    """The histogram of classes by the nearest training example, titled with what the collapse report finds."""
-    raw = data.train.read(np.arange(min(10_000, data.train.size)))
-    known = np.asarray(make_preprocess(spec)(raw, key=None, train=False)[target_of(spec)])
-    count = spec.classes or 1
-    real = np.bincount(raw["label"], minlength=count) / len(known)
-    report = collapse.Report(
-        collapse.class_histogram(lambda x: raw["label"][collapse.nearest_neighbour(x, known)], samples, count),
-        real,
-        collapse.diversity(samples, known),
-        *(
-            [float(scores[k].mean()) for k in ("training", "samples", "held out")]
-            if "saturating" in config.loss
-            else []
-        ),
-        duplicates=collapse.duplicates(samples, heldout),
-        copies=collapse.copies(samples, known, heldout),
-    )
-    title = "\n".join(report.problems()) or f"{report.covered()} of {count} classes, diversity {report.diversity:.2f}"
-    return panel("gan.histogram", report.histogram, real, spec.class_names, title)
-
-
-def image_figures(
-    config: Config, system: gan.GAN, params: Params, state: State, samples: np.ndarray, data: Data
-) -> dict[str, Any]:
-    """A sheet of samples, the nearest training images of some, and straight lines between codes."""
-    spec = data.spec
-    raw = data.train.read(np.arange(min(10_000, data.train.size)))
-    known = np.asarray(scale(jnp.asarray(raw["image"]), spec.levels))
+        drawn["plane"] = over_plane(lambda x: score(x, None), shown["held out"], samples, name)
+    if target == "point":
+        return drawn
+    known = np.asarray(scale(jnp.asarray(rows["training"]["image"]), spec.levels))
     near = known[collapse.nearest_neighbour(samples[:12], known)]
-    ends = np.asarray(jax.random.normal(jax.random.key(1), (6, 2, 1, config.latent)))
-    along = np.linspace(0, math.pi / 2, 10)[:, None]
-    codes = np.cos(along) * ends[:, 0] + np.sin(along) * ends[:, 1]
-    label = jnp.repeat(jnp.arange(6) % spec.classes, 10) if system.conditional else None
-    x, _ = gan.generate(system, params, state, jnp.asarray(codes.reshape(60, -1)), label)
-    lines = [("", line) for line in np.asarray(to_unit(spec, x)).reshape(6, 10, *spec.shape)]
-    return {
-        "samples": panel("images.sheet", samples[:100], 10, "z ~ N(0, I)"),
-        "neighbours": panel("images.rows", [("sample", samples[:12]), ("nearest training image", near)]),
-        "interpolation": panel("images.rows", lines, "between two codes, along a circle"),
-    }
+    told = jnp.repeat(jnp.arange(6) % spec.classes, 10) if system.conditional else None
+
+    def images(z: np.ndarray) -> np.ndarray:
+        return np.asarray(to_unit(spec, gan.generate(system, params, state, jnp.asarray(z), told)[0]))
+
+    ends = np.asarray(jax.random.normal(jax.random.key(1), (6, 2, 1, system.latent)))
+    return drawn | gallery(samples, near, images, ends)

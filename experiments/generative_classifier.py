@@ -15,19 +15,17 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from dlcore.data import Data, DataSpec, Split, row_keys
-from dlcore.evaluation import calibration, classification_summary, classification_sums
-from dlcore.generative import class_density, decoder, gaussian_images, gaussian_study, vae
+from dlcore import studies
+from dlcore.data import Data, DataSpec, row_keys
+from dlcore.generative import class_density, decoder, flow, gaussian_images, gaussian_study, vae
 from dlcore.generative.class_density import ClassDensity
-from dlcore.generative.flow import Glow, Logit, chain
 from dlcore.losses import softmax_cross_entropy, supervised
 from dlcore.networks import MLP, Beside, ConvConditioner, GatedPixelCNN, MLPDecoder, MLPEncoder
 from dlcore.optim import OptimizerConfig, make_optimizer
+from dlcore.report.classifiers import class_samples, curves_by_count
 from dlcore.report.panel import panel
-from dlcore.studies import balanced, learner, mean_image, robustness, scores, verdicts, whole
 from dlcore.train import (
     FEW,
     Findings,
@@ -41,7 +39,7 @@ from dlcore.train import (
     likelihood,
     standardized,
 )
-from dlcore.types import Batch, Key, Params, State
+from dlcore.types import Key
 
 PRESETS = ("smoke", "default", "full")
 SHRINKAGES = (1e-3, 1e-2, 0.03, 0.1, 0.3, 0.5)
@@ -93,9 +91,8 @@ def preset(name: str, spec: DataSpec) -> Config:
         base = replace(base, latent=16, samples=100, few_samples=10, train=loop(steps=3_800, every=380))
     if name == "smoke":
         brief = {"labels": (50,), "few_steps": 150, "fractions": (0.0, 0.4, 0.8), "noises": (0.0, 0.3), "judged": 200}
-        return replace(
-            base, samples=base.samples // 10, few_samples=2, train=base.train.scaled(1 / 8, every=1 / 2), **brief
-        )
+        brief |= {"samples": base.samples // 10, "few_samples": 2, "train": base.train.scaled(1 / 8, every=1 / 2)}
+        return replace(base, **brief)
     if name == "full":
         return replace(base, samples=500, judged=5_000, few_steps=3_000, train=base.train.scaled(4))
     return base
@@ -117,11 +114,11 @@ def make_density(config: Config, spec: DataSpec, samples: int) -> ClassDensity:
         return class_density.of_vae(system, config.latent, spec.classes, spec.levels, samples=samples)
 
     def of_flow() -> ClassDensity:
-        def network(shape: Any, outputs: int) -> Any:
-            return ConvConditioner(config.features, outputs, activation="silu", conditional=True)
-
-        body = Glow(spec.shape, network, scales=2, steps=config.steps, factor_out=False, conditional=True)
-        return class_density.of_flow(chain(logit=Logit(0.01), body=body), spec.shape, spec.classes, spec.levels)
+        options = {"activation": "silu", "conditional": True}
+        network = lambda shape, outputs: ConvConditioner(config.features, outputs, **options)  # noqa: E731
+        body = flow.Glow(spec.shape, network, scales=2, steps=config.steps, factor_out=False, conditional=True)
+        whole = flow.chain(logit=flow.Logit(0.01), body=body)
+        return class_density.of_flow(whole, spec.shape, spec.classes, spec.levels)
 
     def of_pixelcnn() -> ClassDensity:
         options = {"colours": spec.shape[-1], "features": config.features, "windows": config.windows}
@@ -139,23 +136,8 @@ def build(config: Config, spec: DataSpec) -> System:
     density, quick = (make_density(config, spec, count) for count in (config.samples, config.few_samples))
     network, prepare, classes, levels = MLP(config.hidden, spec.classes), standardized(spec), spec.classes, spec.levels
     order = (*gaussian_images.MODELS, "discriminative", config.density)
-
-    def discriminate(params: Params, state: State, images: Any) -> jax.Array:
-        x = prepare({"image": images}, key=None, train=False)["x"]
-        return jax.nn.log_softmax(network.apply(params, state, x)[0])
-
-    def loss(params: Params, state: State, batch: Batch, **options: Any) -> Any:
-        whole_batch = prepare(batch, key=None, train=False)
-        return supervised(network, softmax_cross_entropy, inputs="x")(params, state, whole_batch, **options)
-
-    def predict(params: Params, state: State, images: Any) -> jax.Array:
-        """log p(y|x) of grey levels by the density."""
-        return class_density.judge(quick, params, state, key=jax.random.key(0))(images, whole(images))
-
-    @functools.partial(jax.jit, static_argnums=3)
-    def sample(params: Params, state: State, key: Key, num: int, label: Any = None) -> jax.Array:
-        return class_density.sample(key, density, params, state, num, label)
-
+    discriminator = studies.discriminative(network, supervised(network, softmax_cross_entropy, inputs="x"), prepare)
+    predict = class_density.classify(quick, key=jax.random.key(0))
     fit = functools.partial(
         fit_by_gradient,
         loop=config.train,
@@ -163,12 +145,10 @@ def build(config: Config, spec: DataSpec) -> System:
         examples=spec.sizes[0],
         preprocess=lambda batch, *, key, train: batch,
     )
-    start_network = lambda key, batch: network.init(key, prepare(batch, key=None, train=False)["x"])  # noqa: E731
-    discriminative = fit(
-        loss,
-        init=start_network,
-        evaluate=lambda p, s, b, key: classification_sums(discriminate(p, s, b["image"]), b["label"], b["where"]),
-        summarize=lambda sums: {f"{k}_discriminative": v for k, v in classification_summary(sums).items()},
+    trained_alone = fit(
+        discriminator.objective,
+        init=discriminator.init,
+        **studies.measured(discriminator, "discriminative"),
         monitor=("nll_nats_discriminative", "min"),
     )
     dense = fit(
@@ -176,105 +156,74 @@ def build(config: Config, spec: DataSpec) -> System:
         init=density.init,
         start=lambda params, state, results: (params, {**state, "log_prior": results["gaussian"].arrays["log_prior"]}),
         uses=("gaussian",),
-        evaluate=lambda p, s, b, key: class_density.evaluate(quick, p, s, b, row_keys(key, b["row"])),
-        evaluate_test=lambda p, s, b, key: class_density.evaluate(density, p, s, b, row_keys(key, b["row"])),
-        summarize=lambda sums: class_density.summarize(sums, math.prod(spec.shape)),
+        **class_density.held_out(quick, density, row_keys, math.prod(spec.shape))._asdict(),
         monitor=("bits_per_dim", "min"),
         ruler=likelihood(density.kind),
-        sample=sample,
+        sample=class_density.sampler(density),
         sample_options=("label",),
     )
 
+    # What chooses models in the studies.
+    held_out = lambda data: (data.validation if data.validation.size else data.train).first(2000)  # noqa: E731
+
     def judges(results: Results) -> dict[str, Any]:
-        """Every trained model as a judge of images, see `dlcore.studies._judges`."""
+        """Every trained model as a judge of images, (x, observed) -> log p(y|x)."""
         models, net, trained = results["gaussian"].arrays["models"], results["discriminative"], results["density"]
         found = {name: gaussian_images.judge(gaussian_images.restored(models[name]), levels) for name in models}
-        found["discriminative"] = lambda x, observed: discriminate(net.params, net.state, x)
+        found["discriminative"] = lambda x, observed: discriminator.judged(net.params, net.state, x)
         found[config.density] = class_density.judge(quick, trained.params, trained.state, key=jax.random.key(0))
         return {name: found[name] for name in order}
 
     tx = make_optimizer(config.optimizer, config.few_steps)
-    few = functools.partial(learner, tx=tx, batch_size=config.train.batch_size, steps=config.few_steps)
-    networks = {"discriminative": few(loss, start_network, discriminate)}
-    networks[config.density] = few(density.objective, density.init, predict)
-
-    judged = jax.jit(gaussian_images.posterior_of, static_argnums=2)
+    few = functools.partial(studies.learner, tx=tx, batch_size=config.train.batch_size, steps=config.few_steps)
+    learners = {"discriminative": discriminator, config.density: (density.objective, density.init, predict)}
+    networks = {name: few(*parts) for name, parts in learners.items()}
 
     def learn(key: Key, data: Data, results: Results, cell: str) -> Findings:
-        rows, held, test = data.train.all(), held_out(data), some(data.test, config.judged)
-        chosen = balanced(rows["label"], int(cell.removeprefix("n")))
-        where = np.isin(np.arange(len(rows["label"])), chosen)
-        models, _ = gaussian_images.choose(rows, held, classes, levels, SHRINKAGES, where=where)
-        found = {name: np.asarray(judged(model, test["image"], levels)) for name, model in models.items()}
+        rows, held, test = data.train.all(), held_out(data), data.test.first(config.judged)
+        chosen = studies.balanced(rows["label"], int(cell.removeprefix("n")))
+        found = gaussian_study.posteriors(rows, held, chosen, test["image"], classes, levels, SHRINKAGES)
         found |= {name: learnt(key, rows, held, chosen, test["image"]) for name, learnt in networks.items()}
-        return Findings({name: np.asarray(scores(posterior, test["label"])) for name, posterior in found.items()})
+        return Findings({name: np.asarray(studies.scores(p, test["label"])) for name, p in found.items()})
 
     def damage(key: Key, data: Data, results: Results) -> Findings:
-        rows, fill = some(data.test, config.judged), mean_image(data.train.all()["image"])
+        rows, fill = data.test.first(config.judged), studies.mean_image(data.train.all()["image"])
         options = {"fractions": config.fractions, "stds": config.noises}
         args = rows["image"], rows["label"], fill, levels
-        found = {name: robustness(key, one, *args, **options) for name, one in judges(results).items()}
+        found = {name: studies.robustness(key, one, *args, **options) for name, one in judges(results).items()}
         curves = panel("classifiers.robustness", config.fractions, config.noises, found, 1 / classes)
         return Findings(found, {"robustness": curves})
-
-    def draw_curves(arrays: Mapping[str, Any]) -> dict[str, Any]:
-        found = {name: np.stack([arrays[cell][name] for cell in cells]) for name in order}
-        return {"learning_curves": panel("classifiers.learning_curves", [int(cell[1:]) for cell in cells], found)}
 
     def gaussians(key: Key, data: Data, results: Results) -> Findings:
         splits = data.train.all(), held_out(data), data.test.all()
         return Findings(gaussian_study.study(*splits, classes, levels, SHRINKAGES))
 
-    def gallery(key: Key, data: Data, results: Results) -> Findings:
-        return look(spec, judges(results), density, data, results)
-
     cells = tuple(f"n{count}" for count in (*(n for n in config.labels if n < spec.sizes[0]), spec.sizes[0]))
     uses = ("gaussian", "discriminative", "density")
+    gallery = lambda key, data, results: look(spec, judges(results), density, data, results)  # noqa: E731
     lengths = lambda key, data, results: Findings(image_baselines(data))  # noqa: E731
     return System(
         {
             "gaussian": Study(gaussians, gaussian_study.named_metrics),
-            "discriminative": discriminative,
+            "discriminative": trained_alone,
             "density": dense,
-            "labels": Study(learn, panels=draw_curves, cells=cells),
+            "labels": Study(learn, panels=lambda found: curves_by_count(found, order), cells=cells),
             "damage": Study(damage, uses=uses),
             "baselines": Study(lengths, dict, beside=True),
-            "gallery": Study(gallery, lambda arrays: in_microseconds(arrays["timing"]), uses=uses, beside=True),
+            "gallery": Study(gallery, lambda arrays: studies.in_microseconds(arrays["timing"]), uses=uses, beside=True),
         },
         functions={"predict": predict},
     )
 
 
-def some(split: Split, most: int) -> Mapping[str, np.ndarray]:
-    """The first rows of a split."""
-    return split.read(np.arange(min(most, split.size)))
-
-
-def held_out(data: Data) -> Mapping[str, np.ndarray]:
-    """What chooses models in the studies: validation images, or training images where there are none."""
-    return some(data.validation if data.validation.size else data.train, 2000)
-
-
-def in_microseconds(seconds: Mapping[str, Any]) -> dict[str, float]:
-    """What an image costs, by model."""
-    return {f"microseconds_per_image_{name}": 1e6 * float(value) for name, value in seconds.items()}
-
-
 def look(spec: DataSpec, judged: Mapping[str, Any], density: ClassDensity, data: Data, results: Results) -> Findings:
     """Samples of every class, calibration, and what an image costs."""
-    rows, trained, key, ten = some(data.test, 5000), results["density"], jax.random.key(0), min(spec.classes, 10)
-    found = {name: verdicts(judge, rows["image"]) for name, judge in judged.items()}
-    calibrated = jax.jit(lambda log_p: calibration(jnp.exp(log_p), rows["label"]))
-    bins = {name: tuple(map(np.asarray, calibrated(log_p))) for name, (log_p, _) in found.items()}
+    rows, trained, key, ten = data.test.first(5000), results["density"], jax.random.key(0), min(spec.classes, 10)
     labels = np.repeat(np.arange(ten), 10)
     images = np.asarray(jax.jit(density.draw)(key, trained.params, trained.state, labels))
-    models = {name: gaussian_images.restored(v) for name, v in results["gaussian"].arrays["models"].items()}
+    models = {k: gaussian_images.restored(results["gaussian"].arrays["models"][k]) for k in gaussian_images.MODELS}
     drawn = {k: gaussian_images.draw(key, m, np.arange(ten), spec.shape, spec.levels) for k, m in models.items()}
-    lines = [(spec.class_names[c], images[labels == c]) for c in range(ten)]
-    gaussian = [(name.replace("_", " "), np.asarray(drawn[name])) for name in gaussian_images.MODELS]
-    panels = {
-        "samples": panel("images.rows", lines, "x ~ p(x|y), a line for each class"),
-        "samples_gaussian": panel("images.rows", gaussian, "x ~ p(x|y) of Gaussian models, a column for each class"),
-        "calibration": panel("classifiers.calibrations", bins),
-    }
-    return Findings({"timing": {name: seconds for name, (_, seconds) in found.items()}}, panels)
+    bins, seconds = studies.calibrations(judged, rows["image"], rows["label"])
+    panels = class_samples(images, labels, spec.class_names, drawn)
+    panels["calibration"] = panel("classifiers.calibrations", bins)
+    return Findings({"timing": seconds}, panels)

@@ -21,7 +21,7 @@ import numpy as np
 
 from dlcore import retrieval
 from dlcore.data import Data, DataSpec, Split, colour_jitter, random_flip, random_zoom, row_keys, scale, standardize
-from dlcore.nn import Activation, BatchNorm, Dense, Flatten, serial, summarize, table
+from dlcore.nn import Activation, BatchNorm, Dense, Flatten, example, serial, summarize, table
 from dlcore.optim import OptimizerConfig
 from dlcore.report.panel import panel
 from dlcore.retrieval import LONGEST, bottleneck, code_summary, code_sums, contrastive_codes, search
@@ -148,7 +148,7 @@ def build(config: Config, spec: DataSpec) -> System:
         evaluate=evaluate,
         summarize=code_summary,
         monitor=("bits_changed", "min"),
-        describe=lambda: table(summarize(model, jax.ShapeDtypeStruct((1, *spec.shape), jnp.float32))),
+        describe=lambda: table(summarize(model, example(spec.shape))),
     )
 
     judged = ("trained", *retrieval.possible(config.bits, min(math.prod(spec.shape), spec.sizes[0])))

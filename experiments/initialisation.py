@@ -17,7 +17,7 @@ import optax
 from dlcore import evaluation
 from dlcore.data import DataSpec
 from dlcore.losses import softmax_cross_entropy, supervised
-from dlcore.nn import Activation, Dense, Flatten, by_name, compose, init, serial, summarize, table
+from dlcore.nn import Activation, Dense, Flatten, by_name, compose, example, init, serial, summarize, table
 from dlcore.optim import OptimizerConfig, learning_rate, make_optimizer
 from dlcore.report.panel import panel
 from dlcore.studies import scaling
@@ -119,7 +119,7 @@ def build(config: Config, spec: DataSpec) -> System:
         summarize=summary,
         monitor=("nll_nats", "min"),
         learning_rates={"learning_rate": learning_rate(config.optimizer, total)},
-        describe=lambda: table(summarize(model, jax.ShapeDtypeStruct((1, *spec.shape), jnp.float32))),
+        describe=lambda: table(summarize(model, example(spec.shape))),
     )
     look = Study(lambda key, data, results: Findings(panels={"scaling": draw(config)}), beside=True)
     return System({"networks": fit, "scaling": look})

@@ -22,7 +22,7 @@ from dlcore import retrieval
 from dlcore.data import Data, DataSpec, scale, standardize
 from dlcore.losses import squared_error
 from dlcore.networks import MLPDecoder, MLPEncoder
-from dlcore.nn import compose, serial, summarize, table
+from dlcore.nn import compose, example, serial, summarize, table
 from dlcore.optim import OptimizerConfig, make_optimizer
 from dlcore.report.panel import panel
 from dlcore.retrieval import principal_angles
@@ -133,7 +133,7 @@ def build(config: Config, spec: DataSpec) -> System:
         evaluate=evaluate,
         summarize=summary,
         monitor=("mse_autoencoders", "min"),
-        describe=lambda: table(summarize(model, jax.ShapeDtypeStruct((1, *spec.shape), jnp.float32))),
+        describe=lambda: table(summarize(model, example(spec.shape))),
     )
 
     total = config.train.total_steps(spec.sizes[0])
@@ -141,9 +141,6 @@ def build(config: Config, spec: DataSpec) -> System:
     rates = {"linear": make_optimizer(steeper, total), "nonlinear": make_optimizer(config.optimizer, total)}
     tx = optax.transforms.partition(rates, kind_of)
     fit = fit._replace(update=gradient_update(objective, tx))
-
-    def components(key: Key, data: Data, results: Results) -> Findings:
-        return analyse(config, data)
 
     def compare(key: Key, data: Data, results: Results) -> Findings:
         trained, found = results["autoencoders"], results["components"].arrays
@@ -164,7 +161,7 @@ def build(config: Config, spec: DataSpec) -> System:
 
     return System(
         {
-            "components": Study(components, component_metrics),
+            "components": Study(lambda key, data, results: analyse(config, data), component_metrics),
             "autoencoders": fit,
             "comparison": Study(compare, angle_metrics, uses=("components", "autoencoders")),
         }

@@ -18,9 +18,11 @@ import numpy as np
 from dlcore.data import Data, DataSpec, scale
 from dlcore.evaluation import Nats, summary
 from dlcore.generative import autoregressive, decoder
+from dlcore.generative.likelihoods import pixel_head
 from dlcore.networks import GatedPixelCNN, PixelCNN, PixelNetwork
-from dlcore.nn import compute_in, summarize, table
+from dlcore.nn import example, in_precision, summarize, table
 from dlcore.optim import OptimizerConfig
+from dlcore.report.images import completions
 from dlcore.report.panel import panel
 from dlcore.train import (
     FEW,
@@ -33,6 +35,7 @@ from dlcore.train import (
     generative_system,
     image_baselines,
     likelihood,
+    unit_pixels,
 )
 from dlcore.types import Batch, Key, Params, State
 
@@ -99,22 +102,13 @@ def make_network(config: Config, spec: DataSpec) -> tuple[PixelNetwork, decoder.
     """The causal network and the likelihood of a sub-pixel that `config` names, for images like `spec`."""
     if len(spec.shape) != 3 or spec.levels is None:
         raise ValueError(f"pixelcnn needs images, and {spec.name} has none; use digits, for instance")
-    heads = {
-        "mixture": lambda: decoder.discretized_logistic(spec.levels, config.components),
-        "colour_mixture": lambda: decoder.colour_mixture(spec.levels, config.components, spec.shape[-1]),
-        "categorical": lambda: decoder.categorical(spec.levels),
-    }
-    if config.head not in heads:
-        raise ValueError(f"head must be one of {', '.join(heads)}, got {config.head!r}")
+    head = pixel_head(config.head, spec.levels, spec.shape[-1], components=config.components)
     if config.dilations and config.model == "masked":
         raise ValueError("dilations belong to model=gated, and model is masked")
     if config.conditional and not (spec.classes and config.model == "gated"):
         raise ValueError("conditional=true needs labelled data and model=gated")
-    if config.dtype not in ("float32", "bfloat16"):
-        raise ValueError(f"dtype must be float32 or bfloat16, got {config.dtype!r}")
-    likelihood = heads[config.head]()
     # Masks order the colours of a pixel, or hide all of it from itself.
-    colours = 1 if likelihood.joint else spec.shape[-1]
+    colours = 1 if head.joint else spec.shape[-1]
     per_colour = 2 * colours if config.model == "masked" else colours
     if config.features % per_colour:
         raise ValueError(
@@ -126,22 +120,18 @@ def make_network(config: Config, spec: DataSpec) -> tuple[PixelNetwork, decoder.
     options = {"colours": colours, "features": config.features}
     if config.model == "masked":
         first, *rest = config.windows
-        network = PixelCNN(likelihood.channels, first=first, windows=rest, **options)
+        network = PixelCNN(head.channels, first=first, windows=rest, **options)
     elif config.model == "gated":
-        classes = spec.classes if config.conditional else 0
-        network = GatedPixelCNN(
-            likelihood.channels,
-            windows=config.windows,
-            dilations=config.dilations,
-            hidden=config.hidden,
-            classes=classes or 0,
-            **options,
-        )
+        options |= {"windows": config.windows, "dilations": config.dilations, "hidden": config.hidden}
+        network = GatedPixelCNN(head.channels, classes=classes_of(config, spec), **options)
     else:
         raise ValueError(f"model must be gated or masked, got {config.model!r}")
-    if config.dtype == "bfloat16":
-        network = network._replace(model=compute_in(network.model, jnp.bfloat16))
-    return network, likelihood
+    return network._replace(model=in_precision(network.model, config.dtype)), head
+
+
+def classes_of(config: Config, spec: DataSpec) -> int:
+    """How many classes the network is told; 0 for none."""
+    return (spec.classes or 0) if config.conditional else 0
 
 
 def build(config: Config, spec: DataSpec) -> System:
@@ -155,16 +145,12 @@ def build(config: Config, spec: DataSpec) -> System:
     def labels(batch: Batch) -> tuple[Any, ...]:
         return (batch["label"],) if config.conditional else ()
 
-    def preprocess(batch: Batch, *, key: Key | None, train: bool) -> Batch:
-        return {**batch, "image": scale(batch["image"], spec.levels)}
-
     def evaluate(params: Params, state: State, batch: Batch, key: Key) -> Mapping[str, Any]:
         nats = autoregressive.nll(network.model, head, params, state, batch["image"], *labels(batch))
         return {"nll": Nats.of(nats, batch["where"])}
 
-    sample = make_sample(network, head, config, spec)
-    image = jax.ShapeDtypeStruct((1, *spec.shape), jnp.float32)
-    label = (jax.ShapeDtypeStruct((1,), jnp.int32),) if config.conditional else ()
+    sample = autoregressive.make_sample(network, head, spec.shape, classes=classes_of(config, spec))
+    inputs = (example(spec.shape), *([example((), jnp.int32)] if config.conditional else []))
     fit = fit_by_gradient(
         objective,
         config.train,
@@ -172,11 +158,11 @@ def build(config: Config, spec: DataSpec) -> System:
         spec.sizes[0],
         ema=config.ema,
         init=lambda key, batch: network.model.init(key, batch["image"], *labels(batch)),
-        preprocess=preprocess,
+        preprocess=unit_pixels(spec),
         evaluate=evaluate,
         summarize=lambda sums: summary(sums["nll"], dims),
         monitor=("nll_nats", "min"),
-        describe=lambda: table(summarize(network.model, image, *label)),
+        describe=lambda: table(summarize(network.model, *inputs)),
         ruler=likelihood("exact", "x given label" if config.conditional else "x"),
         sample=sample,
         sample_options=("temperature", *(("label",) if config.conditional else ())),
@@ -185,33 +171,8 @@ def build(config: Config, spec: DataSpec) -> System:
     def look(key: Key, data: Data, trained: Result) -> Findings:
         return Findings(panels=draw(network, head, config, trained, data, sample))
 
-    return generative_system(
-        "pixelcnn",
-        fit,
-        spec,
-        look,
-        quality_samples=config.quality_samples,
-        code_lengths=image_baselines,
-    )
-
-
-def make_sample(network: PixelNetwork, likelihood: decoder.Likelihood, config: Config, spec: DataSpec) -> Any:
-    """`(params, state, key, num, **options) -> images`; of a conditional model one class `label`, or all in turn."""
-
-    def classes(num: int, label: Any) -> tuple[Any, ...]:
-        chosen = jnp.arange(num) % (spec.classes or 1) if label is None else jnp.full(num, label)
-        return (chosen,) if config.conditional else ()
-
-    @functools.partial(jax.jit, static_argnums=3)
-    def cached(params: Params, state: State, key: Key, num: int, label: Any = None, **options: Any) -> jax.Array:
-        given = classes(num, label)
-        return autoregressive.sample(key, network, likelihood, params, (num, *spec.shape), *given, **options)
-
-    def naive(params: Params, state: State, key: Key, num: int, label: Any = None, **options: Any) -> jax.Array:
-        model, shape, given = network.model, (num, *spec.shape), classes(num, label)
-        return autoregressive.sample_naive(key, model, likelihood, params, state, shape, *given, **options)
-
-    return naive if network.pixel is None else cached
+    options = {"quality_samples": config.quality_samples, "code_lengths": image_baselines}
+    return generative_system("pixelcnn", fit, spec, look, **options)
 
 
 def draw(
@@ -230,27 +191,10 @@ def draw(
     }
     if network.pixel is not None:
         rows = data.test.read(np.arange(10) % data.test.size)
-        images = scale(jnp.asarray(rows["image"]), data.spec.levels)
-        drawn["completions"] = completions(network, likelihood, config, params, images, jnp.asarray(rows["label"]))
+        images, label = scale(jnp.asarray(rows["image"]), data.spec.levels), jnp.asarray(rows["label"])
+        known = network, likelihood, params, images, *((label,) if config.conditional else ())
+        drawn["completions"] = completions(images, *autoregressive.completions(*known))
     return drawn
-
-
-def completions(
-    network: PixelNetwork, likelihood: decoder.Likelihood, config: Config, params: Params, images: Any, labels: Any
-) -> Any:
-    """Test images whose upper half is given, completed three times."""
-    height, width = images.shape[1:3]
-    upper = jnp.broadcast_to(jnp.arange(height)[:, None] < height // 2, (height, width))
-    label = (labels,) if config.conditional else ()
-
-    @jax.jit
-    def complete(key: Key) -> jax.Array:
-        options = {"known": images, "where": upper}
-        return autoregressive.sample(key, network, likelihood, params, images.shape, *label, **options)
-
-    given = jnp.where(upper[..., None], images, 0.5)
-    rows = [(f"completion {i + 1}", np.asarray(complete(jax.random.key(i)))) for i in range(3)]
-    return panel("images.rows", [("image", np.asarray(images)), ("given", np.asarray(given)), *rows])
 
 
 def receptive_field(network: PixelNetwork, config: Config, params: Params, state: State, spec: DataSpec) -> Any:

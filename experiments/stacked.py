@@ -28,7 +28,7 @@ from dlcore.generative import autoencoder
 from dlcore.generative.autoencoder import Autoencoder
 from dlcore.losses import sigmoid_cross_entropy, softmax_cross_entropy, supervised
 from dlcore.networks import SigmoidLayer, StackedClassifier, layer_name, through, unrolled
-from dlcore.nn import Dense, by_row, corruption, summarize, table
+from dlcore.nn import Dense, by_row, corruption, example, summarize, table
 from dlcore.optim import OptimizerConfig
 from dlcore.report.panel import panel
 from dlcore.studies import compare_starts, gains
@@ -153,7 +153,7 @@ def pretraining(config: Config, spec: DataSpec, index: int) -> Fit:
         evaluate=evaluate,
         summarize=means,
         monitor=("cross_entropy_nats", "min"),
-        describe=lambda: table(summarize(networks.encoder, jax.ShapeDtypeStruct((1, inputs), jnp.float32))),
+        describe=lambda: table(summarize(networks.encoder, example((inputs,)))),
         uses=below,
         data=functools.partial(codes, spec, below) if below else None,
     )
@@ -169,7 +169,6 @@ def build(config: Config, spec: DataSpec) -> System:
     def start(params: Params, state: State, results: Results) -> tuple[Params, State]:
         return unrolled(params, [results[name].params["encoder"] for name in layers]), state
 
-    image = jax.ShapeDtypeStruct((1, int(np.prod(spec.shape))), jnp.float32)
     classifier = fit_by_gradient(
         supervised(model, softmax_cross_entropy),
         config.train,
@@ -180,18 +179,15 @@ def build(config: Config, spec: DataSpec) -> System:
         evaluate=classified(model),
         summarize=classification_summary,
         monitor=("nll_nats", "min"),
-        describe=lambda: table(summarize(model, image)),
+        describe=lambda: table(summarize(model, example((int(np.prod(spec.shape)),)))),
         uses=tuple(layers),
         start=start if layers else None,
     )
+    title = f"{len(config.widths)} sigmoid layers, {config.seeds} seeds"
     study = Study(
         functools.partial(compare, config, model, spec, start),
         lambda arrays: gains(arrays, baseline="random", other="pretrained"),
-        lambda arrays: {
-            "few_labels": panel(
-                "codes.few_labels", arrays, f"{len(config.widths)} sigmoid layers, {config.seeds} seeds"
-            )
-        },
+        lambda arrays: {"few_labels": panel("codes.few_labels", arrays, title)},
         uses=tuple(layers),
         cells=tuple(f"labels_{count}" for count in config.labels),
     )

@@ -29,7 +29,7 @@ from dlcore.generative.vae.hierarchical import two_levels
 from dlcore.generative.vae.named import CodesConfig, codes
 from dlcore.lookup import check_name
 from dlcore.networks import MADE, Ladder, MLPConditioner, coders, ladder
-from dlcore.nn import summarize, table
+from dlcore.nn import example, tables
 from dlcore.optim import OptimizerConfig
 from dlcore.report import latent as figures
 from dlcore.train import (
@@ -156,9 +156,7 @@ def make_vae(config: Config, spec: DataSpec) -> vae.VAE:
     annealing = config.train.total_steps(spec.sizes[0]) // 2
     used = codes(config.posterior, config.prior, config.latent, config.codes, FLOWS, annealing=annealing)
     networks = coders(config.model, config.widths, used.outputs, outputs, activation=config.activation)
-    system = vae.VAE(*networks, family, posterior=used.posterior, prior=used.prior)
-    vae.check(system)
-    return system
+    return vae.check(vae.VAE(*networks, family, posterior=used.posterior, prior=used.prior))
 
 
 def make_ladder(config: Config, outputs: tuple[int, ...], family: decoder.Likelihood) -> vae.VAE:
@@ -187,8 +185,7 @@ def build(config: Config, spec: DataSpec) -> System:
     """Compose networks, bound, optimiser, held-out bounds, samples and figures."""
     binary = config.likelihood == "bernoulli"
     system, preprocess = make_vae(config, spec), unit_pixels(spec, binary=binary)
-    image = jax.ShapeDtypeStruct((1, *spec.shape), jnp.float32)
-    dims, discrete = vae.code_size(system, image), system.likelihood.discrete
+    dims, discrete = vae.code_size(system, example(spec.shape)), system.likelihood.discrete
     held = held_out(system, spec.shape, row_keys, samples=config.iwae_samples, chunk=config.iwae_chunk)
 
     @functools.partial(jax.jit, static_argnums=3)
@@ -196,7 +193,6 @@ def build(config: Config, spec: DataSpec) -> System:
         z = vae.sample_codes(key, system, params, state, (num, dims), temperature=temperature)
         return vae.sample_outputs(system, params, state, z)
 
-    parts = (system.encoder, image), (system.decoder, jax.ShapeDtypeStruct((1, dims), jnp.float32))
     fit = fit_by_gradient(
         make_objective(config, system, spec),
         config.train,
@@ -207,7 +203,7 @@ def build(config: Config, spec: DataSpec) -> System:
         preprocess=preprocess,
         **held._asdict(),
         monitor=("elbo_nats", "max"),
-        describe=lambda: "\n".join(table(summarize(*part)) for part in parts),
+        describe=lambda: tables((system.encoder, example(spec.shape)), (system.decoder, example((dims,)))),
         ruler=likelihood("upper bound") if discrete else {},
         sample=sample,
         sample_options=("temperature",),
@@ -229,8 +225,5 @@ def draw(config: Config, system: vae.VAE, preprocess: Any, sample: Any, trained:
     decoded = jax.jit(lambda z: vae.sample_outputs(system, params, state, z))
     images = lambda z: np.asarray(decoded(jnp.asarray(z, jnp.float32)))  # noqa: E731
     drawn = lambda t, count: np.asarray(sample(params, state, jax.random.key(0), count, t))  # noqa: E731
-    shown = {
-        "categories": config.codes.categories if system.posterior.discrete else 0,
-        "levels": 2 if config.model == "ladder" else 1,
-    }
-    return figures.gallery(images, np.asarray(x), found, drawn, **shown)
+    categories, levels = config.codes.categories if system.posterior.discrete else 0, 1 + (config.model == "ladder")
+    return figures.gallery(images, np.asarray(x), found, drawn, categories=categories, levels=levels)

@@ -33,7 +33,7 @@ ALLOWED = {
     "interop": BASE | {"nn"},
     "backprop": BASE | {"nn"},
     "evaluation": BASE,
-    "studies": BASE | {"optim", "nn"},
+    "studies": BASE | {"stats", "optim", "nn", "evaluation"},
     "generative": BASE | {"stats", "losses", "nn", "evaluation"},
     "retrieval": BASE | {"stats", "losses", "nn"},
     "visualize": BASE | {"stats", "losses", "nn"},

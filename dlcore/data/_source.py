@@ -52,6 +52,10 @@ class Split(NamedTuple):
         """Every row, in order."""
         return dict(self.arrays) if self.arrays is not None else self.read(np.arange(self.size))
 
+    def first(self, most: int) -> Rows:
+        """The first rows, at most so many."""
+        return self.read(np.arange(min(most, self.size)))
+
 
 class Data(NamedTuple):
     """The three splits; only `train` may inform a model's parameters or statistics."""

@@ -95,6 +95,29 @@ class Report(NamedTuple):
         return tuple(lines)
 
 
+def examine(
+    samples: Float[np.ndarray, "n ..."],
+    known: Float[np.ndarray, "m ..."],
+    labels: Int[np.ndarray, " m"],
+    heldout: Float[np.ndarray, "k ..."],
+    classes: int,
+    **scores: float,
+) -> Report:
+    """The report of samples beside `known` training examples, whose nearest gives a sample its class, and others.
+
+    `scores` are `d_real`, `d_fake` and `d_heldout`, of a discriminator that gives probabilities.
+    """
+    by_neighbour = lambda x: labels[nearest_neighbour(x, known)]  # noqa: E731
+    return Report(
+        class_histogram(by_neighbour, samples, classes),
+        np.bincount(labels, minlength=classes) / len(known),
+        diversity(samples, known),
+        duplicates=duplicates(samples, heldout),
+        copies=copies(samples, known, heldout),
+        **scores,
+    )
+
+
 def covered(histogram: Int[np.ndarray, " k"], expected: Float[np.ndarray, " k"], share: float = SHARE) -> int:
     """How many of the classes that exist hold at least `share` of the part of the samples that is expected of them.
 

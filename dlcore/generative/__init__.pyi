@@ -9,6 +9,7 @@ from . import decoder as decoder
 from . import diffusion as diffusion
 from . import flow as flow
 from . import gan as gan
+from . import gan_held_out as gan_held_out
 from . import gaussian_classes as gaussian_classes
 from . import gaussian_images as gaussian_images
 from . import gaussian_study as gaussian_study

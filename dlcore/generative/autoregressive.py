@@ -4,7 +4,8 @@ Images are floats in [0, 1] on grey levels. The causal network is an argument: a
 sampling, or with `start, row, pixel, put` over cached activations. Its input is scaled to [−1, 1].
 """
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import jax
@@ -158,3 +159,46 @@ def sample(
 def _partly(value: Float[Array, "b c"], colour: int) -> Float[Array, "b c"]:
     """Colours up to `colour`, centred; the rest are not looked at."""
     return centre(value).at[:, colour + 1 :].set(0)
+
+
+def make_sample(
+    network: Any, likelihood: Likelihood, shape: Sequence[int], *, classes: int = 0
+) -> Callable[..., Array]:
+    """`(params, state, key, num, label=None, **options) -> images [num, *shape]` of a `PixelNetwork`.
+
+    It draws by the network's cache, if there is one, with the `options` of `sample`. A network that is told one of
+    `classes` draws one `label` for all, or all classes in turn.
+    """
+
+    def told(num: int, label: Any) -> tuple[Array, ...]:
+        chosen = jnp.arange(num) % max(classes, 1) if label is None else jnp.full(num, label)
+        return (chosen,) if classes else ()
+
+    @functools.partial(jax.jit, static_argnums=3)
+    def cached(params: Params, state: State, key: Key, num: int, label: Any = None, **options: Any) -> Array:
+        return sample(key, network, likelihood, params, (num, *shape), *told(num, label), **options)
+
+    def naive(params: Params, state: State, key: Key, num: int, label: Any = None, **options: Any) -> Array:
+        whole = (num, *shape)
+        return sample_naive(key, network.model, likelihood, params, state, whole, *told(num, label), **options)
+
+    return naive if network.pixel is None else cached
+
+
+def completions(
+    network: Incremental,
+    likelihood: Likelihood,
+    params: Params,
+    x: Float[Array, "b h w c"],
+    *label: Array,
+    count: int = 3,
+) -> tuple[Float[Array, "b h w c"], list[Float[Array, "b h w c"]]]:
+    """Images whose lower half is grey, and `count` completions of their upper half, drawn with the keys 0, 1, …"""
+    height, width = x.shape[1:3]
+    upper = jnp.broadcast_to(jnp.arange(height)[:, None] < height // 2, (height, width))
+
+    @jax.jit
+    def complete(key: Key) -> Array:
+        return sample(key, network, likelihood, params, x.shape, *label, known=x, where=upper)
+
+    return jnp.where(upper[..., None], x, 0.5), [complete(jax.random.key(i)) for i in range(count)]

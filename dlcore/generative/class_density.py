@@ -77,6 +77,23 @@ def summarize(sums: Mapping[str, Any], dims: int) -> dict[str, float]:
     return {**evaluation.classification_summary(sums), **bits, "bits_per_dim_given_label": given}
 
 
+class HeldOut(NamedTuple):
+    """What a fit takes to measure: sums over a batch, those of the test, and what becomes of them."""
+
+    evaluate: Callable[[Params, State, Batch, Key], dict[str, Any]]
+    evaluate_test: Callable[[Params, State, Batch, Key], dict[str, Any]]
+    summarize: Callable[[Mapping[str, Any]], dict[str, float]]
+
+
+def held_out(quick: ClassDensity, density_: ClassDensity, row_keys: Callable[[Key, Array], Key], dims: int) -> HeldOut:
+    """The protocol: `evaluate` with the `quick` form of a density, in the test with itself, rows by their own keys."""
+
+    def by(used: ClassDensity) -> Callable[[Params, State, Batch, Key], dict[str, Any]]:
+        return lambda params, state, batch, key: evaluate(used, params, state, batch, row_keys(key, batch["row"]))
+
+    return HeldOut(by(quick), by(density_), lambda sums: summarize(sums, dims))
+
+
 def sample(
     key: Key, density_: ClassDensity, params: Params, state: State, count: int, label: Any = None
 ) -> Float[Array, "n h w c"]:
@@ -85,6 +102,12 @@ def sample(
     if label is not None:
         return draw(key, jnp.full(count, label))
     return classifier.sample(key, state["log_prior"], draw, count)[0]
+
+
+def sampler(density_: ClassDensity) -> Callable[..., Float[Array, "n h w c"]]:
+    """`sample` as a fit takes it, compiled: `(params, state, key, num, label=None) -> images`."""
+    draw = lambda params, state, key, num, label=None: sample(key, density_, params, state, num, label)  # noqa: E731
+    return jax.jit(draw, static_argnums=3)
 
 
 def judge(density_: ClassDensity, params: Params, state: State, *, key: Key) -> Callable[[Array, Array], Array]:
@@ -99,6 +122,11 @@ def judge(density_: ClassDensity, params: Params, state: State, *, key: Key) -> 
         return predict(density_, params, state, x, keys, state["log_prior"], left)[0].log_posterior
 
     return run
+
+
+def classify(density_: ClassDensity, *, key: Key) -> Callable[[Params, State, Array], Array]:
+    """`(params, state, images) -> log p(y|x)` of grey levels that are complete, as `judge` gives it."""
+    return lambda params, state, x: judge(density_, params, state, key=key)(x, jnp.ones(x.shape[1:], bool))
 
 
 def with_prior(density_: ClassDensity, classes: int) -> ClassDensity:

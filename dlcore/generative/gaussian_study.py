@@ -34,6 +34,16 @@ def study(
     }
 
 
+def posteriors(
+    train: Rows, held: Rows, chosen: np.ndarray, images: Array, classes: int, levels: int, shrinkages: Sequence[float]
+) -> dict[str, np.ndarray]:
+    """log p(y|x) of images [n, h, w, c] by all three models of the `chosen` rows of `train` alone."""
+    where = np.isin(np.arange(len(train["label"])), chosen)
+    models, _ = gaussian_images.choose(train, held, classes, levels, shrinkages, where=where)
+    judged = jax.jit(gaussian_images.posterior_of, static_argnums=2)
+    return {name: np.asarray(judged(model, images, levels)) for name, model in models.items()}
+
+
 def _measured(model: gaussian_images.Model, test: Rows, levels: int, block: int) -> dict[str, float]:
     @jax.jit
     def judged(images: Array, start: Array) -> Any:

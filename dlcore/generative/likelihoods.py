@@ -24,6 +24,15 @@ def named(name: str, levels: int, colours: int, *, components: int = 1, std: Num
     return lookup("likelihood", name, table)()
 
 
+def pixel_head(name: str, levels: int, colours: int, *, components: int = 1) -> Likelihood:
+    """What a pixel network says of a sub-pixel: "mixture", "colour_mixture" or "categorical". Raises `ValueError` for
+    another name."""
+    kinds = {"mixture": "logistic", "colour_mixture": "colour_mixture", "categorical": "categorical"}
+    if name not in kinds:
+        raise ValueError(f"head must be one of {', '.join(kinds)}, got {name!r}")
+    return named(kinds[name], levels, colours, components=components)
+
+
 def usual(data: str, levels: int, colours: int) -> str:
     """The likelihood of images of a data set by name: of pixels as they are stored, but for the binarised benchmark.
 

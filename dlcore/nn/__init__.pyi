@@ -18,6 +18,7 @@ from ._activation import softplus as softplus
 from ._activation import tanh as tanh
 from ._attention import SpatialAttention as SpatialAttention
 from ._cast import compute_in as compute_in
+from ._cast import in_precision as in_precision
 from ._combine import concat as concat
 from ._combine import identity as identity
 from ._combine import residual as residual
@@ -143,8 +144,11 @@ from ._stochastic_depth import StochasticDepth as StochasticDepth
 from ._stochastic_depth import linear_rates as linear_rates
 from ._stochastic_depth import stochastic_depth as stochastic_depth
 from ._summary import Row as Row
+from ._summary import branch_table as branch_table
+from ._summary import example as example
 from ._summary import summarize as summarize
 from ._summary import table as table
+from ._summary import tables as tables
 from ._toeplitz import Counts as Counts
 from ._toeplitz import conv_matrix as conv_matrix
 from ._toeplitz import count_connections as count_connections

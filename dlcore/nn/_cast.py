@@ -24,6 +24,13 @@ def compute_in(model: Model, dtype: Any) -> Model:
     return Model(graph.init, graph, model.kind)
 
 
+def in_precision(model: Model, dtype: str) -> Model:
+    """`model` for "float32", `compute_in` for "bfloat16"; raises `ValueError` for another name."""
+    if dtype not in ("float32", "bfloat16"):
+        raise ValueError(f"dtype must be float32 or bfloat16, got {dtype!r}")
+    return compute_in(model, jnp.bfloat16) if dtype == "bfloat16" else model
+
+
 @dataclass(frozen=True, eq=False)
 class _Cast(Graph):
     dtype: Any = jnp.float32

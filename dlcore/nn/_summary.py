@@ -5,10 +5,12 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 
 from dlcore.nn._count import flops
 from dlcore.nn._graph import Graph
-from dlcore.types import Model
+from dlcore.tree import named_leaves
+from dlcore.types import Model, Params
 
 
 class Row(NamedTuple):
@@ -37,6 +39,36 @@ def table(rows: Sequence[Row]) -> str:
     widths = [max(len(line[i]) for line in cells) for i in range(4)]
     aligned = ((p.ljust(widths[0]), s.ljust(widths[1]), n.rjust(widths[2]), f.rjust(widths[3])) for p, s, n, f in cells)
     return "\n".join("  ".join(line) for line in aligned)
+
+
+def tables(*calls: tuple[Any, ...]) -> str:
+    """The tables of several models, one below the other; a call is (model, *inputs) as for `summarize`."""
+    return "\n".join(table(summarize(*call)) for call in calls)
+
+
+def example(shape: Sequence[int], dtype: Any = jnp.float32) -> jax.ShapeDtypeStruct:
+    """A batch of one example of a shape, for `summarize` and others that compute nothing.
+
+    >>> example((28, 28, 1)).shape
+    (1, 28, 28, 1)
+    """
+    return jax.ShapeDtypeStruct((1, *shape), dtype)
+
+
+def branch_table(params: Params) -> str:
+    """Numbers of parameters by the branch that holds them, for what is no `Model`: arrays, or shapes of arrays.
+
+    >>> print(branch_table({"step": {"kernel": jax.ShapeDtypeStruct((2, 3), float)}}))
+    step            6
+    (all)           6
+    """
+    counts: dict[str, int] = {}
+    for path, leaf in named_leaves(params):
+        name = path.rsplit("/", 1)[0]
+        counts[name] = counts.get(name, 0) + math.prod(leaf.shape)
+    counts["(all)"] = sum(counts.values())
+    width = max(map(len, counts))
+    return "\n".join(f"{name:<{width}}  {count:>10,}" for name, count in counts.items())
 
 
 def _rows(model: Model, args: tuple[Any, ...], path: str) -> list[Row]:

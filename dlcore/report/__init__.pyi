@@ -13,6 +13,7 @@ from . import maps as maps
 from . import optimizers as optimizers
 from . import panel as panel
 from . import receptive as receptive
+from . import regression as regression
 from . import retrieval as retrieval
 from . import scales as scales
 from . import segmentation as segmentation

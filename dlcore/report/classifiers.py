@@ -7,6 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from dlcore.report.figures import BLUE, GREEN, GREY, ORANGE
+from dlcore.report.panel import Panel, panel
 
 COLOURS = (BLUE, ORANGE, GREEN, "#CC79A7", "#E69F00", GREY)
 MARKERS = "osD^vP"
@@ -41,6 +42,25 @@ def learning_curves(counts: Sequence[int], scores: Mapping[str, np.ndarray]) -> 
     right.set_ylabel("test −log p(y|x) (nats)")
     left.legend(frameon=False, fontsize=8)
     return figure
+
+
+def curves_by_count(cells: Mapping[str, Mapping[str, np.ndarray]], order: Sequence[str]) -> dict[str, Panel]:
+    """`learning_curves` of scores (accuracy, nats) by cell and model; a cell is called n and its number of labels."""
+    found = {name: np.stack([scores[name] for scores in cells.values()]) for name in order}
+    counts = [int(cell.removeprefix("n")) for cell in cells]
+    return {"learning_curves": panel("classifiers.learning_curves", counts, found)}
+
+
+def class_samples(
+    images: np.ndarray, labels: np.ndarray, names: Sequence[str], gaussian: Mapping[str, np.ndarray]
+) -> dict[str, Panel]:
+    """Samples [n, h, w, c] in [0, 1] of the first classes in lines, and of Gaussian models, a column for each class."""
+    lines = [(names[c], images[labels == c]) for c in np.unique(labels)]
+    columns = [(name.replace("_", " "), np.asarray(drawn)) for name, drawn in gaussian.items()]
+    return {
+        "samples": panel("images.rows", lines, "x ~ p(x|y), a line for each class"),
+        "samples_gaussian": panel("images.rows", columns, "x ~ p(x|y) of Gaussian models, a column for each class"),
+    }
 
 
 def robustness(

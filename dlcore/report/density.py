@@ -1,11 +1,12 @@
 """Densities in the plane, and samples beside data."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
 
 from dlcore.report.figures import BLUE
+from dlcore.report.panel import Panel, panel
 from dlcore.report.text import shown
 
 
@@ -50,6 +51,15 @@ def density_and_samples(
     left.set_ylabel("x₂")
     figure.suptitle(shown(title, 100), fontsize=10, parse_math=False)
     return figure
+
+
+def in_the_plane(
+    log_density: Callable[[np.ndarray], np.ndarray], data: np.ndarray, samples: np.ndarray, title: str, size: int = 200
+) -> Panel:
+    """`density_and_samples` of a model, whose log p(x) `log_density` gives at points float32 [n, 2]."""
+    low, high = square(data)
+    values = np.exp(np.asarray(log_density(grid(low, high, size).astype(np.float32)))).reshape(size, size)
+    return panel("density.density_and_samples", low, high, values, data, samples, title=title)
 
 
 def cloud(points: np.ndarray, title: str = "") -> Figure:

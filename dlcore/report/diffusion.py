@@ -7,6 +7,7 @@ from matplotlib.figure import Figure
 
 from dlcore.report.figures import BLUE, GREEN, GREY, ORANGE
 from dlcore.report.images import rows
+from dlcore.report.panel import Panel, panel
 
 COLOURS = (BLUE, ORANGE, GREEN, GREY)
 
@@ -50,3 +51,15 @@ def by_time(times: np.ndarray, errors: Mapping[str, np.ndarray], terms: np.ndarr
 def denoising(path: np.ndarray, times: Sequence[int]) -> Figure:
     """A path of samples [s, n, h, w, c] in [0, 1] from noise to data, a line per kept time."""
     return rows([(f"t = {t}", images) for t, images in zip(times, path, strict=True)], "from noise to data")
+
+
+def from_noise(path: np.ndarray, times: np.ndarray, title: str) -> dict[str, Panel]:
+    """A path of samples [s + 1, n, h, w, c] in [0, 1]: its end as a sheet, and eight times of ten of them.
+
+    `times` [s + 1] are those of the schedule, from the data on, so in the reverse order of the path.
+    """
+    kept = np.unique(np.linspace(0, len(path) - 1, 8).round().astype(int))
+    return {
+        "samples": panel("images.sheet", path[-1], 10, title),
+        "denoising": panel("diffusion.denoising", path[kept, :10], times[::-1][kept]),
+    }

@@ -1,11 +1,14 @@
 """Figures of a GAN: classes of its samples, what the discriminator says, and points in the plane."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 
 from dlcore.report.figures import BLUE, GREEN, GREY, LARGEST_SIDE, ORANGE
+from dlcore.report.latent import circle
+from dlcore.report.panel import Panel, panel
 from dlcore.report.text import name_ticks
 
 COLOURS = (BLUE, GREEN, ORANGE, GREY)
@@ -29,6 +32,36 @@ def histogram(counts: np.ndarray, expected: np.ndarray, names: Sequence[str], ti
     axes.set_title(title, fontsize=9)
     axes.legend(frameon=False, fontsize=8, loc="upper right")  # the best place is slow to find among many bars
     return figure
+
+
+def spread_over_classes(report: Any, names: Sequence[str]) -> Panel:
+    """The histogram of a `dlcore.evaluation.collapse.Report`, titled with the problems that it finds, if any."""
+    healthy = f"{report.covered()} of {len(report.expected)} classes, diversity {report.diversity:.2f}"
+    return panel("gan.histogram", report.histogram, report.expected, names, "\n".join(report.problems()) or healthy)
+
+
+def over_plane(
+    score: Callable[[np.ndarray], Any], real: np.ndarray, samples: np.ndarray, name: str, side: float = 4.5
+) -> Panel:
+    """`plane` with the scores that `score` gives at points float32 [n, 2]."""
+    ticks = np.linspace(-side, side, 80, dtype=np.float32)
+    grid = np.asarray(score(np.stack(np.meshgrid(ticks, ticks), -1).reshape(-1, 2))).reshape(80, 80)
+    return panel("gan.plane", real, samples, grid, side, name)
+
+
+def gallery(
+    samples: np.ndarray, near: np.ndarray, images: Callable[[np.ndarray], np.ndarray], ends: np.ndarray
+) -> dict[str, Panel]:
+    """A sheet of samples [n, h, w, c] in [0, 1], the training images that are nearest to the first of them, and lines
+    along circles between pairs of codes `ends` [k, 2, 1, d]; `images` decodes [10 k, d]."""
+    codes = np.stack([circle(*pair) for pair in ends])
+    lines = images(codes.reshape(-1, ends.shape[-1])).reshape(*codes.shape[:2], *samples.shape[1:])
+    compared = [("sample", samples[: len(near)]), ("nearest training image", near)]
+    return {
+        "samples": panel("images.sheet", samples[:100], 10, "z ~ N(0, I)"),
+        "neighbours": panel("images.rows", compared),
+        "interpolation": panel("images.rows", [("", line) for line in lines], "between two codes, along a circle"),
+    }
 
 
 def scores(found: Mapping[str, np.ndarray], name: str = "D(x)") -> Figure:

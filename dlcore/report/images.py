@@ -7,6 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from dlcore.report.figures import image_grid
+from dlcore.report.panel import Panel, panel
 from dlcore.report.text import shown
 
 
@@ -34,6 +35,12 @@ def rows(labelled: Sequence[tuple[str, np.ndarray]], title: str = "") -> Figure:
         ax.set_ylabel(label, rotation=0, ha="right", va="center", fontsize=8)
     figure.suptitle(title, fontsize=10)
     return figure
+
+
+def completions(images: np.ndarray, given: np.ndarray, drawn: Sequence[np.ndarray]) -> Panel:
+    """Images [n, h, w, c] in [0, 1], what was given of them, and a line for each completion."""
+    lines = [(f"completion {i + 1}", np.asarray(one)) for i, one in enumerate(drawn)]
+    return panel("images.rows", [("image", np.asarray(images)), ("given", np.asarray(given)), *lines])
 
 
 def named(images: np.ndarray, names: Sequence[str], columns: int = 6) -> Figure:

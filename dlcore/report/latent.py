@@ -27,6 +27,28 @@ def interpolation(images: Images, codes: np.ndarray, lines: int = 5, steps: int 
     return panel("images.rows", rows, "between the codes of two test images")
 
 
+def circle(start: np.ndarray, end: np.ndarray, steps: int = 10) -> np.ndarray:
+    """Codes [steps, d] from one to another along a great circle, which keeps the norm of high-dimensional normals.
+
+    >>> circle(np.array([2.0, 0.0]), np.array([0.0, 2.0]), 3).round(2).tolist()
+    [[2.0, 0.0], [1.41, 1.41], [0.0, 2.0]]
+    """
+    along = np.linspace(0, np.pi / 2, steps)[:, None]
+    return np.cos(along) * start + np.sin(along) * end
+
+
+def circles(images: Images, codes: np.ndarray, lines: int = 5, steps: int = 10) -> Panel:
+    """Great circles between the codes of neighbouring images."""
+    pairs = [(i, i + 1) for i in range(0, 2 * lines, 2)]
+    rows = [(f"{i} to {j}", np.asarray(images(circle(codes[i], codes[j], steps)))) for i, j in pairs]
+    return panel("images.rows", rows, "between two test images on a great circle of latent space")
+
+
+def temperatures(sample: Callable[[float, int], np.ndarray], title: str) -> Panel:
+    """`sample(temperature, 12)` for several temperatures."""
+    return panel("images.rows", [(f"T = {t}", sample(t, 12)) for t in (0.5, 0.7, 0.85, 1.0)], title)
+
+
 def traversals(images: Images, codes: np.ndarray, most: int = 8) -> Panel:
     """The first image with one latent dimension moved from −3 to 3, for those whose codes vary most over images."""
     spread = codes.std(0)
@@ -73,11 +95,10 @@ def gallery(
     `levels`, a single dimension is one of hundreds and not shown.
     """
     some = np.arange(12) % len(x)
-    rows = [(f"T = {t}", sample(t, 12)) for t in (0.5, 0.7, 0.85, 1.0)]
     drawn = {
         "reconstructions": reconstructions(images, x[some], codes[some]),
         "samples": panel("images.sheet", sample(1.0, 64), 8, "codes from the prior"),
-        "temperatures": panel("images.rows", rows, "codes of the prior at several temperatures"),
+        "temperatures": temperatures(sample, "codes of the prior at several temperatures"),
     }
     if categories:
         return drawn | {"switches": switches(images, codes, categories)}

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
 from dlcore.report.figures import BLUE, GREEN, GREY, ORANGE
+from dlcore.report.panel import Panel, panel
 from dlcore.report.surfaces import COLOURS, DASHES
 
 
@@ -53,6 +54,24 @@ def learning_rates(
     left.set_title("too small creeps, too large leaps out", fontsize=10)
     right.set_title("good rates lie just below the edge", fontsize=10)
     return figure
+
+
+def rate_studies(
+    rates: Sequence[float], alphas: Sequence[float], losses: np.ndarray, steps: np.ndarray, start: float
+) -> dict[str, Panel]:
+    """Panels of learning rates without and with momentum, and of the map of both.
+
+    `losses` [alphas, rates, steps] are training losses on the way, those of the first α without momentum; `start` is
+    the loss before.
+    """
+    # A run that is above twice where it began has left for good.
+    final = np.where(losses[..., -1] < 2 * start, losses[..., -1], np.inf)
+    named = {f"α = {alpha:g}": row for alpha, row in zip(alphas, final, strict=True)}
+    middle = len(rates) // 2
+    return {
+        "learning_rate": panel("optimizers.learning_rates", rates, steps, losses[0], start, named),
+        "momentum": panel("optimizers.momentum", rates, alphas, final, steps, losses[:, middle], rates[middle]),
+    }
 
 
 def race(rates: Sequence[float], steps: np.ndarray, losses: Mapping[str, np.ndarray], start: float) -> Figure:

@@ -1,7 +1,7 @@
 """Figures of surfaces and the ways down them: paths over contours, races, rates of descent (lecture 4–5)."""
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -28,6 +28,11 @@ class Landscape(NamedTuple):
     """[k, 2]."""
     paths: Mapping[str, np.ndarray]
     """Points [steps + 1, 2] by name, the start first."""
+
+
+def landscape(title: str, surface: Any, values: np.ndarray, paths: Mapping[str, np.ndarray]) -> Landscape:
+    """A surface (`dlcore.optim.surfaces.Surface`), its `values` on a grid, and ways over it."""
+    return Landscape(title, surface.low, surface.high, values, surface.value, surface.minima, paths)
 
 
 def _contours(axes: Axes, panel: Landscape) -> None:

@@ -44,6 +44,7 @@ from ._information import log_kl as log_kl
 from ._minibatch import BatchMoments as BatchMoments
 from ._minibatch import batch_moments as batch_moments
 from ._minibatch import batches as batches
+from ._minibatch import noise_by_size as noise_by_size
 from ._minibatch import per_example_gradients as per_example_gradients
 from ._minibatch import predicted_covariance as predicted_covariance
 from ._minibatch import sampled_noise as sampled_noise

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Int
@@ -91,6 +92,26 @@ def sampled_noise(key: Key, gradients: Float[Array, "n *d"], k: int, draws: int)
     order = jax.random.uniform(key, (draws, n)).argsort(-1).argsort(-1)
     chosen = (order < k).astype(gradients.dtype) / k
     return monte_carlo((matmul(chosen, matmul(apart, apart.T)) * chosen).sum(-1))
+
+
+def noise_by_size(gradients: Float[Array, "n d"], *, seed: int = 0, draws: int = 4000) -> dict[str, np.ndarray]:
+    """E‖ĝ − ḡ‖² for batches of 1, 2, 4, … below n examples, measured and predicted (lecture 6.2).
+
+    Arrays [m]: the `sizes` k, what is `measured` without replacement and its standard `error`, and the predictions
+    `with` replacement, σ²/k, and `without`, σ²/k · (n − k)/(n − 1). Batches of k are drawn with the key `seed` + k.
+    """
+    _check_rows("noise_by_size", gradients)
+    count = len(gradients)
+    sizes = 2 ** np.arange(int(np.log2(count - 1)) + 1)
+    found = [sampled_noise(jax.random.key(seed + int(k)), gradients, int(k), draws) for k in sizes]
+    one = float(jnp.square(gradients - gradients.mean(0)).sum() / count)
+    return {
+        "sizes": sizes,
+        "measured": np.array([estimate.mean for estimate in found]),
+        "error": np.array([estimate.standard_error for estimate in found]),
+        "with": one / sizes,
+        "without": one / sizes * (count - sizes) / (count - 1),
+    }
 
 
 def _check_rows(name: str, gradients: Array) -> None:

@@ -1,17 +1,54 @@
 """A model trained on a few labelled examples, kept where the validation split is happiest (lecture 11.1, 22)."""
 
+import functools
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 import optax
 from jaxtyping import Array
 
+from dlcore.evaluation import classification_summary, classification_sums
 from dlcore.studies._judges import in_blocks, scores
-from dlcore.types import Key, Objective, Params, State
+from dlcore.types import Key, Model, Objective, Params, State
 
 Rows = Mapping[str, Any]
+
+
+class Learner(NamedTuple):
+    """A classifier of grey levels that can be trained, as `learner` takes it."""
+
+    objective: Objective
+    init: Callable[[Key, Any], tuple[Params, State]]
+    judged: Callable[[Params, State, Array], Array]
+    """`(params, state, images) -> log p(y|x)`."""
+
+
+def measured(classifier: Learner, name: str) -> dict[str, Any]:
+    """The fields of a fit that measure it: `evaluate`, and `summarize` to metrics whose names end in `name`."""
+
+    def evaluate(params: Params, state: State, batch: Rows, key: Key) -> dict[str, Any]:
+        log_posterior = classifier.judged(params, state, batch["image"])
+        return classification_sums(log_posterior, batch["label"], batch["where"])
+
+    def summarize(sums: Mapping[str, Any]) -> dict[str, float]:
+        return {f"{metric}_{name}": value for metric, value in classification_summary(sums).items()}
+
+    return {"evaluate": evaluate, "summarize": summarize}
+
+
+def discriminative(network: Model, objective: Objective, prepare: Callable[..., Rows]) -> Learner:
+    """A network under the objective of `prepare(batch, *, key, train)`, which makes its input `x` of raw rows."""
+    prepared = functools.partial(prepare, key=None, train=False)
+
+    def loss(params: Params, state: State, batch: Rows, **options: Any) -> Any:
+        return objective(params, state, prepared(batch), **options)
+
+    def judged(params: Params, state: State, images: Array) -> Array:
+        return jax.nn.log_softmax(network.apply(params, state, prepared({"image": images})["x"])[0])
+
+    return Learner(loss, lambda key, batch: network.init(key, prepared(batch)["x"]), judged)
 
 
 def balanced(labels: np.ndarray, count: int, seed: int = 0) -> np.ndarray:

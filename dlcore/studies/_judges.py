@@ -1,12 +1,15 @@
 """Several classifiers on the same images: how right, how sure, how dear (lecture 22)."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Integer
+
+from dlcore.evaluation import calibration
 
 Judge = Callable[[Array, Array], Float[Array, "b c"]]
 """`(x [b, h, w, c] grey levels, observed [h, w, c]) -> log p(y|x)`; what is not observed holds a fill-in."""
@@ -19,6 +22,25 @@ def scores(log_posterior: Float[np.ndarray, "n classes"], labels: Integer[np.nda
     """(accuracy, mean of −log p(y|x) in nats)."""
     own = np.take_along_axis(np.asarray(log_posterior, np.float64), labels[:, None].astype(int), axis=-1)[:, 0]
     return float((log_posterior.argmax(-1) == labels).mean()), float(-own.mean())
+
+
+def calibrations(
+    judges: Mapping[str, Judge], x: Integer[np.ndarray, "n h w c"], labels: Integer[np.ndarray, " n"]
+) -> tuple[dict[str, tuple[np.ndarray, ...]], dict[str, float]]:
+    """Of every judge the sums per bin of confidence (`dlcore.evaluation.calibration`), and the seconds of an image."""
+    found = {name: verdicts(judge, x) for name, judge in judges.items()}
+    calibrated = jax.jit(lambda log_p: calibration(jnp.exp(log_p), labels))
+    bins = {name: tuple(map(np.asarray, calibrated(log_p))) for name, (log_p, _) in found.items()}
+    return bins, {name: seconds for name, (_, seconds) in found.items()}
+
+
+def in_microseconds(seconds: Mapping[str, Any]) -> dict[str, float]:
+    """Metrics of the seconds of an image, by model.
+
+    >>> in_microseconds({"lda": 2e-6})
+    {'microseconds_per_image_lda': 2.0}
+    """
+    return {f"microseconds_per_image_{name}": 1e6 * float(value) for name, value in seconds.items()}
 
 
 def in_blocks(run: Callable[[np.ndarray], Array], x: np.ndarray, block: int = BLOCK) -> np.ndarray:

@@ -6,7 +6,11 @@ from . import progress as progress
 from . import run as run
 from . import session as session
 from . import stages as stages
+from ._augmented import augmented as augmented
+from ._augmented import over_views as over_views
+from ._builders import adversarial_update as adversarial_update
 from ._builders import classified as classified
+from ._builders import even_images as even_images
 from ._builders import fit_by_gradient as fit_by_gradient
 from ._builders import joined as joined
 from ._builders import map_data as map_data
@@ -14,6 +18,7 @@ from ._builders import map_split as map_split
 from ._builders import means as means
 from ._builders import one_of_each as one_of_each
 from ._builders import pixel_rows as pixel_rows
+from ._builders import signed_pixels as signed_pixels
 from ._builders import standardized as standardized
 from ._builders import unit_pixels as unit_pixels
 from ._checkpoint import Checkpoints as Checkpoints
@@ -38,6 +43,7 @@ from ._loop import Cadence as Cadence
 from ._loop import Progress as Progress
 from ._loop import cadence as cadence
 from ._loop import fit as fit
+from ._mistakes import mistakes as mistakes
 from ._quality import binary_baselines as binary_baselines
 from ._quality import generative_system as generative_system
 from ._quality import image_baselines as image_baselines

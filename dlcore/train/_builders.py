@@ -19,12 +19,13 @@ from dlcore.data import (
     standardize,
 )
 from dlcore.evaluation import classification_sums
+from dlcore.nn import pad_sides
 from dlcore.optim import OptimizerConfig, learning_rate, make_optimizer
 from dlcore.train._config import LoopConfig
 from dlcore.train._step import Preprocess
 from dlcore.train._system import Fit
-from dlcore.train._updates import gradient_update, with_average
-from dlcore.types import Batch, Key, Mean, Model, Objective, Params, State
+from dlcore.train._updates import chain, ema_update, gradient_update, repeated, reported, with_average
+from dlcore.types import Batch, Key, Mean, Model, Objective, Params, State, Update
 
 
 def fit_by_gradient(
@@ -47,6 +48,22 @@ def fit_by_gradient(
     return Fit(loop=loop, update=with_average(gradient, ema), **{"learning_rates": rates, **parts})
 
 
+def adversarial_update(
+    objectives: Mapping[str, Objective], txs: Mapping[str, Any], *, steps: int = 1, ema: float = 0.0
+) -> Update:
+    """`steps` updates of the discriminator, then one of the generator, then the average with decay `ema`, if any.
+
+    `objectives` and optimisers `txs` are called "discriminator" and "generator", as the branches of the params that
+    they change are; the discriminator's `d_real` stays in the report.
+    """
+    parts = {name: gradient_update(objectives[name], txs[name], only=f"{name}/**") for name in objectives}
+    return chain(
+        discriminator=reported(repeated(parts["discriminator"], steps), "d_real"),
+        generator=parts["generator"],
+        **({"ema": ema_update(ema)} if ema else {}),
+    )
+
+
 def standardized(spec: DataSpec, name: str = "x") -> Preprocess:
     """Points, or pixels in [0, 1], less mean and over standard deviation of the training split, under `name`."""
 
@@ -65,6 +82,26 @@ def unit_pixels(spec: DataSpec, *, binary: bool = False) -> Preprocess:
         if binary:
             images = binarize(key, images) if train else binarize_rows(images, batch["row"])
         return {**batch, "image": images}
+
+    return preprocess
+
+
+def signed_pixels(spec: DataSpec) -> Preprocess:
+    """Pixels in [−1, 1]; points as they are."""
+
+    def preprocess(batch: Batch, *, key: Key | None, train: bool) -> Batch:
+        if len(spec.shape) == 1:
+            return batch
+        return {**batch, "image": 2 * scale(batch["image"], spec.levels) - 1}
+
+    return preprocess
+
+
+def even_images(factor: int) -> Preprocess:
+    """Grey levels with black pixels at the right and below until `factor` divides both sides; points as they are."""
+
+    def preprocess(batch: Batch, *, key: Key | None, train: bool) -> Batch:
+        return {**batch, "image": pad_sides(batch["image"], factor)} if "image" in batch else batch
 
     return preprocess
 

@@ -218,3 +218,9 @@ def test_synthetic_sets(name):
 def test_unknown_name_suggests_the_nearest(name, near):
     with pytest.raises(DataError, match=f"did you mean '{near}'"):
         load(name)
+
+
+def test_the_first_rows_are_at_most_all():
+    split = load("digits").test
+    np.testing.assert_array_equal(split.first(3)["label"], split.all()["label"][:3])
+    assert len(split.first(10**6)["label"]) == split.size

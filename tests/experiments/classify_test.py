@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from dlcore.data import DataSpec
-from experiments.classify import Config, features, make_model, make_predict
+from dlcore.train import over_views
+from experiments.classify import Config, features, make_model
 
 SPEC = DataSpec("squares", (16, 16, 1), 256, 3, ("a", "b", "c"), (8, 0, 8), (0.5,), (0.3,))
 IMAGES = np.random.default_rng(0).integers(0, 256, (2, 16, 16, 1)).astype(np.uint8)
@@ -52,7 +53,7 @@ def test_test_time_augmentation_averages_probabilities_over_ten_views():
     model = make_model(config, SPEC)
     images = jax.random.normal(jax.random.key(1), (3, 16, 16, 1))
     params, state = jax.jit(model.init)(jax.random.key(0), images)
-    predict = jax.jit(make_predict(model, config))
+    predict = jax.jit(over_views(model, shift=1, flip=True))
     padded = jnp.pad(images, ((0, 0), (1, 1), (1, 1), (0, 0)), mode="edge")
     moved = [padded[:, y : y + 16, x : x + 16] for y, x in ((1, 1), (0, 1), (2, 1), (1, 0), (1, 2))]
     every = [model.apply(params, state, view)[0] for view in (*moved, *(view[:, :, ::-1] for view in moved))]
@@ -63,4 +64,4 @@ def test_test_time_augmentation_averages_probabilities_over_ten_views():
         predict(params, state, images[:, :, ::-1]), predict(params, state, images), rtol=1e-4, err_msg="mirror images"
     )
     with pytest.raises(ValueError, match="test_shift must not be negative"):
-        make_predict(model, Config(test_shift=-1))
+        over_views(model, shift=-1)

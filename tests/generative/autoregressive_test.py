@@ -122,3 +122,20 @@ def test_draws_have_the_models_distribution():
     p = np.exp(-autoregressive.nll(network.model, family, params, state, jnp.asarray(images)))
     share = np.bincount(code.astype(int), minlength=16) / 20_000
     assert (np.abs(share - p) < 5 * np.sqrt(p * (1 - p) / 20_000) + 1e-6).all()
+
+
+def test_samples_by_class_in_turn_and_completions_keep_the_upper_half():
+    network, family = GatedPixelCNN(4, features=8, windows=(3, 3), classes=3), categorical(4)
+    params, state = trained_like(network, (4, 3, 1), jnp.zeros(1, jnp.int32))
+    draw = autoregressive.make_sample(network, family, (4, 3, 1), classes=3)
+    key, shape = jax.random.key(1), (5, 4, 3, 1)
+    turns = autoregressive.sample(key, network, family, params, shape, jnp.arange(5) % 3)
+    np.testing.assert_array_equal(draw(params, state, key, 5), turns)
+    same = autoregressive.sample(key, network, family, params, shape, jnp.full(5, 2))
+    np.testing.assert_array_equal(draw(params, state, key, 5, label=2), same)
+    slow = autoregressive.make_sample(network._replace(pixel=None), family, (4, 3, 1), classes=3)
+    np.testing.assert_array_equal(slow(params, state, key, 5), turns)
+    given, drawn = autoregressive.completions(network, family, params, same, jnp.full(5, 2), count=2)
+    assert (given[:, 2:] == 0.5).all() and len(drawn) == 2 and (drawn[0] != drawn[1]).any()
+    for image in (given, *drawn):
+        np.testing.assert_array_equal(image[:, :2], same[:, :2])

@@ -2,9 +2,26 @@
 
 import jax
 import jax.numpy as jnp
+import pytest
 
 from dlcore.networks import CNN
-from dlcore.nn import Conv, Dense, GlobalAvgPool, compute_in, convolves, flops, loops, scan, serial, summarize, table
+from dlcore.nn import (
+    Conv,
+    Dense,
+    GlobalAvgPool,
+    branch_table,
+    compute_in,
+    convolves,
+    example,
+    flops,
+    in_precision,
+    loops,
+    scan,
+    serial,
+    summarize,
+    table,
+    tables,
+)
 
 
 def test_counts_by_hand():
@@ -43,3 +60,22 @@ def test_mixed_precision_changes_no_path():
     ]
     text = table(summarize(model, image))
     assert "stage_1/conv_0" in text and len({len(line) for line in text.splitlines()}) == 1
+
+
+def test_tables_stand_below_each_other_and_branches_are_counted():
+    small, large = (Dense(2), example((3,))), (Dense(4), example((5,)))
+    assert tables(small, large) == table(summarize(*small)) + "\n" + table(summarize(*large))
+    params = {"a": {"b": {"kernel": example((2, 3)), "bias": example((3,))}}, "c": {"kernel": example((7,))}}
+    rows = [line.split() for line in branch_table(params).splitlines()]
+    assert rows == [["a/b", "9"], ["c", "7"], ["(all)", "16"]]
+
+
+def test_a_precision_is_named_and_another_refused():
+    x = jnp.full((1, 3), 1 / 3)
+    model = Dense(2)
+    params, state = model.init(jax.random.key(0), x)
+    assert in_precision(model, "float32") is model
+    rounded = compute_in(model, jnp.bfloat16).apply(params, state, x)[0]
+    assert (in_precision(model, "bfloat16").apply(params, state, x)[0] == rounded).all()
+    with pytest.raises(ValueError, match="dtype must be float32 or bfloat16, got 'float16'"):
+        in_precision(model, "float16")

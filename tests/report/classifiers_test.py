@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from dlcore.report.classifiers import calibrations, learning_curves, robustness
+from dlcore.report.classifiers import calibrations, class_samples, curves_by_count, learning_curves, robustness
 
 
 def lines(axes):
@@ -28,3 +28,19 @@ def test_calibrations_name_their_errors():
     confidence, correct, count = np.asarray([0.0, 1.2, 4.5]), np.asarray([0, 1, 5]), np.asarray([0, 2, 5])
     (axes,) = calibrations({"qda": (confidence, correct, count)}).axes
     assert axes.get_title() == "qda\nECE 10.00%"
+
+
+def test_curves_stand_by_the_number_in_the_name_of_a_cell():
+    cells = {"n10": {"qda": np.asarray([0.5, 2.0])}, "n300": {"qda": np.asarray([0.9, 0.5])}}
+    counts, scores = curves_by_count(cells, ("qda",))["learning_curves"].arguments
+    assert counts == [10, 300]
+    np.testing.assert_array_equal(scores["qda"], [[0.5, 2.0], [0.9, 0.5]])
+
+
+def test_samples_of_a_class_share_a_line():
+    labels = np.array([0, 1, 0, 1])
+    images = labels[:, None, None, None] * np.ones((4, 2, 2, 1))
+    drawn = class_samples(images, labels, ("zero", "one"), {"naive_bayes": images})
+    lines = dict(drawn["samples"].arguments[0])
+    assert list(lines) == ["zero", "one"] and (lines["one"] == 1).all() and lines["zero"].shape == (2, 2, 2, 1)
+    assert drawn["samples_gaussian"].arguments[0][0][0] == "naive bayes"

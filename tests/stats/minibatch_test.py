@@ -7,7 +7,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dlcore.stats import batch_moments, batches, per_example_gradients, predicted_covariance, sampled_noise
+from dlcore.stats import (
+    batch_moments,
+    batches,
+    noise_by_size,
+    per_example_gradients,
+    predicted_covariance,
+    sampled_noise,
+)
 
 
 def logistic_loss(params, example):
@@ -81,3 +88,15 @@ def test_impossible_batches_are_refused(problem):
 
 def test_one_example_has_no_variance():
     assert float(predicted_covariance(jnp.ones((1, 1)), 1)[0, 0]) == 0
+
+
+def test_noise_by_size_is_what_is_predicted_and_what_is_sampled(problem):
+    found = noise_by_size(problem[2], seed=5, draws=2000)
+    np.testing.assert_array_equal(found["sizes"], [1, 2, 4])
+    for i, k in enumerate(found["sizes"]):
+        for name, replace in (("with", True), ("without", False)):
+            trace = float(jnp.trace(predicted_covariance(problem[2], int(k), replace=replace)))
+            np.testing.assert_allclose(found[name][i], trace, rtol=1e-10)
+        sampled = sampled_noise(jax.random.key(5 + int(k)), problem[2], int(k), 2000)
+        np.testing.assert_array_equal(found["measured"][i], sampled.mean)
+        np.testing.assert_array_equal(found["error"][i], sampled.standard_error)

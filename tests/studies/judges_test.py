@@ -109,3 +109,28 @@ def test_a_learner_sees_the_chosen_rows_only_and_compiles_once():
         found = learn(jax.random.key(0), spoiled, held, chosen[:count], held["image"])
         assert judges.scores(found, held["label"])[0] > 0.95
     assert len(traces) == 1
+
+
+def test_a_network_behind_its_preprocessing_is_judged_and_measured():
+    network, rows = MLP((), 2), images(8)
+    prepare = lambda batch, *, key, train: {**batch, "x": batch["image"].reshape(-1, 9) / 4.0}  # noqa: E731
+    objective = supervised(network, softmax_cross_entropy, inputs="x")
+    learner = few_labels.discriminative(network, objective, prepare)
+    params, state = learner.init(jax.random.key(0), rows)
+    x = rows["image"].reshape(-1, 9) / 4.0
+    log_p = np.asarray(jax.nn.log_softmax(network.apply(params, state, x)[0]))
+    np.testing.assert_allclose(learner.judged(params, state, rows["image"]), log_p, rtol=1e-6)
+    loss, _ = learner.objective(params, state, rows, key=None, train=True)
+    assert float(loss) == pytest.approx(-log_p[np.arange(8), rows["label"]].mean(), rel=1e-5)
+    parts = few_labels.measured(learner, "alone")
+    marked = {**rows, "where": np.arange(8) < 6}
+    found = parts["summarize"](parts["evaluate"](params, state, marked, None))
+    assert found["nll_nats_alone"] == pytest.approx(-log_p[np.arange(6), rows["label"][:6]].mean(), rel=1e-5)
+    assert set(found) == {"accuracy_alone", "nll_nats_alone", "ece_alone"}
+
+
+def test_calibrations_are_sums_over_bins_of_confidence():
+    rows = images(6)
+    sure = lambda x, observed: jnp.log(jnp.array([0.9, 0.1])) * jnp.ones((len(x), 1))  # noqa: E731
+    confidence, correct, count = judges.calibrations({"sure": sure}, rows["image"], rows["label"])["sure"]
+    assert confidence.sum() == pytest.approx(5.4, rel=1e-5) and correct.sum() == 3 and count.max() == 6

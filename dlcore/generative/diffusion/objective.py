@@ -49,6 +49,25 @@ def guided(conditional: Array, unconditional: Array, scale: Number) -> Array:
     return unconditional + scale * (conditional - unconditional)
 
 
+def guided_predict(network: Model, classes: int, scale: Number) -> Predict:
+    """`(x_t, time, params, state, label) -> prediction` of a network that is told one of `classes`, or null for none.
+
+    `guided` by `scale`: two evaluations at once, but for 0 and 1, which take one. Without classes the network takes
+    no label, and it has no effect.
+    """
+
+    def predict(x: Array, t: Array, params: Params, state: State, label: Array) -> Array:
+        if not classes:
+            return network.apply(params, state, x, t)[0]
+        null = jnp.full_like(label, classes)
+        if scale in (0, 1):
+            return network.apply(params, state, x, t, label if scale else null)[0]
+        twice = [jnp.concatenate(pair) for pair in ((x, x), (t, t), (label, null))]
+        return guided(*jnp.split(network.apply(params, state, *twice)[0], 2), scale)
+
+    return predict
+
+
 def error(
     schedule: Schedule,
     kind: str,

@@ -78,6 +78,14 @@ RULES: dict[str, Callable[..., Rule]] = {"ancestral": ancestral, "ddim": ddim, "
 """The samplers by name."""
 
 
+def by_name(name: str, schedule: Schedule, *, variance: str = "posterior", eta: Number = 0.0) -> Rule:
+    """The rule "ancestral" with its `variance`, "ddim" with its `eta`, or "dpm". Raises `ValueError` for another."""
+    if name not in RULES:
+        raise ValueError(f"sampler must be one of {', '.join(RULES)}, got {name!r}")
+    settings = {"ancestral": {"variance": variance}, "ddim": {"eta": eta}, "dpm": {}}[name]
+    return RULES[name](schedule, **settings)
+
+
 def make_sampler(
     predict: Predict, schedule: Schedule, rule: Rule, *, kind: str, clip: float | None = None, keep: bool = False
 ) -> Callable[..., Array]:

@@ -4,6 +4,7 @@ A weighting makes a table of a schedule, whose entry t multiplies the squared er
 """
 
 import difflib
+import functools
 from collections.abc import Callable
 from typing import TypeAlias
 
@@ -41,6 +42,11 @@ def p2(schedule: Schedule, *, k: Number = 1.0, gamma: Number = 1.0) -> Table:
 
 WEIGHTINGS: dict[str, Weighting] = {"uniform": uniform, "p2": p2}
 """The weightings by name."""
+
+
+def named(name: str, *, k: Number = 1.0, gamma: Number = 1.0) -> Weighting:
+    """`by_name`, of which "p2" has these settings."""
+    return functools.partial(p2, k=k, gamma=gamma) if name == "p2" else by_name(name)
 
 
 def by_name(name: str) -> Weighting:

@@ -1,4 +1,5 @@
 from . import density as density
+from . import held_out as held_out
 from ._autoregressive import Autoregressive as Autoregressive
 from ._chain import Flatten as Flatten
 from ._chain import Watched as Watched
@@ -37,6 +38,9 @@ from ._networks import MAF as MAF
 from ._networks import Glow as Glow
 from ._networks import RealNVP as RealNVP
 from ._networks import alternating as alternating
+from ._networks import by_name as by_name
+from ._networks import checkerboard as checkerboard
+from ._networks import transform_by_name as transform_by_name
 from ._pixels import Affine as Affine
 from ._pixels import Logit as Logit
 from ._pixels import dequantize as dequantize

@@ -8,13 +8,16 @@ layer should start at zero, so that the flow starts linear. With `conditional` t
 """
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from dlcore.generative.flow._autoregressive import Autoregressive
 from dlcore.generative.flow._chain import Flatten, chain, split
-from dlcore.generative.flow._coupling import Coupling, moved_channels
+from dlcore.generative.flow._coupling import AffineCoupling, Coupling, moved_channels
 from dlcore.generative.flow._linear import ActNorm, InvertibleConv, InvertibleConvPLU, Permutation, reversed_order
+from dlcore.generative.flow._spline import rational_quadratic
 from dlcore.generative.flow._squeeze import Squeeze
 from dlcore.generative.flow._transform import Transform, affine
+from dlcore.setting import Number
 from dlcore.types import Bijector, Model
 
 Conditioner = Callable[[Sequence[int], int], Model]
@@ -69,6 +72,19 @@ def alternating(shape: Sequence[int], couple: Callable[..., Bijector], steps: in
     for i in range(steps):
         parts[f"step_{i}"] = chain(act_norm=ActNorm(), coupling=couple(shape, mask, bool(i % 2)))
     return chain(**parts)
+
+
+def checkerboard(shape: Sequence[int], conditioner: Conditioner, steps: int, *, bound: Number = 2.0) -> Bijector:
+    """`steps` affine couplings of an image by alternating checkerboards, told another: the noise of `variational`.
+
+    The networks of `conditioner` take a condition.
+    """
+
+    def couple(shape: Sequence[int], mask: str, flip: bool) -> Bijector:
+        network = conditioner(shape, 2 * shape[-1])
+        return AffineCoupling(network, mask=mask, flip=flip, bound=bound, conditional=True)
+
+    return alternating(shape, couple, steps, "checkerboard")
 
 
 def Glow(
@@ -148,3 +164,27 @@ def MAF(
         turned = {"order": Permutation(reversed_order(size))} if i < steps - 1 else {}
         parts[f"step_{i}"] = chain(**step, **turned)
     return chain(**parts)
+
+
+def transform_by_name(name: str, *, bound: Number = 2.0, bins: int = 8) -> Transform:
+    """What couplings apply: "affine" with its `bound`, or "spline" with its `bins`. Raises `ValueError` for another."""
+    makers = {"affine": lambda: affine(bound), "spline": lambda: rational_quadratic(bins)}
+    if name not in makers:
+        raise ValueError(f"coupling must be one of {', '.join(makers)}, got {name!r}")
+    return makers[name]()
+
+
+def by_name(
+    name: str, shape: Sequence[int], conditioner: Conditioner, *, mix: str, factor_out: bool, **options: Any
+) -> Bijector:
+    """`Glow` or `RealNVP`, for "glow" and "real_nvp"; `mix` and `factor_out` are for the former.
+
+    Raises `ValueError` for another name.
+    """
+    makers = {
+        "glow": lambda: Glow(shape, conditioner, mix=mix, factor_out=factor_out, **options),
+        "real_nvp": lambda: RealNVP(shape, conditioner, **options),
+    }
+    if name not in makers:
+        raise ValueError(f"flow must be one of {', '.join(makers)}, got {name!r}")
+    return makers[name]()

@@ -71,6 +71,7 @@ def negative_log_likelihood(
     levels: int | None = None,
     condition: str | None = None,
     dequantizer: Dequantizer | None = None,
+    dims: int | None = None,
 ) -> Objective:
     """L = mean over the batch of −log p(x), in nats; of a conditional flow −log p(x | `batch[condition]`).
 
@@ -78,7 +79,8 @@ def negative_log_likelihood(
     bound `discrete_nats` of the discrete image. Without, the target holds real values and the loss is exact. A
     `dequantizer` that learns has its params in the branch `dequantizer`, beside those of the flow; the noise is uniform
     if it is not given. Metrics: `loss`, `largest_log_scale` over all couplings (absolute), and with `levels`
-    `bits_per_dim`. Raises `ValueError` for a conditional flow without a name of its condition, or the reverse.
+    `bits_per_dim`, per entry of the target or per each of `dims`, where a border was added to the image. Raises
+    `ValueError` for a conditional flow without a name of its condition, or the reverse.
     """
     if bijector.conditional != (condition is not None):
         wanted = "takes a condition; name its entry of the batch" if bijector.conditional else "takes none"
@@ -89,17 +91,18 @@ def negative_log_likelihood(
         params: Params, state: State, batch: Batch, *, key: Key | None, train: bool, step: Array | None = None
     ) -> tuple[Float[Array, ""], Aux]:
         x = batch[target]
-        dims = math.prod(x.shape[1:])
+        paid = math.prod(x.shape[1:])
         told = () if condition is None else given("negative_log_likelihood", bijector, x, (batch[condition],))
         u, log_q = (None, 0.0) if levels is None else noise.draw(key, params.get("dequantizer", {}), x)
         y = x if levels is None else dequantize(x, u, levels)
         z, log_det, scales = log_scales(bijector, params, y, *told)
         like_examples("negative_log_likelihood", "log-determinant", log_det, x)
         log_density = standard_normal(z) + log_det - log_q
-        nats = -log_density if levels is None else discrete_nats(log_density, dims, levels)
-        metrics = {"loss": Mean.of(nats)}
+        nats = -log_density if levels is None else discrete_nats(log_density, paid, levels)
+        mean = Mean.of(nats)
+        metrics = {"loss": mean}
         if levels is not None:
-            metrics["bits_per_dim"] = Mean.of(bits_per_dim(nats, dims))
+            metrics["bits_per_dim"] = Mean(bits_per_dim(mean.total, dims or paid), mean.count)
         if scales:
             largest = jnp.max(jnp.stack([jnp.abs(s).max() for s in scales.values()]))
             metrics["largest_log_scale"] = Mean(jax.lax.stop_gradient(largest), jnp.float32(1))

@@ -39,8 +39,8 @@ class VAE(NamedTuple):
     prior: Prior = standard_normal()
 
 
-def check(vae: VAE) -> None:
-    """Raises `ValueError`, naming both, for a posterior and a prior that do not go together."""
+def check(vae: VAE) -> VAE:
+    """The same; raises `ValueError`, naming both, for a posterior and a prior that do not go together."""
     posterior, prior = vae.posterior, vae.prior
     if prior.name != "vamp" and prior.discrete != posterior.discrete:
         codes = "one-hot" if posterior.discrete else "real"
@@ -55,6 +55,7 @@ def check(vae: VAE) -> None:
         )
     if (prior.name == "two_level") != (posterior.name == "two_level"):
         raise ValueError(f"VAE: prior {prior.name!r} with posterior {posterior.name!r}; two levels need both two_level")
+    return vae
 
 
 def init(key: Key, vae: VAE, x: Input) -> tuple[Params, State]:

@@ -126,9 +126,9 @@ def test_the_decorator_ends_with_its_function_also_when_calls_nest_or_fail():
 
 ROOT = Path(__file__).parents[1] / "dlcore"
 EXACT = [*ROOT.glob("stats/*.py"), *ROOT.glob("optim/*.py"), *ROOT.glob("generative/**/*.py"),
-         *(ROOT / name for name in ("evaluation/collapse.py", "evaluation/likelihood.py", "studies/polynomial.py",
-                                    "studies/many.py", "train/ensemble.py"))]  # fmt: skip
-ON_THE_HOST = {"collapse.py": 4, "lanczos.py": 1, "surfaces.py": 1}
+         *(ROOT / name for name in ("evaluation/collapse.py", "evaluation/_likelihood.py", "studies/_polynomial.py",
+                                    "studies/_many.py", "train/_ensemble.py"))]  # fmt: skip
+ON_THE_HOST = {"collapse.py": 4, "_lanczos.py": 1, "surfaces.py": 1}
 """Products of NumPy arrays by file."""
 PRODUCTS = ("dot", "vdot", "inner", "einsum", "tensordot", "dot_general", "convolve", "matmul")
 

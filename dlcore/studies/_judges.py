@@ -29,7 +29,7 @@ def calibrations(
 ) -> tuple[dict[str, tuple[np.ndarray, ...]], dict[str, float]]:
     """Of every judge the sums per bin of confidence (`dlcore.evaluation.calibration`), and the seconds of an image."""
     found = {name: verdicts(judge, x) for name, judge in judges.items()}
-    calibrated = jax.jit(lambda log_p: calibration(jnp.exp(log_p), labels))
+    calibrated = jax.jit(lambda log_p: calibration(jnp.exp(log_p), jnp.asarray(labels)))
     bins = {name: tuple(map(np.asarray, calibrated(log_p))) for name, (log_p, _) in found.items()}
     return bins, {name: seconds for name, (_, seconds) in found.items()}
 

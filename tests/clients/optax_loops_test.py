@@ -151,7 +151,7 @@ def test_the_loop_of_the_readme_runs():
     (program,) = (text for text in re.findall(r"```python\n(.*?)```", readme, re.S) if "optax.lookahead" in text)
     found = {}
     exec(program, found)
-    assert found["losses"][-1] < found["losses"][0]
+    assert found["history"][-1] < found["history"][0]
     seen = found["view"].params
     jax.tree.map(np.testing.assert_array_equal, seen, found["train_state"].memory["slow"])
     ahead, _ = found["train_step"](found["train_state"], found["batch"])

@@ -171,7 +171,7 @@ def test_what_cannot_be_used(data_dir, config, text):
 
 def test_a_prepared_set_is_read_without_tensorflow_or_the_builders_code(data_dir):
     code = (
-        "import sys; from dlcore.data._source import load; "
+        "import sys; from dlcore.data import load; "
         f"print(load('tfds:tiny_stripes', data_dir={str(data_dir)!r}).spec.sizes, 'tensorflow' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)

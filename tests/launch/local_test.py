@@ -243,7 +243,7 @@ def test_uv_is_used_where_there_is_one(sandbox):
 def test_unknown_verb_shows_usage(sandbox):
     for arguments in ((), ("trian",), ("",)):
         code, out, err = sandbox.run(*arguments)
-        assert code == 2 and out == "" and "train|eval|sample|report" in err
+        assert code == 2 and out == "" and "train|eval|predict|sample|report" in err
     assert sandbox.calls() == []
 
 

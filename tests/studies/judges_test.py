@@ -112,12 +112,12 @@ def test_a_learner_sees_the_chosen_rows_only_and_compiles_once():
 
 
 def test_a_network_behind_its_preprocessing_is_judged_and_measured():
-    network, rows = MLP((), 2), images(8)
-    prepare = lambda batch, *, key, train: {**batch, "x": batch["image"].reshape(-1, 9) / 4.0}  # noqa: E731
+    network, rows = MLP((), 2), jax.tree.map(jnp.asarray, images(8))
+    prepare = lambda batch, *, key, train: {**batch, "x": jnp.asarray(batch["image"]).reshape(-1, 9) / 4}  # noqa: E731
     objective = supervised(network, softmax_cross_entropy, inputs="x")
     learner = few_labels.discriminative(network, objective, prepare)
     params, state = learner.init(jax.random.key(0), rows)
-    x = rows["image"].reshape(-1, 9) / 4.0
+    x = jnp.asarray(rows["image"]).reshape(-1, 9) / 4
     log_p = np.asarray(jax.nn.log_softmax(network.apply(params, state, x)[0]))
     np.testing.assert_allclose(learner.judged(params, state, rows["image"]), log_p, rtol=1e-6)
     loss, _ = learner.objective(params, state, rows, key=None, train=True)
@@ -132,5 +132,7 @@ def test_a_network_behind_its_preprocessing_is_judged_and_measured():
 def test_calibrations_are_sums_over_bins_of_confidence():
     rows = images(6)
     sure = lambda x, observed: jnp.log(jnp.array([0.9, 0.1])) * jnp.ones((len(x), 1))  # noqa: E731
-    confidence, correct, count = judges.calibrations({"sure": sure}, rows["image"], rows["label"])["sure"]
+    bins, seconds = judges.calibrations({"sure": sure}, rows["image"], rows["label"])
+    confidence, correct, count = bins["sure"]
+    assert 0 < seconds["sure"] < 1
     assert confidence.sum() == pytest.approx(5.4, rel=1e-5) and correct.sum() == 3 and count.max() == 6

@@ -123,8 +123,8 @@ def test_a_network_behind_its_preprocessing_is_judged_and_measured():
     loss, _ = learner.objective(params, state, rows, key=None, train=True)
     assert float(loss) == pytest.approx(-log_p[np.arange(8), rows["label"]].mean(), rel=1e-5)
     parts = few_labels.measured(learner, "alone")
-    marked = {**rows, "where": np.arange(8) < 6}
-    found = parts["summarize"](parts["evaluate"](params, state, marked, None))
+    marked = {**rows, "where": jnp.arange(8) < 6}
+    found = parts["summarize"](parts["evaluate"](params, state, marked, jax.random.key(0)))
     assert found["nll_nats_alone"] == pytest.approx(-log_p[np.arange(6), rows["label"][:6]].mean(), rel=1e-5)
     assert set(found) == {"accuracy_alone", "nll_nats_alone", "ece_alone"}
 

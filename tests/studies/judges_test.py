@@ -111,7 +111,7 @@ def test_a_learner_sees_the_chosen_rows_only_and_compiles_once():
 
 
 def test_a_network_behind_its_preprocessing_is_judged_and_measured():
-    network, rows = MLP((), 2), images(8)
+    network, rows = MLP((), 2), {name: jnp.asarray(values) for name, values in images(8).items()}
     prepare = lambda batch, *, key, train: {**batch, "x": batch["image"].reshape(-1, 9) / 4.0}  # noqa: E731
     objective = supervised(network, softmax_cross_entropy, inputs="x")
     learner = few_labels.discriminative(network, objective, prepare)
@@ -122,7 +122,7 @@ def test_a_network_behind_its_preprocessing_is_judged_and_measured():
     loss, _ = learner.objective(params, state, rows, key=None, train=True)
     assert float(loss) == pytest.approx(-log_p[np.arange(8), rows["label"]].mean(), rel=1e-5)
     parts = few_labels.measured(learner, "alone")
-    marked = {**rows, "where": np.arange(8) < 6}
+    marked = {**rows, "where": jnp.arange(8) < 6}
     found = parts["summarize"](parts["evaluate"](params, state, marked, None))
     assert found["nll_nats_alone"] == pytest.approx(-log_p[np.arange(6), rows["label"][:6]].mean(), rel=1e-5)
     assert set(found) == {"accuracy_alone", "nll_nats_alone", "ece_alone"}

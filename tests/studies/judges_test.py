@@ -113,7 +113,7 @@ def test_a_learner_sees_the_chosen_rows_only_and_compiles_once():
 
 def test_a_network_behind_its_preprocessing_is_judged_and_measured():
     network, rows = MLP((), 2), jax.tree.map(jnp.asarray, images(8))
-    prepare = lambda batch, *, key, train: {**batch, "x": jnp.asarray(batch["image"]).reshape(-1, 9) / 4}  # noqa: E731
+    prepare = lambda batch, *, key, train: {**batch, "x": batch["image"].reshape(-1, 9) / 4}  # noqa: E731
     objective = supervised(network, softmax_cross_entropy, inputs="x")
     learner = few_labels.discriminative(network, objective, prepare)
     params, state = learner.init(jax.random.key(0), rows)

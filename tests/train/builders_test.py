@@ -51,7 +51,7 @@ def test_sides_are_filled_with_black_until_they_are_even_and_points_stay():
 
 def test_signed_pixels_span_the_interval_from_minus_one_to_one():
     spec = SPEC._replace(shape=(1, 3, 1), levels=5)
-    x = np.array([0, 2, 4], np.uint8).reshape(1, 1, 3, 1)
+    x = jnp.array([0, 2, 4], jnp.uint8).reshape(1, 1, 3, 1)
     found = signed_pixels(spec)({"image": x}, key=None, train=False)["image"]
     np.testing.assert_allclose(np.ravel(found), [-1, 0, 1])
     points = {"point": np.ones((2, 2))}
@@ -61,8 +61,8 @@ def test_signed_pixels_span_the_interval_from_minus_one_to_one():
 def test_augmentation_belongs_to_training_and_mixtures_have_targets():
     spec = SPEC._replace(shape=(4, 4, 1), levels=5, mean=(0.5,), std=(0.25,))
     rng = np.random.default_rng(0)
-    batch = {"image": rng.integers(0, 5, (6, 4, 4, 1)).astype(np.uint8), "label": np.arange(6) % 3}
-    plain = (batch["image"] / 4 - 0.5) / 0.25
+    batch = {"image": jnp.asarray(rng.integers(0, 5, (6, 4, 4, 1)), jnp.uint8), "label": jnp.arange(6) % 3}
+    plain = (np.asarray(batch["image"]) / 4 - 0.5) / 0.25
     mixed = augmented(spec, shift=1, flip=True, mix=1.0)
     np.testing.assert_allclose(mixed(batch, key=None, train=False)["image"], plain, rtol=1e-6)
     np.testing.assert_allclose(augmented(spec)(batch, key=jax.random.key(0), train=True)["image"], plain, rtol=1e-6)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, Real
 
 from dlcore.nn import Activation, Call, Dense, compose, dense
 from dlcore.nn.init import Initializer, he_normal, zeros
@@ -31,7 +31,7 @@ def MaskedDense(
         return {"kernel": kernel_init(key, mask.shape), "bias": zeros(key, mask.shape[1:])}, {}
 
     def apply(
-        params: Params, state: State, x: Float[Array, "b n"], *, train: bool = False, key: Key | None = None
+        params: Params, state: State, x: Real[Array, "b n"], *, train: bool = False, key: Key | None = None
     ) -> tuple[Float[Array, "b m"], State]:
         # Not a product with the mask: a weight that became infinite must not turn into NaN.
         return dense(x, jnp.where(mask > 0, params["kernel"], 0), params["bias"]), state

@@ -231,5 +231,5 @@ EXPERIMENTS = {
 }
 """name: variants as settings over the smoke preset."""
 
-STUDIES = ("visualize",)
-"""Experiments that train nothing by themselves: what a fit owes does not apply to them."""
+APART = ("transfer", "visualize")
+"""Experiments that the table does not fit: one trains on half of the classes, the other trains nothing by itself."""

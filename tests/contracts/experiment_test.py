@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from contract_table import EXPERIMENTS, STUDIES
+from contract_table import APART, EXPERIMENTS
 from jax.sharding import Mesh
 
 from dlcore.data import choose, load
@@ -156,7 +156,7 @@ def test_evaluation_does_not_depend_on_its_batch_size(alone, metrics, data):
     assert_same(measure(alone, data, batch_size=70), metrics)
 
 
-@pytest.mark.parametrize("name", [*EXPERIMENTS, *STUDIES])
+@pytest.mark.parametrize("name", [*EXPERIMENTS, *APART])
 def test_presets_are_typed_and_survive_json(name, data):
     module = importlib.import_module(f"experiments.{name}")
     assert {"smoke", "default", "full"} <= set(module.PRESETS)
@@ -168,4 +168,4 @@ def test_presets_are_typed_and_survive_json(name, data):
 def test_every_experiment_is_in_the_table():
     from dlcore.train.run import experiment_names
 
-    assert experiment_names() == sorted([*EXPERIMENTS, *STUDIES])
+    assert experiment_names() == sorted([*EXPERIMENTS, *APART])

@@ -63,7 +63,6 @@ def data() -> Iterator[str]:
     yield "  fashion_mnist          28×28 grey images of ten kinds of clothes"
     yield "  idx:DIR, npz:FILE      images and labels in files"
     yield "  folder:DIR             images in a folder for each class"
-    yield "  segments:DIR           images with masks"
     yield "  segments:DIR           images with masks of class numbers"
     yield "  tfds:NAME              of TensorFlow Datasets"
     yield f"  points of the plane:   {', '.join(toy.SETS)}"

@@ -45,9 +45,13 @@ def learning_curves(counts: Sequence[int], scores: Mapping[str, np.ndarray]) -> 
 
 
 def curves_by_count(cells: Mapping[str, Mapping[str, np.ndarray]], order: Sequence[str]) -> dict[str, Panel]:
-    """`learning_curves` of scores (accuracy, nats) by cell and model; a cell is called n and its number of labels."""
-    found = {name: np.stack([scores[name] for scores in cells.values()]) for name in order}
-    counts = [int(cell.removeprefix("n")) for cell in cells]
+    """`learning_curves` of scores (accuracy, nats) by cell and model; a cell is called n and its number of labels.
+
+    Cells may come in any order: those that were kept are read by name.
+    """
+    by_count = {int(cell.removeprefix("n")): scores for cell, scores in cells.items()}
+    counts = sorted(by_count)
+    found = {name: np.stack([by_count[count][name] for count in counts]) for name in order}
     return {"learning_curves": panel("classifiers.learning_curves", counts, found)}
 
 

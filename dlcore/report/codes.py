@@ -85,11 +85,12 @@ def filters(kernel: np.ndarray, title: str = "", most: int = 64) -> Figure:
 def few_labels(cells: Mapping[str, Mapping[str, Mapping[str, np.ndarray]]], title: str = "") -> Figure:
     """Test error against the number of labels, which ends a cell's name, for every start: mean and standard deviation
     over the seeds of `cells[cell][start]["error"]` [seeds]."""
-    counts = [int(cell.rpartition("_")[2]) for cell in cells]
+    by_count = {int(cell.rpartition("_")[2]): starts for cell, starts in cells.items()}
+    counts = sorted(by_count)
     figure = Figure(figsize=(5.8, 3.8), layout="constrained")
     axes = figure.add_subplot()
-    for name, colour in zip(next(iter(cells.values())), (ORANGE, BLUE, GREY), strict=False):
-        errors = 100 * np.stack([starts[name]["error"] for starts in cells.values()])
+    for name, colour in zip(by_count[counts[0]], (ORANGE, BLUE, GREY), strict=False):
+        errors = 100 * np.stack([by_count[count][name]["error"] for count in counts])
         mean, deviation = errors.mean(1), errors.std(1, ddof=1)
         label = f"{name} start"
         axes.errorbar(counts, mean, deviation, color=colour, marker="o", markersize=4, capsize=3, label=label)

@@ -174,7 +174,9 @@ def test_every_way_promotes_before_it_computes(name, dtypes):
         (10 * drawn(shape, i)).astype(dtype) for i, (shape, dtype) in enumerate(zip(small, dtypes, strict=True))
     )
     function = jax.jit(function)
-    np.testing.assert_array_equal(function(x, kernel), function(x.astype(jnp.float32), kernel.astype(jnp.float32)))
+    given, wide = function(x, kernel), function(x.astype(jnp.float32), kernel.astype(jnp.float32))
+    # Two programs, whose sums some CPUs order differently: by units in the last place, far below those of float16.
+    np.testing.assert_allclose(given, wide, rtol=1e-6, atol=1e-6 * np.abs(wide).max())
 
 
 @HALVES

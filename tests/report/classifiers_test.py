@@ -30,10 +30,10 @@ def test_calibrations_name_their_errors():
     assert axes.get_title() == "qda\nECE 10.00%"
 
 
-def test_curves_stand_by_the_number_in_the_name_of_a_cell():
-    cells = {"n10": {"qda": np.asarray([0.5, 2.0])}, "n300": {"qda": np.asarray([0.9, 0.5])}}
+def test_curves_stand_by_the_number_in_the_name_of_a_cell_in_whatever_order_cells_come():
+    cells = {"n300": {"qda": np.asarray([0.9, 0.5])}, "n50": {"qda": np.asarray([0.5, 2.0])}}
     counts, scores = curves_by_count(cells, ("qda",))["learning_curves"].arguments
-    assert counts == [10, 300]
+    assert counts == [50, 300]
     np.testing.assert_array_equal(scores["qda"], [[0.5, 2.0], [0.9, 0.5]])
 
 

@@ -50,3 +50,10 @@ def test_bars_are_deviations_over_seeds():
     segments = axes.collections[0].get_segments()
     np.testing.assert_allclose(np.diff(segments[0][:, 1]), 2 * 10 * np.sqrt(2))
     assert [text.get_text() for text in axes.get_legend().get_texts()] == ["random start", "pretrained start"]
+
+
+def test_labels_stand_in_the_order_of_their_numbers_in_whatever_order_cells_come():
+    cells = {f"labels_{n}": {"random": {"error": np.array([e, e])}} for n, e in ((100, 0.2), (1000, 0.1), (50, 0.4))}
+    line = codes.few_labels(cells).axes[0].lines[0]
+    np.testing.assert_array_equal(line.get_xdata(), [50, 100, 1000])
+    np.testing.assert_allclose(line.get_ydata(), [40, 20, 10])

@@ -22,7 +22,7 @@ from dlcore import evaluation
 from dlcore.data import Data, DataSpec, row_keys
 from dlcore.losses import softmax_cross_entropy
 from dlcore.networks import MLP
-from dlcore.nn import compose, example, summarize, table
+from dlcore.nn import compose
 from dlcore.optim import OptimizerConfig
 from dlcore.report.panel import panel
 from dlcore.train import (
@@ -35,7 +35,7 @@ from dlcore.train import (
     bootstrap_counts,
     budget,
     ensemble,
-    fit_by_gradient,
+    fit_model,
     map_split,
     standardized,
 )
@@ -139,17 +139,16 @@ def build(config: Config, spec: DataSpec) -> System:
             "average": Mean.of(jnp.square(errors.mean(0)).sum(-1), where),
         }
 
-    fit = fit_by_gradient(
+    fit = fit_model(
+        model,
         objective,
-        config.train,
-        config.optimizer,
-        spec.sizes[0],
-        init=lambda key, batch: model.init(key, batch["x"]),
+        config,
+        spec,
+        inputs="x",
         preprocess=preprocess,
         evaluate=evaluate,
         summarize=lambda sums: summary(sums, config.members),
         monitor=("nll_nats_bag", "min"),
-        describe=lambda: table(summarize(model, example(spec.shape))),
     )
 
     def look(key: Key, data: Data, results: Results) -> Findings:

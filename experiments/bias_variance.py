@@ -21,11 +21,11 @@ from dlcore import studies
 from dlcore.data import Data, DataSpec, row_keys
 from dlcore.losses import softmax_cross_entropy
 from dlcore.networks import MLP
-from dlcore.nn import compose, example, summarize, table
+from dlcore.nn import compose
 from dlcore.optim import OptimizerConfig
 from dlcore.report.panel import panel
 from dlcore.report.regression import bias_and_variance
-from dlcore.train import Findings, LoopConfig, Results, Study, System, budget, ensemble, fit_by_gradient, standardized
+from dlcore.train import Findings, LoopConfig, Results, Study, System, budget, ensemble, fit_model, standardized
 from dlcore.types import Aux, Batch, Key, Mean, Model, Params, State
 
 PRESETS = ("smoke", "default", "full")
@@ -118,17 +118,16 @@ def build(config: Config, spec: DataSpec) -> System:
         found = {f"{k}_{name}": float(v.value()) for name, parts in sums.items() for k, v in parts.items()}
         return {"brier": float(np.mean([found[f"error_{name}"] for name in names])), **found}
 
-    fit = fit_by_gradient(
+    fit = fit_model(
+        model,
         objective,
-        config.train,
-        config.optimizer,
-        spec.sizes[0],
-        init=lambda key, batch: model.init(key, batch["x"]),
+        config,
+        spec,
+        inputs="x",
         preprocess=preprocess,
         evaluate=evaluate,
         summarize=summary,
         monitor=("brier", "min"),
-        describe=lambda: table(summarize(model, example(spec.shape))),
     )
 
     def look(key: Key, data: Data, results: Results) -> Findings:

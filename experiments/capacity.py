@@ -19,7 +19,7 @@ from dlcore import evaluation, studies
 from dlcore.data import Data, DataSpec, Split
 from dlcore.losses import softmax_cross_entropy, supervised
 from dlcore.networks import MLP
-from dlcore.nn import compose, example, summarize, table
+from dlcore.nn import compose
 from dlcore.optim import OptimizerConfig
 from dlcore.report import regression
 from dlcore.report.panel import panel
@@ -31,7 +31,7 @@ from dlcore.train import (
     Study,
     System,
     budget,
-    fit_by_gradient,
+    fit_model,
     map_split,
     standardized,
 )
@@ -109,17 +109,16 @@ def build(config: Config, spec: DataSpec) -> System:
             found |= {f"error_{name}": 1 - right, f"nll_nats_{name}": nats}
         return found
 
-    fit = fit_by_gradient(
+    fit = fit_model(
+        model,
         objective,
-        config.train,
-        config.optimizer,
-        spec.sizes[0],
-        init=lambda key, batch: model.init(key, batch["x"]),
+        config,
+        spec,
+        inputs="x",
         preprocess=preprocess,
         evaluate=evaluate,
         summarize=summary,
         monitor=("nll_nats", "min"),
-        describe=lambda: table(summarize(model, example(spec.shape))),
     )
 
     def look(key: Key, data: Data, results: Results) -> Findings:

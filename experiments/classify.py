@@ -15,7 +15,7 @@ import jax
 from dlcore import evaluation, networks
 from dlcore.data import Data, DataSpec
 from dlcore.losses import softmax_cross_entropy, supervised
-from dlcore.nn import activations, example, in_precision, summarize, table
+from dlcore.nn import activations, in_precision
 from dlcore.optim import OptimizerConfig
 from dlcore.train import (
     Findings,
@@ -25,7 +25,7 @@ from dlcore.train import (
     System,
     augmented,
     budget,
-    fit_by_gradient,
+    fit_model,
     mistakes,
     over_views,
 )
@@ -186,19 +186,17 @@ def build(config: Config, spec: DataSpec) -> System:
         ece = float(evaluation.expected_calibration_error(sums["calibration"]))
         return {"accuracy": accuracy, "error": 1 - accuracy, "nll_nats": float(sums["nll_nats"].value()), "ece": ece}
 
-    fit = fit_by_gradient(
+    fit = fit_model(
+        model,
         objective,
-        config.train,
-        config.optimizer,
-        spec.sizes[0],
+        config,
+        spec,
         ema=config.ema,
         microbatches=config.microbatches,
-        init=lambda key, batch: model.init(key, batch["image"]),
         preprocess=preprocess,
         evaluate=evaluate,
         summarize=summary,
         monitor=("nll_nats", "min"),
-        describe=lambda: table(summarize(model, example(spec.shape))),
     )
 
     def look(key: Key, data: Data, results: Results) -> Findings:

@@ -21,7 +21,7 @@ import numpy as np
 
 from dlcore import retrieval
 from dlcore.data import Data, DataSpec, Split, colour_jitter, random_flip, random_zoom, row_keys, scale, standardize
-from dlcore.nn import Activation, BatchNorm, Dense, Flatten, example, serial, summarize, table
+from dlcore.nn import Activation, BatchNorm, Dense, Flatten, serial
 from dlcore.optim import OptimizerConfig
 from dlcore.report.panel import panel
 from dlcore.retrieval import LONGEST, bottleneck, code_summary, code_sums, contrastive_codes, search
@@ -32,7 +32,7 @@ from dlcore.train import (
     Study,
     System,
     budget,
-    fit_by_gradient,
+    fit_model,
     joined,
     map_split,
     pixel_rows,
@@ -138,17 +138,16 @@ def build(config: Config, spec: DataSpec) -> System:
         x = standardize_images({"image": images}, key=None, train=False)["x"]
         return retrieval.pack(retrieval.bits(logits_of(params, state, x)))
 
-    fit = fit_by_gradient(
+    fit = fit_model(
+        model,
         contrastive_codes(model, bottleneck(config.bottleneck, config.noise), config.temperature),
-        config.train,
-        config.optimizer,
-        spec.sizes[0],
-        init=lambda key, batch: model.init(key, batch["x"]),
+        config,
+        spec,
+        inputs="x",
         preprocess=preprocess,
         evaluate=evaluate,
         summarize=code_summary,
         monitor=("bits_changed", "min"),
-        describe=lambda: table(summarize(model, example(spec.shape))),
     )
 
     judged = ("trained", *retrieval.possible(config.bits, min(math.prod(spec.shape), spec.sizes[0])))

@@ -19,7 +19,6 @@ from dlcore import evaluation, optim, studies
 from dlcore.data import Data, DataSpec
 from dlcore.losses import softmax_cross_entropy, supervised
 from dlcore.networks import MLP
-from dlcore.nn import example, summarize, table
 from dlcore.optim import OptimizerConfig, transforms
 from dlcore.report.optimizers import rate_studies
 from dlcore.report.panel import panel
@@ -33,7 +32,7 @@ from dlcore.train import (
     System,
     budget,
     count_params,
-    fit_by_gradient,
+    fit_model,
     means,
     standardized,
 )
@@ -110,17 +109,15 @@ def build(config: Config, spec: DataSpec) -> System:
             "accuracy": Mean.of(evaluation.correct(logits, labels), where),
         }
 
-    fit = fit_by_gradient(
+    fit = fit_model(
+        model,
         supervised(model, softmax_cross_entropy, {"accuracy": evaluation.correct}),
-        config.train,
-        config.optimizer,
-        spec.sizes[0],
-        init=lambda key, batch: model.init(key, batch["image"]),
+        config,
+        spec,
         preprocess=preprocess,
         evaluate=evaluate,
         summarize=means,
         monitor=("nll_nats", "min"),
-        describe=lambda: table(summarize(model, example(spec.shape))),
     )
 
     def races(key: Key, data: Data, results: Results) -> Findings:

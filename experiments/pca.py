@@ -22,7 +22,7 @@ from dlcore import retrieval
 from dlcore.data import Data, DataSpec, scale, standardize
 from dlcore.losses import squared_error
 from dlcore.networks import MLPDecoder, MLPEncoder
-from dlcore.nn import compose, example, serial, summarize, table
+from dlcore.nn import compose, serial
 from dlcore.optim import OptimizerConfig, make_optimizer
 from dlcore.report.panel import panel
 from dlcore.retrieval import principal_angles
@@ -33,7 +33,7 @@ from dlcore.train import (
     Study,
     System,
     budget,
-    fit_by_gradient,
+    fit_model,
     gradient_update,
     map_split,
     pixel_rows,
@@ -123,17 +123,16 @@ def build(config: Config, spec: DataSpec) -> System:
         found = {f"mse_{name}": float(mean.value()) for name, mean in sums.items()}
         return found | {"mse_autoencoders": float(np.mean(list(found.values())))}
 
-    fit = fit_by_gradient(
+    fit = fit_model(
+        model,
         objective,
-        config.train,
-        config.optimizer,
-        spec.sizes[0],
-        init=lambda key, batch: model.init(key, batch["x"]),
+        config,
+        spec,
+        inputs="x",
         preprocess=preprocess,
         evaluate=evaluate,
         summarize=summary,
         monitor=("mse_autoencoders", "min"),
-        describe=lambda: table(summarize(model, example(spec.shape))),
     )
 
     total = config.train.total_steps(spec.sizes[0])

@@ -20,10 +20,10 @@ import numpy as np
 from dlcore import evaluation, losses
 from dlcore.data import IGNORED, Data, DataSpec, random_flip, scale, scenes_of_batch, standardize, with_scenes
 from dlcore.networks import UNet
-from dlcore.nn import padded, summarize, table
+from dlcore.nn import padded
 from dlcore.optim import OptimizerConfig
 from dlcore.report.panel import panel
-from dlcore.train import Findings, LoopConfig, Result, Results, Study, System, budget, fit_by_gradient, map_split
+from dlcore.train import Findings, LoopConfig, Result, Results, Study, System, budget, fit_model, map_split
 from dlcore.types import Aux, Batch, Key, Mean, Model, Params, State
 
 PRESETS = ("smoke", "default", "full")
@@ -160,18 +160,17 @@ def build(config: Config, spec: DataSpec) -> System:
     def pictures(data: Data) -> Data:
         return data if spec.mask_classes else with_scenes(data, objects=config.objects, side=config.canvas)
 
-    fit = fit_by_gradient(
+    fit = fit_model(
+        model,
         objective,
-        config.train,
-        config.optimizer,
-        spec.sizes[0],
+        config,
+        spec,
+        shape=picture.shape[1:],
         ema=config.ema,
-        init=lambda key, batch: model.init(key, batch["image"]),
         preprocess=preprocess,
         evaluate=evaluate,
         summarize=summary,
         monitor=("miou", "max"),
-        describe=lambda: table(summarize(model, picture)),
         data=lambda data, results: pictures(data),
     )
 

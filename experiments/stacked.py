@@ -42,6 +42,7 @@ from dlcore.train import (
     budget,
     classified,
     fit_by_gradient,
+    fit_model,
     map_data,
     means,
 )
@@ -169,17 +170,16 @@ def build(config: Config, spec: DataSpec) -> System:
     def start(params: Params, state: State, results: Results) -> tuple[Params, State]:
         return unrolled(params, [results[name].params["encoder"] for name in layers]), state
 
-    classifier = fit_by_gradient(
+    classifier = fit_model(
+        model,
         supervised(model, softmax_cross_entropy),
-        config.train,
-        config.optimizer,
-        spec.sizes[0],
-        init=lambda key, batch: model.init(key, batch["image"]),
+        config,
+        spec,
+        shape=(int(np.prod(spec.shape)),),
         preprocess=functools.partial(preprocess, spec),
         evaluate=classified(model),
         summarize=classification_summary,
         monitor=("nll_nats", "min"),
-        describe=lambda: table(summarize(model, example((int(np.prod(spec.shape)),)))),
         uses=tuple(layers),
         start=start if layers else None,
     )

@@ -24,11 +24,11 @@ from dlcore.data import Data, DataSpec, few_rows, only_classes
 from dlcore.interop import names_of, torch_weights
 from dlcore.losses import softmax_cross_entropy, supervised
 from dlcore.networks import CNN
-from dlcore.nn import freeze_statistics, summarize, table
+from dlcore.nn import freeze_statistics, summarize
 from dlcore.optim import OptimizerConfig, layer_decay, make_optimizer, unfreezing
 from dlcore.report.panel import panel
 from dlcore.train import LoopConfig
-from dlcore.types import Batch, Key, Mean, Model, Params, State
+from dlcore.types import Batch, Key, Model, Params, State
 
 PRESETS = ("smoke", "default", "full")
 METHODS = ("scratch", "probe", "finetune", "gradual")
@@ -192,22 +192,16 @@ def first_fit(config: Config, spec: DataSpec, classes: range) -> Any:
     """Training on the first classes."""
     model = make_model(config, spec, len(classes))
 
-    def evaluate(params: Params, state: State, batch: Batch, key: Key) -> Mapping[str, Any]:
-        logits, labels, where = model.apply(params, state, batch["x"])[0], batch["label"], batch["where"]
-        correct, nats = evaluation.correct(logits, labels), softmax_cross_entropy(logits, labels)
-        return {"accuracy": Mean.of(correct, where), "nll_nats": Mean.of(nats, where)}
-
-    return train.fit_by_gradient(
+    return train.fit_model(
+        model,
         supervised(model, softmax_cross_entropy, inputs="x"),
-        config.train,
-        config.optimizer,
-        spec.sizes[0],
-        init=lambda key, batch: model.init(key, batch["x"]),
+        config,
+        spec,
+        inputs="x",
         preprocess=train.standardized(spec),
-        evaluate=evaluate,
-        summarize=lambda sums: {name: float(mean.value()) for name, mean in sums.items()},
+        evaluate=train.classified(model, "x"),
+        summarize=evaluation.classification_summary,
         monitor=("nll_nats", "min"),
-        describe=lambda: table(summarize(model, jax.ShapeDtypeStruct((1, *spec.shape), jnp.float32))),
         data=lambda data, results: only_classes(data, classes),
     )
 

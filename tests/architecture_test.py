@@ -129,6 +129,8 @@ def test_what_a_room_lists_is_there_once_and_documented(folder):
 def test_every_room_has_a_list():
     packages = {path.parent for path in (ROOT / "dlcore").rglob("__init__.py") if not private(room_name(path.parent))}
     assert packages == set(ROOMS)
+    for folder in packages - {ROOT / "dlcore"}:
+        assert folder.name in dir(importlib.import_module(room_name(folder.parent))), f"{folder} is not listed above it"
 
 
 def test_an_unknown_name_is_said():

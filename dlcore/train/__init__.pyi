@@ -12,6 +12,7 @@ from ._builders import adversarial_update as adversarial_update
 from ._builders import classified as classified
 from ._builders import even_images as even_images
 from ._builders import fit_by_gradient as fit_by_gradient
+from ._builders import fit_model as fit_model
 from ._builders import joined as joined
 from ._builders import map_data as map_data
 from ._builders import map_split as map_split

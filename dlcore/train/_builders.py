@@ -1,6 +1,6 @@
 """What the fits of most systems share: one optimiser on one objective, standardised inputs, a function over a split."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -19,7 +19,7 @@ from dlcore.data import (
     standardize,
 )
 from dlcore.evaluation import classification_sums
-from dlcore.nn import pad_sides
+from dlcore.nn import example, pad_sides, summarize, table
 from dlcore.optim import OptimizerConfig, learning_rate, make_optimizer
 from dlcore.train._config import LoopConfig
 from dlcore.train._step import Preprocess
@@ -61,6 +61,32 @@ def adversarial_update(
         discriminator=reported(repeated(parts["discriminator"], steps), "d_real"),
         generator=parts["generator"],
         **({"ema": ema_update(ema)} if ema else {}),
+    )
+
+
+def fit_model(
+    model: Model,
+    objective: Objective,
+    config: Any,
+    spec: DataSpec,
+    *,
+    inputs: str = "image",
+    shape: Sequence[int] | None = None,
+    **parts: Any,
+) -> Fit:
+    """`fit_by_gradient` of one model of `batch[inputs]`: how it starts, and the table of its layers.
+
+    `config` has `train` and `optimizer`; `shape` is that of one example of the inputs, if not the data's own.
+    """
+    seen = example(spec.shape if shape is None else shape)
+    return fit_by_gradient(
+        objective,
+        config.train,
+        config.optimizer,
+        spec.sizes[0],
+        init=lambda key, batch: model.init(key, batch[inputs]),
+        describe=lambda: table(summarize(model, seen)),
+        **parts,
     )
 
 

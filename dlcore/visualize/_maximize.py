@@ -54,9 +54,7 @@ def maximize(
     those of `descend`. An image does not depend on the other targets. Raises `ValueError` for a path that there is not.
 
     >>> import jax.numpy as jnp
-    >>> from dlcore.nn import serial
-    >>> from dlcore.nn import Dense
-    >>> from dlcore.nn import Flatten
+    >>> from dlcore.nn import Dense, Flatten, serial
     >>> model, params = serial(Flatten(), Dense(1, bias=False)), {"dense_0": {"kernel": jnp.array([[1.0], [-1.0]])}}
     >>> options = {"picture": Picture((1, 2, 1), fourier=False), "key": jax.random.key(0), "jitter": 0}
     >>> maximize(model, params, {}, jnp.array([0]), **options).images.round().ravel()

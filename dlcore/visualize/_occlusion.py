@@ -39,7 +39,7 @@ def occlusion(
     checked("occlusion", x, target)
     cover = Windows(_sides("occlusion", x), window, stride)
     at = {"fill": like("occlusion: fill", fill, x)}
-    scores = all_scores(model, params, state, x, target, at, cover.count, cover, block=block, score=score)
+    scores = all_scores(model, params, state, x, target, at, cover.count, Covered(cover), block=block, score=score)
     whole = all_scores(model, params, state, x, target, {}, 1, _same, block=block, score=score)
     drops, ones = whole - scores, jnp.ones((cover.count, 1), scores.dtype)
     return _mapped(cover, at, drops, block, covered=True) / _mapped(cover, at, ones, block, covered=True)
@@ -69,7 +69,7 @@ def rise(
     checked("rise", x, target)
     cells = Cells(_sides("rise", x), grid, share)
     at = {"fill": like("rise: fill", fill, x), "key": key}
-    scores = all_scores(model, params, state, x, target, at, masks, cells, block=block, score=score)
+    scores = all_scores(model, params, state, x, target, at, masks, Covered(cells), block=block, score=score)
     return _mapped(cells, at, scores, block, covered=False) / (masks * share)
 
 
@@ -85,21 +85,9 @@ def random_mask(key: Key, sides: tuple[int, int], grid: int, share: float) -> Fl
     return jax.lax.dynamic_slice(large, jax.random.randint(moves, (2,), 0, jnp.array(cell)), sides)
 
 
-class _Mask:
-    """A variation of images: what `seen(at, n)` leaves of them, and `fill` elsewhere."""
-
-    def seen(self, at: Any, number: Array) -> Array:
-        """How much is seen of each pixel [h, w], in [0, 1]."""
-        raise NotImplementedError
-
-    def __call__(self, at: Any, x: Array, number: Array) -> Array:
-        seen = self.seen(at, number)[..., None].astype(x.dtype)
-        return x * seen + at["fill"] * (1 - seen)
-
-
 @dataclass(frozen=True)
-class Windows(_Mask):
-    """Number n covers the n-th window, row by row."""
+class Windows:
+    """Masks of which number n covers the n-th window, row by row."""
 
     sides: tuple[int, int]
     window: int
@@ -133,8 +121,8 @@ class Windows(_Mask):
 
 
 @dataclass(frozen=True)
-class Cells(_Mask):
-    """Number n is seen through the n-th random mask."""
+class Cells:
+    """Masks of which number n is the n-th random one."""
 
     sides: tuple[int, int]
     grid: int
@@ -152,6 +140,21 @@ class Cells(_Mask):
         return random_mask(jax.random.fold_in(at["key"], number), self.sides, self.grid, self.share)
 
 
+Mask = Windows | Cells
+"""`seen(at, n)` is how much mask n leaves of each pixel [h, w], in [0, 1]."""
+
+
+@dataclass(frozen=True)
+class Covered:
+    """A variation of images: what a mask leaves of them, and `fill` elsewhere."""
+
+    mask: Mask
+
+    def __call__(self, at: Any, x: Array, number: Array) -> Array:
+        seen = self.mask.seen(at, number)[..., None].astype(x.dtype)
+        return x * seen + at["fill"] * (1 - seen)
+
+
 def _same(at: Any, x: Array, number: Array) -> Array:
     return x
 
@@ -162,7 +165,7 @@ def _sides(function: str, x: Array) -> tuple[int, int]:
     return x.shape[1:3]
 
 
-def _mapped(mask: _Mask, at: Any, values: Float[Array, "n b"], block: int, *, covered: bool) -> Float[Array, "b h w"]:
+def _mapped(mask: Mask, at: Any, values: Float[Array, "n b"], block: int, *, covered: bool) -> Float[Array, "b h w"]:
     """Σ_n v_n M_n, or with `covered` Σ_n v_n (1 − M_n), a block of masks at a time."""
     total = jnp.zeros((values.shape[1], *mask.sides), values.dtype)
     for numbers, counted in in_blocks(len(values), 1, block):
@@ -171,6 +174,6 @@ def _mapped(mask: _Mask, at: Any, values: Float[Array, "n b"], block: int, *, co
 
 
 @functools.partial(jax.jit, static_argnames=("mask", "covered"))
-def _part(mask: _Mask, at: Any, values: Array, numbers: Array, *, covered: bool) -> Array:
+def _part(mask: Mask, at: Any, values: Array, numbers: Array, *, covered: bool) -> Array:
     seen = jax.vmap(lambda number: mask.seen(at, number))(numbers)
     return jnp.einsum("nb,nhw->bhw", values, (1 - seen if covered else seen).astype(values.dtype))

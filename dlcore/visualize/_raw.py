@@ -18,26 +18,11 @@ from dlcore.visualize._program import Program, Step, Users, evaluated, flattened
 MARK = "dlcore_part"
 """The name scope of what has been dealt with."""
 
-ACTIVATIONS = frozenset(
-    (
-        *(
-            "relu",
-            "relu6",
-            "leaky_relu",
-            "elu",
-            "celu",
-            "selu",
-            "gelu",
-            "silu",
-            "swish",
-            "mish",
-            "softplus",
-            "squareplus",
-        ),
-        *("soft_sign", "sparse_plus", "log_sigmoid", "sigmoid", "hard_sigmoid", "hard_silu", "hard_swish", "hard_tanh"),
-        *("sparse_sigmoid", "tanh"),
-    )
-)
+ACTIVATIONS = frozenset((
+    "relu", "relu6", "leaky_relu", "elu", "celu", "selu", "gelu", "silu", "swish", "mish", "softplus",
+    "squareplus", "soft_sign", "sparse_plus", "log_sigmoid", "sigmoid", "hard_sigmoid", "hard_silu",
+    "hard_swish", "hard_tanh", "sparse_sigmoid", "tanh"
+))  # fmt: skip
 """Names of functions behind `jax.jit` or `jax.custom_jvp` that are activations."""
 
 ORDINARY = frozenset(("softmax", "_softmax", "log_softmax", "logsumexp", "glu", "dot_product_attention", "one_hot"))
@@ -46,21 +31,17 @@ ORDINARY = frozenset(("softmax", "_softmax", "log_softmax", "logsumexp", "glu", 
 SATURATING = frozenset(("tanh", "logistic"))
 """Operations that are activations, unless what comes out of them multiplies something."""
 
-KINKED = frozenset(
-    (
-        *("max", "min", "clamp", "select_n", "abs", "sign", "erf", "erfc", "erf_inv", "exp", "exp2", "expm1", "log1p"),
-        *("sin", "cos", "tan", "asin", "acos", "atan", "sinh", "cosh", "asinh", "acosh", "atanh", "atan2"),
-        *("floor", "ceil", "round", "rem", "cbrt", "lgamma", "digamma"),
-    )
-)
+KINKED = frozenset((
+    "max", "min", "clamp", "select_n", "abs", "sign", "erf", "erfc", "erf_inv", "exp", "exp2", "expm1",
+    "log1p", "sin", "cos", "tan", "asin", "acos", "atan", "sinh", "cosh", "asinh", "acosh", "atanh",
+    "atan2", "floor", "ceil", "round", "rem", "cbrt", "lgamma", "digamma"
+))  # fmt: skip
 """Element-wise operations that are refused outside of a known function."""
 
-LINEAR = frozenset(
-    (
-        *("add", "sub", "neg", "reshape", "broadcast_in_dim", "squeeze", "expand_dims", "convert_element_type"),
-        *("transpose", "copy"),
-    )
-)
+LINEAR = frozenset((
+    "add", "sub", "neg", "reshape", "broadcast_in_dim", "squeeze", "expand_dims", "convert_element_type",
+    "transpose", "copy"
+))  # fmt: skip
 
 
 def with_rule(function: Callable[..., Any], rule: Callable[[Any, Any], Any]) -> Callable[..., Any]:

@@ -22,13 +22,13 @@ from dlcore.visualize._score import Score, logit
 
 Rule: TypeAlias = Callable[[Array, Array], Array]
 
-ORDINARY = (
-    *("dense", "conv", "block_conv", "conv_transpose", "embedding", "group_lift", "group_conv", "group_pool"),
-    *("batch_norm", "layer_norm", "group_norm", "instance_norm", "layer_scale", "position_bias", "softmax"),
-    *("log_softmax", "glu", "gate", "max_pool", "max_pool_ceil", "avg_pool", "global_avg_pool", "global_max_pool"),
-    *("adaptive_avg_pool", "adaptive_max_pool", "flatten", "reshape", "depth_to_space", "dropout"),
-    *("stochastic_depth", "noise", "identity", "subsample", "dot_product_attention"),
-)
+ORDINARY = frozenset((
+    "dense", "conv", "block_conv", "conv_transpose", "embedding", "group_lift", "group_conv", "group_pool",
+    "batch_norm", "layer_norm", "group_norm", "instance_norm", "layer_scale", "position_bias", "softmax",
+    "log_softmax", "glu", "gate", "max_pool", "max_pool_ceil", "avg_pool", "global_avg_pool",
+    "global_max_pool", "adaptive_avg_pool", "adaptive_max_pool", "flatten", "reshape", "depth_to_space",
+    "dropout", "stochastic_depth", "noise", "identity", "subsample", "dot_product_attention"
+))  # fmt: skip
 """Kinds of parts with no activation inside: they keep their gradient, and what they compute is not looked at."""
 
 

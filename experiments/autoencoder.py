@@ -56,7 +56,7 @@ class Config:
     corruption: str = "none"
     """What the encoder sees in training: "none", "gaussian", "masking" or "salt_and_pepper"."""
     level: float = 0.5
-    """σ of Gaussian noise, or the share of pixels that is masked or made black or white."""
+    """σ of Gaussian noise, or the fraction of pixels that is masked or made black or white."""
     l1: float = 0.0
     """Weight of Σ_j |h_j|."""
     kl: float = 0.0

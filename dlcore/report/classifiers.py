@@ -100,5 +100,5 @@ def calibrations(found: Mapping[str, tuple[np.ndarray, np.ndarray, np.ndarray]])
         axes.set_title(f"{name.replace('_', ' ')}\nECE {ece:.2%}", fontsize=9)
         axes.set(xlabel="confidence", xlim=(0, 1.04), ylim=(0, 1.04))
         axes.grid(alpha=0.25)
-    panels[0].set_ylabel("accuracy (area: share of images)", fontsize=9)
+    panels[0].set_ylabel("accuracy (area: fraction of images)", fontsize=9)
     return figure

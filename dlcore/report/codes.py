@@ -28,7 +28,7 @@ def histogram(codes: np.ndarray, threshold: float = 0.0, target: float | None = 
     order = np.argsort(-size)
     place = np.arange(1, len(order) + 1)
     right.plot(place, size[order], color=BLUE, marker="o", markersize=3, label="mean of |h|")
-    right.plot(place, on[order], color=ORANGE, marker="s", markersize=3, linestyle="none", label="share of images on")
+    right.plot(place, on[order], color=ORANGE, marker="s", markersize=3, linestyle="none", label="fraction of images on")
     if target is not None:
         right.axhline(target, color=GREY, linestyle="--", linewidth=1, label=f"target {target:g}")
     dead = int((on == 0).sum())
@@ -41,7 +41,7 @@ def histogram(codes: np.ndarray, threshold: float = 0.0, target: float | None = 
 
 
 def plane(codes: np.ndarray, labels: np.ndarray, names: Sequence[str]) -> Figure:
-    """Codes [n, units] on their first two principal axes, coloured by class, with the share of variance of each axis.
+    """Codes [n, units] on their first two principal axes, coloured by class, with the fraction of variance of each axis.
 
     The largest entry of an axis is positive, so that a map is not mirrored by chance.
     """

@@ -15,7 +15,7 @@ COLOURS = (BLUE, GREEN, ORANGE, GREY)
 
 
 def histogram(counts: np.ndarray, expected: np.ndarray, names: Sequence[str], title: str = "") -> Figure:
-    """Samples per class as shares of all, beside the shares of the real data."""
+    """Samples per class as fractions of all, beside those of the real data."""
     width = min(max(4.0, 0.5 * len(names) + 2), LARGEST_SIDE)
     figure = Figure(figsize=(width, 3.0), layout="constrained")
     axes, places = figure.add_subplot(), np.arange(len(names))
@@ -28,7 +28,7 @@ def histogram(counts: np.ndarray, expected: np.ndarray, names: Sequence[str], ti
         axes.stairs(expected, edges, fill=True, color=GREY, label="data")
         axes.stairs(shares, edges, color=BLUE, label="samples")
     name_ticks(axes.xaxis, names, width - 2)
-    axes.set_ylabel("share")
+    axes.set_ylabel("fraction")
     axes.set_title(title, fontsize=9)
     axes.legend(frameon=False, fontsize=8, loc="upper right")  # the best place is slow to find among many bars
     return figure

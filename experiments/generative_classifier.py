@@ -17,7 +17,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from dlcore import studies
+from dlcore import studies, train
 from dlcore.data import Data, DataSpec, row_keys
 from dlcore.generative import class_density, decoder, flow, gaussian_images, gaussian_study, vae
 from dlcore.generative.class_density import ClassDensity
@@ -26,19 +26,7 @@ from dlcore.networks import MLP, Beside, ConvConditioner, GatedPixelCNN, MLPDeco
 from dlcore.optim import OptimizerConfig, make_optimizer
 from dlcore.report.classifiers import class_samples, curves_by_count
 from dlcore.report.panel import panel
-from dlcore.train import (
-    FEW,
-    Findings,
-    LoopConfig,
-    Results,
-    Study,
-    System,
-    budget,
-    fit_by_gradient,
-    image_baselines,
-    likelihood,
-    standardized,
-)
+from dlcore.train import Findings, LoopConfig, Results, Study, System
 from dlcore.types import Key
 
 PRESETS = ("smoke", "default", "full")
@@ -82,9 +70,9 @@ class Config:
 
 def preset(name: str, spec: DataSpec) -> Config:
     """The configuration of a preset for data like `spec`."""
-    few = spec.sizes[0] < FEW
+    few = spec.sizes[0] < train.FEW
     optimizer = OptimizerConfig(name="adamw", learning_rate=1e-3, weight_decay=1.0 if few else 0.01, schedule="cosine")
-    loop = functools.partial(budget, spec.sizes[0], batch_size=64, restore_best=few)
+    loop = functools.partial(train.budget, spec.sizes[0], batch_size=64, restore_best=few)
     # Every image is decoded for every class and code: with 256 grey levels that is what a run costs.
     base = Config(samples=20, few_samples=5, optimizer=optimizer, train=loop(steps=7_800, every=1_950), latent=32)
     if max(spec.shape[:2]) <= 16:
@@ -131,40 +119,55 @@ def make_density(config: Config, spec: DataSpec, samples: int) -> ClassDensity:
     return class_density.with_prior(makers[config.density](), spec.classes)
 
 
-def build(config: Config, spec: DataSpec) -> System:
-    """Compose the Gaussians, both fits, the studies of labels and of damage, and figures."""
-    density, quick = (make_density(config, spec, count) for count in (config.samples, config.few_samples))
-    network, prepare, classes, levels = MLP(config.hidden, spec.classes), standardized(spec), spec.classes, spec.levels
-    order = (*gaussian_images.MODELS, "discriminative", config.density)
-    discriminator = studies.discriminative(network, supervised(network, softmax_cross_entropy, inputs="x"), prepare)
-    predict = class_density.classify(quick, key=jax.random.key(0))
-    fit = functools.partial(
-        fit_by_gradient,
-        loop=config.train,
-        optimizer=config.optimizer,
-        examples=spec.sizes[0],
-        preprocess=lambda batch, *, key, train: batch,
-    )
-    trained_alone = fit(
+def make_fits(
+    config: Config, spec: DataSpec, density: ClassDensity, quick: ClassDensity, discriminator: studies.Learner
+) -> dict[str, train.Fit]:
+    """The discriminative network, and the density, whose prior is how frequent the classes are."""
+    shared = {
+        "loop": config.train,
+        "optimizer": config.optimizer,
+        "examples": spec.sizes[0],
+        "preprocess": lambda batch, *, key, train: batch,
+    }
+    network = train.fit_by_gradient(
         discriminator.objective,
+        **shared,
         init=discriminator.init,
         **studies.measured(discriminator, "discriminative"),
         monitor=("nll_nats_discriminative", "min"),
     )
-    dense = fit(
+    dense = train.fit_by_gradient(
         density.objective,
+        **shared,
         init=density.init,
         start=lambda params, state, results: (params, {**state, "log_prior": results["gaussian"].arrays["log_prior"]}),
         uses=("gaussian",),
         **class_density.held_out(quick, density, row_keys, math.prod(spec.shape))._asdict(),
         monitor=("bits_per_dim", "min"),
-        ruler=likelihood(density.kind),
+        ruler=train.likelihood(density.kind),
         sample=class_density.sampler(density),
         sample_options=("label",),
     )
+    return {"discriminative": network, "density": dense}
 
-    # What chooses models in the studies.
-    held_out = lambda data: (data.validation if data.validation.size else data.train).first(2000)  # noqa: E731
+
+def held_out(data: Data) -> Mapping[str, np.ndarray]:
+    """What chooses models in the studies: validation images, or training images where there are none."""
+    return (data.validation if data.validation.size else data.train).first(2000)
+
+
+def build(config: Config, spec: DataSpec) -> System:
+    """Compose the Gaussians, both fits, the studies of labels and of damage, and figures."""
+    density, quick = (make_density(config, spec, count) for count in (config.samples, config.few_samples))
+    network, prepare, classes, levels = (
+        MLP(config.hidden, spec.classes),
+        train.standardized(spec),
+        spec.classes,
+        spec.levels,
+    )
+    order = (*gaussian_images.MODELS, "discriminative", config.density)
+    discriminator = studies.discriminative(network, supervised(network, softmax_cross_entropy, inputs="x"), prepare)
+    predict = class_density.classify(quick, key=jax.random.key(0))
 
     def judges(results: Results) -> dict[str, Any]:
         """Every trained model as a judge of images, (x, observed) -> log p(y|x)."""
@@ -201,15 +204,13 @@ def build(config: Config, spec: DataSpec) -> System:
     cells = tuple(f"n{count}" for count in (*(n for n in config.labels if n < spec.sizes[0]), spec.sizes[0]))
     uses = ("gaussian", "discriminative", "density")
     gallery = lambda key, data, results: look(spec, judges(results), density, data, results)  # noqa: E731
-    lengths = lambda key, data, results: Findings(image_baselines(data))  # noqa: E731
     return System(
         {
             "gaussian": Study(gaussians, gaussian_study.named_metrics),
-            "discriminative": trained_alone,
-            "density": dense,
+            **make_fits(config, spec, density, quick, discriminator),
             "labels": Study(learn, panels=lambda found: curves_by_count(found, order), cells=cells),
             "damage": Study(damage, uses=uses),
-            "baselines": Study(lengths, dict, beside=True),
+            "baselines": Study(lambda key, data, results: Findings(train.image_baselines(data)), dict, beside=True),
             "gallery": Study(gallery, lambda arrays: studies.in_microseconds(arrays["timing"]), uses=uses, beside=True),
         },
         functions={"predict": predict},

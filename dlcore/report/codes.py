@@ -28,7 +28,9 @@ def histogram(codes: np.ndarray, threshold: float = 0.0, target: float | None = 
     order = np.argsort(-size)
     place = np.arange(1, len(order) + 1)
     right.plot(place, size[order], color=BLUE, marker="o", markersize=3, label="mean of |h|")
-    right.plot(place, on[order], color=ORANGE, marker="s", markersize=3, linestyle="none", label="fraction of images on")
+    right.plot(
+        place, on[order], color=ORANGE, marker="s", markersize=3, linestyle="none", label="fraction of images on"
+    )
     if target is not None:
         right.axhline(target, color=GREY, linestyle="--", linewidth=1, label=f"target {target:g}")
     dead = int((on == 0).sum())

@@ -43,7 +43,7 @@ def histogram(codes: np.ndarray, threshold: float = 0.0, target: float | None = 
 
 
 def plane(codes: np.ndarray, labels: np.ndarray, names: Sequence[str]) -> Figure:
-    """Codes [n, units] on their first two principal axes, coloured by class, with the fraction of variance of each axis.
+    """Codes [n, units] on their first two principal axes, by class; each axis names its fraction of the variance.
 
     The largest entry of an axis is positive, so that a map is not mirrored by chance.
     """

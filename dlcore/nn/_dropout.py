@@ -6,8 +6,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from dlcore.nn._training_noise import training_noise
 from dlcore.setting import Number, known
-from dlcore.types import Input, Key, Model, Params, State
+from dlcore.types import Key, Model
 
 
 def dropout(
@@ -19,7 +20,7 @@ def dropout(
     al. 2014, in the inverted form. The rate may be traced; its gradient is that of the factor 1/(1 − rate). Raises
     `ValueError` unless 0 ≤ rate < 1, where it is known.
     """
-    _check(rate)
+    check_rate(rate)
     shape = [1 if axis in {a % x.ndim for a in broadcast_axes} else size for axis, size in enumerate(x.shape)]
     kept = jax.random.bernoulli(key, 1 - rate, shape)
     return jnp.where(kept, x / jnp.asarray(1 - rate, x.dtype), jnp.zeros_like(x))
@@ -30,7 +31,7 @@ def drop(x: Float[Array, "..."], rate: Number, *, key: Key) -> Float[Array, "...
 
     Its mean is (1 − rate) x, which `scale_weights` makes up for at inference.
     """
-    _check(rate)
+    check_rate(rate)
     return jnp.where(jax.random.bernoulli(key, 1 - rate, x.shape), x, jnp.zeros_like(x))
 
 
@@ -41,30 +42,21 @@ def scale_weights(kernel: Float[Array, "..."], rate: Number) -> Float[Array, "..
     geometric mean of the predictions of all 2ⁿ masks at rate ½, and for any rate if every mask has the weight of its
     probability.
     """
-    _check(rate)
+    check_rate(rate)
     return jnp.asarray(1 - rate, kernel.dtype) * kernel
 
 
 def Dropout(rate: Number, *, broadcast_axes: Sequence[int] = ()) -> Model:
     """`dropout` in training, the identity otherwise. Raises `ValueError` when it is to train without a key."""
-    _check(rate)
-    off = known(rate) == 0
+    check_rate(rate)
 
-    def init(key: Key, x: Input) -> tuple[Params, State]:
-        return {}, {}
+    def draw(x: Array, key: Key) -> Array:
+        return dropout(x, rate, key=key, broadcast_axes=broadcast_axes)
 
-    def apply(
-        params: Params, state: State, x: Array, *, train: bool = False, key: Key | None = None
-    ) -> tuple[Array, State]:
-        if not train or off:
-            return x, state
-        if key is None:
-            raise ValueError("Dropout: train=True needs a key; pass key=jax.random.key(...) to apply")
-        return dropout(x, rate, key=key, broadcast_axes=broadcast_axes), state
-
-    return Model(init, apply, "dropout")
+    return training_noise("Dropout", "dropout", rate, draw)
 
 
-def _check(rate: Number) -> None:
+def check_rate(rate: Number) -> None:
+    """Raises `ValueError` unless 0 ≤ rate < 1, where it is known."""
     if (value := known(rate)) is not None and not 0 <= value < 1:
         raise ValueError(f"dropout rate must lie in [0, 1), got {rate}")

@@ -6,8 +6,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from dlcore.nn._training_noise import needs_key, training_noise
 from dlcore.setting import Number, known
-from dlcore.types import Input, Key, Model, Params, State
+from dlcore.types import Key, Model, Params, State
 
 
 def add_noise(x: Float[Array, "..."], std: Number, *, key: Key) -> Float[Array, "..."]:
@@ -25,21 +26,7 @@ def add_noise(x: Float[Array, "..."], std: Number, *, key: Key) -> Float[Array, 
 def Noise(std: Number) -> Model:
     """`add_noise` in training, the identity otherwise: between layers it is noise on hidden units."""
     _check(std)
-    off = known(std) == 0
-
-    def init(key: Key, x: Input) -> tuple[Params, State]:
-        return {}, {}
-
-    def apply(
-        params: Params, state: State, x: Array, *, train: bool = False, key: Key | None = None
-    ) -> tuple[Array, State]:
-        if not train or off:
-            return x, state
-        if key is None:
-            raise ValueError("Noise: train=True needs a key; pass key=jax.random.key(...) to apply")
-        return add_noise(x, std, key=key), state
-
-    return Model(init, apply, "noise")
+    return training_noise("Noise", "noise", std, lambda x, key: add_noise(x, std, key=key))
 
 
 def weight_noise(model: Model, std: Number) -> Model:
@@ -52,10 +39,8 @@ def weight_noise(model: Model, std: Number) -> Model:
 
     def apply(params: Params, state: State, *inputs: Any, train: bool = False, key: Key | None = None) -> Any:
         if train and not off:
-            if key is None:
-                raise ValueError("weight_noise: train=True needs a key; pass key=jax.random.key(...) to apply")
             leaves, structure = jax.tree.flatten(params)
-            keys = jax.random.split(jax.random.fold_in(key, len(leaves)), len(leaves))
+            keys = jax.random.split(jax.random.fold_in(needs_key("weight_noise", key), len(leaves)), len(leaves))
             noisy = [add_noise(leaf, std, key=k) for leaf, k in zip(leaves, keys, strict=True)]
             params = jax.tree.unflatten(structure, noisy)
         return model.apply(params, state, *inputs, train=train, key=key)

@@ -2,9 +2,10 @@
 
 from jaxtyping import Array, Float
 
-from dlcore.nn._dropout import Dropout, dropout
-from dlcore.setting import Number, known
-from dlcore.types import Input, Key, Model, Params, State
+from dlcore.nn._dropout import check_rate, dropout
+from dlcore.nn._training_noise import training_noise
+from dlcore.setting import Number
+from dlcore.types import Key, Model
 
 
 def stochastic_depth(x: Float[Array, "b ..."], rate: Number, *, key: Key) -> Float[Array, "b ..."]:
@@ -20,22 +21,10 @@ def StochasticDepth(rate: Number) -> Model:
 
     Raises `ValueError` when it is to train without a key, or for a rate outside [0, 1).
     """
-    Dropout(rate)
-    off = known(rate) == 0
-
-    def init(key: Key, x: Input) -> tuple[Params, State]:
-        return {}, {}
-
-    def apply(
-        params: Params, state: State, x: Array, *, train: bool = False, key: Key | None = None
-    ) -> tuple[Array, State]:
-        if not train or off:
-            return x, state
-        if key is None:
-            raise ValueError("StochasticDepth: train=True needs a key; pass key=jax.random.key(...) to apply")
-        return stochastic_depth(x, rate, key=key), state
-
-    return Model(init, apply, "stochastic_depth")
+    check_rate(rate)
+    return training_noise(
+        "StochasticDepth", "stochastic_depth", rate, lambda x, key: stochastic_depth(x, rate, key=key)
+    )
 
 
 def linear_rates(last: Number, count: int) -> tuple[Number, ...]:

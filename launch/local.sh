@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Run dlcore on this machine: makes .venv on first use, installs what the verb needs, and starts the program.
 #   launch/local.sh train --experiment=classify --data=digits [--processes=2]
-#   launch/local.sh eval|predict|sample|report|export|compare|list|bench|doctor ...
+#   launch/local.sh eval|predict|sample|report|export|compare|list|bench|doctor|verify ...
 #   launch/local.sh test [pytest arguments]
 # --processes=N starts N processes that compute as one. DLCORE_EXTRAS=cuda12,tpu,... adds optional dependencies,
 # DLCORE_PYTHON names the interpreter, DLCORE_VENV the environment's folder.
@@ -9,7 +9,7 @@ set -euo pipefail
 
 root=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd -P)
 venv=${DLCORE_VENV:-$root/.venv}
-verbs="train eval predict sample report export compare list bench doctor test"
+verbs="train eval predict sample report export compare list bench doctor verify test"
 
 fail() { printf 'error: %s\n' "$*" >&2; exit 2; }
 
@@ -138,6 +138,7 @@ usage: launch/local.sh VERB [flags]     (VERB --help says all flags of a verb)
   compare   table and figure over runs               RUN RUN ...
   bench     speed of a system's training             --experiment=vae
   doctor    versions, devices, data sets, speed
+  verify    trains a system twice: is it resumed to the bit here?   --experiment=vae
   test      the tests                                [pytest arguments]
 END
 }

@@ -6,6 +6,7 @@ from . import progress as progress
 from . import run as run
 from . import session as session
 from . import stages as stages
+from . import verify as verify
 from ._augmented import augmented as augmented
 from ._augmented import over_views as over_views
 from ._builders import adversarial_update as adversarial_update

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 from absl import flags
 
+from dlcore import nn
 from dlcore.data import DataError, load
 from dlcore.parallel import backend
 from dlcore.train import environment
@@ -36,6 +37,7 @@ def main() -> None:
         )
     line("compiler", compiler())
     line("precision", precision())
+    line("convolutions", nn.how_convolutions_go())
     for name in ("digits", "fashion_mnist"):
         line("data", found(name))
     cache = runtime.compile_cache()

@@ -3,7 +3,8 @@
 #   launch/local.sh train --experiment=classify --data=digits [--processes=2]
 #   launch/local.sh eval|predict|sample|report|export|compare|list|bench|doctor|verify ...
 #   launch/local.sh test [pytest arguments]
-# --processes=N starts N processes that compute as one. DLCORE_EXTRAS=cuda12,tpu,... adds optional dependencies,
+# --processes=N starts N processes that compute as one. DLCORE_EXTRAS=cuda12,tpu,... says which optional dependencies
+# there are to be (none: DLCORE_EXTRAS=), else those that fit this machine,
 # DLCORE_PYTHON names the interpreter, DLCORE_VENV the environment's folder.
 set -euo pipefail
 
@@ -36,10 +37,13 @@ find_python() {
   printf '%s\n' "$best"
 }
 
-# CUDA wheels for the driver's version, unless DLCORE_EXTRAS says otherwise.
+# CUDA wheels for the driver's version, or oneDNN where it can be compiled, unless DLCORE_EXTRAS says otherwise.
 default_extras() {
   local driver
-  command -v nvidia-smi >/dev/null || return 0
+  if ! command -v nvidia-smi >/dev/null; then
+    if command -v "${CXX:-g++}" >/dev/null && [ "$(uname -sm 2>/dev/null)" = "Linux x86_64" ]; then echo onednn; fi
+    return 0
+  fi
   driver=$(nvidia-smi 2>/dev/null | sed -n 's/.*CUDA Version: *\([0-9]*\).*/\1/p') || return 0
   case $driver in 12) echo cuda12 ;; 1[3-9]) echo cuda13 ;; esac
 }

@@ -29,6 +29,8 @@ from ._conv.blocks import conv_by_blocks as conv_by_blocks
 from ._conv.blocks import whole_blocks as whole_blocks
 from ._conv.layer import Conv as Conv
 from ._conv.layer import conv as conv
+from ._conv.lowering.table import convolutions_by as convolutions_by
+from ._conv.lowering.table import how_convolutions_go as how_convolutions_go
 from ._conv.norm import ConvNorm as ConvNorm
 from ._conv.transpose import ConvTranspose as ConvTranspose
 from ._conv.transpose import conv_transpose as conv_transpose

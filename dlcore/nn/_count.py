@@ -4,6 +4,8 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
+from dlcore.nn._conv.lowering import onednn
+
 CONVOLUTION = "conv_general_dilated"
 
 TAPS = ("sum_of_taps", "sum_of_moved_taps")
@@ -26,7 +28,7 @@ def equations(jaxpr: Any, function: str = "") -> Iterator[tuple[Any, int, str]]:
 
 
 def convolves(jaxpr: Any) -> bool:
-    """Whether a convolution occurs anywhere: inside a loop, XLA runs it many times slower on CPU."""
+    """Whether a convolution of XLA's occurs anywhere: inside a loop, XLA runs it many times slower on CPU."""
     return any(equation.primitive.name == CONVOLUTION for equation, *_ in equations(jaxpr))
 
 
@@ -64,4 +66,6 @@ def _equation_flops(equation: Any, function: str) -> int:
     if equation.primitive.name == CONVOLUTION:
         kernel = equation.invars[1].aval.shape
         return 2 * size * math.prod(kernel) // kernel[equation.params["dimension_numbers"].rhs_spec[0]]
+    if equation.primitive.name in onednn.SHAPES:
+        return 2 * onednn.multiplications(equation.primitive.name, equation.invars, equation.params["geometry"])
     return 2 * size if equation.primitive.name == "mul" and function in TAPS else 0

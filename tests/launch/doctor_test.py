@@ -34,6 +34,8 @@ def test_tells_versions_devices_data_cache_and_speed(tmp_path):
     assert sum(int(number.replace(",", "")) for number in re.findall(r"[\d,]*\d", digits)) == 1797
     assert any(line.startswith("data ") and "fashion_mnist" in line for line in lines)
     assert any(f"{tmp_path}, 3 MiB" in line for line in lines)
+    (convolutions,) = (line for line in lines if line.startswith("convolutions "))
+    assert "by XLA and matrix products, without oneDNN: " in convolutions or "for one device only" in convolutions
     (speed,) = (line for line in lines if line.startswith("speed "))
     assert float(speed.split()[1].replace(",", "")) > 0.1
 

@@ -100,6 +100,18 @@ def test_first_use_installs_then_runs_where_the_user_is(sandbox):
     assert run == f"{sandbox.elsewhere}|{sandbox.root}|{program}"
 
 
+@pytest.mark.parametrize(
+    ("machine", "given", "extras"),
+    [("Linux x86_64", {}, "[onednn]"), ("Linux aarch64", {}, ""), ("Linux x86_64", {"DLCORE_EXTRAS": ""}, "")],
+)
+def test_convolutions_of_onednn_where_they_can_be_compiled(sandbox, machine, given, extras):
+    for name, text in {"g++": "", "uname": f"echo {machine}"}.items():
+        (sandbox.bin / name).write_text(f"#!/bin/bash\n{text}\n")
+        (sandbox.bin / name).chmod(0o755)
+    assert sandbox.run("train", **given)[0] == 0
+    assert sandbox.calls()[1] == f"pip {sandbox.root}{extras}"
+
+
 def test_second_use_installs_nothing_and_starts_at_once(sandbox):
     sandbox.run("train")
     sandbox.calls()

@@ -41,8 +41,8 @@ from dlcore.nn import (
     scan,
     serial,
 )
-from dlcore.nn._conv.lowering.cpu import conv_on_cpu
 from dlcore.nn._conv.lowering.depthwise import depthwise_in_kernel, sum_of_moved_taps
+from dlcore.nn._conv.lowering.onednn import conv_by_onednn
 from dlcore.nn._conv.lowering.patches import conv_by_patches
 from dlcore.nn._conv.lowering.shifts import conv_by_shifts, sum_of_shifts
 from dlcore.nn._conv.lowering.taps import conv_by_taps
@@ -67,7 +67,7 @@ WAYS = {
     "pointwise of many rows": (conv, (8, 16, 17, 5), (1, 1, 5, 4)),
     "one axis": (conv, (4, 200, 8), (5, 8, 4)),
     "three axes": (conv, (2, 8, 8, 8, 2), (3, 3, 3, 2, 4)),
-    "on cpu": (lambda x, k: conv_on_cpu(x, k, ONE, SAME, ONE, 1), (2, 20, 20, 8), (3, 3, 8, 4)),
+    "onednn": (lambda x, k: conv_by_onednn(x, k, ONE, SAME, ONE, 1), (2, 20, 20, 8), (3, 3, 8, 4)),
     "by taps": (lambda x, k: conv_by_taps(x, k, ONE, SAME, ONE, 1), (2, 20, 20, 2), (3, 3, 2, 4)),
     "by shifts": (lambda x, k: conv_by_shifts(x, k, SAME), (2, 20, 20, 2), (3, 3, 2, 4)),
     "sum of shifts": (lambda x, k: sum_of_shifts(x, k, SAME, 2), (2, 20, 20, 2), (3, 3, 2, 4)),

@@ -1,14 +1,9 @@
 """Convolution layers in one, two and three dimensions (lecture 14.1–14.5, 14.8)."""
 
-import math
-
 from jaxtyping import Array, Float, Real
 
-from dlcore.backend import on_cpu
-from dlcore.nn._conv.lowering.cpu import conv_on_cpu
-from dlcore.nn._conv.lowering.xla import conv_by_xla
+from dlcore.nn._conv.lowering.table import convolution
 from dlcore.nn._dtypes import promoted
-from dlcore.nn._product import row_product
 from dlcore.nn._rows import add_bias
 from dlcore.nn._size import Size, whole
 from dlcore.nn._window import Padding, Sizes, copies, pad, pad_widths, per_axis
@@ -51,13 +46,7 @@ def conv(
     x, kernel, bias = promoted("conv", x, kernel, bias)
     if copies(padding):
         x, widths = pad(x, widths, padding), [(0, 0)] * axes
-    if math.prod(window) == 1 and groups == 1 and not any(map(any, widths)):
-        seen = x[(slice(None), *(slice(None, None, s) for s in strides))]
-        y = row_product(seen, kernel.reshape(kernel.shape[-2:]))
-    elif on_cpu():
-        y = conv_on_cpu(x, kernel, strides, widths, dilations, groups)
-    else:
-        y = conv_by_xla(x, kernel, strides, widths, dilations, groups)
+    y = convolution(x, kernel, strides, widths, dilations, groups)
     return y if bias is None else add_bias(y, bias)
 
 

@@ -1,0 +1,336 @@
+"""Convolutions of oneDNN against sums written out in float64, under every transformation (lecture 14.1–14.5)."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import NamedSharding, PartitionSpec
+
+from dlcore.nn import conv, conv_transpose, convolutions_by, convolves, flops
+from dlcore.nn._conv.lowering import onednn, onednn_library, table
+from dlcore.nn._conv.lowering.onednn import conv_by_onednn
+from dlcore.nn._conv.lowering.xla import conv_by_xla
+from dlcore.parallel.mesh import make_mesh
+
+ROOT = Path(__file__).parents[3]
+needed = pytest.mark.skipif(bool(onednn_library.status()), reason=onednn_library.status() or "oneDNN")
+
+CASES = [
+    # x, window, outputs, stride, zeros around, dilation, groups
+    ((3, 7, 2), (3,), 4, (2,), ((1, 2),), (1,), 1),
+    ((2, 9, 4), (2,), 6, (1,), ((0, 3),), (3,), 2),
+    ((5, 6, 7, 3), (3, 2), 8, (1, 1), ((1, 1), (0, 1)), (1, 1), 1),
+    ((3, 8, 7, 3), (3, 3), 5, (2, 1), ((0, 1), (2, 0)), (1, 2), 1),
+    ((2, 6, 6, 1), (4, 4), 9, (2, 2), ((1, 1), (1, 1)), (1, 1), 1),
+    ((2, 5, 6, 6), (3, 3), 6, (1, 1), ((1, 1), (1, 1)), (1, 1), 6),
+    ((2, 7, 6, 4), (3, 3), 8, (2, 2), ((2, 1), (1, 1)), (2, 1), 4),
+    ((2, 5, 5, 8), (1, 1), 3, (1, 1), ((0, 0), (0, 0)), (1, 1), 1),
+    ((2, 4, 4, 16), (3, 3), 16, (1, 1), ((4, 4), (0, 5)), (1, 1), 2),
+    ((2, 4, 5, 3, 2), (2, 3, 2), 4, (1, 2, 1), ((1, 0), (1, 1), (0, 1)), (1, 1, 2), 1),
+    ((2, 3, 4, 3, 4), (2, 2, 2), 8, (1, 1, 1), ((0, 1), (0, 0), (1, 1)), (1, 1, 1), 4),
+]
+
+
+def draw(shape, window, outputs, groups=1, seed=0):
+    rng = np.random.default_rng(seed)
+    kernel = rng.normal(size=(*window, shape[-1] // groups, outputs))
+    return jnp.asarray(rng.normal(size=shape), jnp.float32), jnp.asarray(kernel, jnp.float32)
+
+
+def sums(x, kernel, dy, stride, widths, dilation, groups):
+    """Value and both gradients, product by product in float64; `dy` is a function of the value's shape."""
+    x, kernel = np.asarray(x, np.float64), np.asarray(kernel, np.float64)
+    window, features = kernel.shape[:-2], kernel.shape[-1]
+    padded = np.pad(x, [(0, 0), *widths, (0, 0)])
+    sizes = zip(padded.shape[1:-1], window, stride, dilation, strict=True)
+    space = [(n - (w - 1) * d - 1) // s + 1 for n, w, s, d in sizes]
+    value = np.zeros((len(x), *space, features))
+    dy = dy(value.shape)
+    dx, dkernel = np.zeros(padded.shape), np.zeros(kernel.shape)
+    inputs, outputs = x.shape[-1] // groups, features // groups
+    for p in np.ndindex(*space):
+        for tap in np.ndindex(*window):
+            cell = tuple(i * s + t * d for i, s, t, d in zip(p, stride, tap, dilation, strict=True))
+            for g in range(groups):
+                seen = (slice(None), *cell, slice(g * inputs, (g + 1) * inputs))
+                made = (slice(None), *p, slice(g * outputs, (g + 1) * outputs))
+                weights = kernel[(*tap, slice(None), made[-1])]
+                value[made] += padded[seen] @ weights
+                dx[seen] += dy[made] @ weights.T
+                dkernel[(*tap, slice(None), made[-1])] += padded[seen].T @ dy[made]
+    inner = tuple(slice(low, low + n) for (low, _), n in zip(widths, x.shape[1:-1], strict=True))
+    return value, dx[(slice(None), *inner)], dkernel, dy
+
+
+@needed
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_value_and_gradients_are_the_sums(case):
+    shape, window, outputs, *options = case
+    x, kernel = draw(shape, window, outputs, options[-1])
+    rng = np.random.default_rng(1)
+    value, dx, dkernel, dy = sums(x, kernel, lambda shape: rng.normal(size=shape), *options)
+    found, back = jax.vjp(lambda x, k: conv_by_onednn(x, k, *options), x, kernel)
+    for array, exact in zip((found, *back(jnp.asarray(dy, jnp.float32))), (value, dx, dkernel), strict=True):
+        np.testing.assert_allclose(array, exact, rtol=1e-5, atol=2e-5)
+
+
+@needed
+@pytest.mark.parametrize("images", [8, 9])
+@pytest.mark.parametrize("groups", [1, 2])
+def test_parts_of_the_batch_are_the_batch(monkeypatch, images, groups):
+    x, kernel = draw((images, 6, 5, 4), (3, 3), 6, groups)
+    options = ((1, 1), ((1, 1), (1, 1)), (1, 1), groups)
+
+    def everything():
+        y, back = jax.vjp(lambda x, k: conv_by_onednn(x, k, *options), x, kernel)
+        return [y, *back(jnp.cos(y))]
+
+    monkeypatch.setattr(onednn, "_parts", lambda *_: 1)
+    whole = everything()
+    monkeypatch.setattr(onednn, "_parts", lambda *_: 4)
+    jax.clear_caches()
+    for a, b in zip(everything(), whole, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
+
+
+@needed
+def test_parts_follow_shapes_alone():
+    x, kernel = jnp.zeros((96, 32, 32, 16)), jnp.zeros((3, 3, 16, 16))
+    geometry = onednn.Geometry((32, 32), (3, 3), (1, 1), ((1, 1), (1, 1)), (1, 1), 1)
+    assert onednn._parts(onednn.VALUE, (x, kernel), x, geometry) == 8
+    few = onednn._parts(onednn.KERNEL, (x[:, :4, :4], x[:, :4, :4]), kernel, geometry._replace(space=(4, 4)))
+    assert few <= 2 * x[:, :4, :4].size // (2 * kernel.size)
+
+
+@needed
+def test_equal_bits_twice_and_beside_other_work():
+    x, kernel = draw((64, 16, 16, 32), (3, 3), 32)
+    gradient = jax.jit(jax.grad(lambda k, x: jnp.square(conv_by_onednn(x, k, (1, 1), ((1, 1),) * 2, (1, 1))).sum()))
+    first = np.asarray(gradient(kernel, x))
+    several = [gradient(*jax.device_put((kernel, x), device)) for device in jax.devices() for _ in range(3)]
+    for found in several:
+        np.testing.assert_array_equal(found, first)
+
+
+def everything(function, x, kernel):
+    """Value, gradient and the derivative of the gradient along a direction."""
+
+    def loss(x, kernel):
+        return jnp.sin(function(x, kernel)).mean()
+
+    def along(x, kernel):
+        return jax.jvp(jax.grad(loss, argnums=(0, 1)), (x, kernel), (jnp.cos(x), jnp.sin(kernel)))
+
+    return function(x, kernel), along(x, kernel)
+
+
+OPTIONS = ((2, 1), ((1, 0), (2, 1)), (1, 2), 2)
+
+
+def both(transform, *arrays):
+    ways = (conv_by_onednn, conv_by_xla)
+    found, expected = (jax.jit(transform(lambda x, k, way=way: way(x, k, *OPTIONS)))(*arrays) for way in ways)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-5), found, expected)
+
+
+@needed
+def test_derivatives_of_second_order():
+    x, kernel = draw((2, 6, 7, 4), (3, 2), 6, 2)
+    both(lambda f: lambda x, k: everything(f, x, k), x, kernel)
+    both(lambda f: jax.hessian(lambda k, x: jnp.sin(f(x, k)).sum()), kernel[..., :1, :4], x[:, :, :, :2])
+
+
+@needed
+@pytest.mark.parametrize("axes", [(0, None), (None, 0), (0, 0), (2, 3), (1, 1)], ids=str)
+def test_vmap(axes):
+    x, kernel = draw((2, 6, 7, 4), (3, 2), 6, 2)
+    stacked = [
+        a if axis is None else jnp.stack([a, a + 1, 2 * a], axis) for a, axis in zip((x, kernel), axes, strict=True)
+    ]
+    both(lambda f: jax.vmap(lambda x, k: everything(f, x, k), axes), *stacked)
+
+
+@needed
+def test_scan_and_remat():
+    x, kernel = draw((2, 5, 5, 4), (3, 3), 4)
+
+    def loss(way):
+        step = jax.checkpoint(lambda x, k: (jnp.tanh(way(x, k, (1, 1), ((1, 1), (1, 1)), (1, 1))), None))
+        return lambda ks, x: jax.lax.scan(step, x, ks)[0].sum()
+
+    kernels = jnp.stack([kernel, -kernel, kernel / 2])
+    found, expected = (jax.jit(jax.grad(loss(way)))(kernels, x) for way in (conv_by_onednn, conv_by_xla))
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+
+
+@needed
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+def test_half_precision_is_rounded_once(dtype):
+    x, kernel = (array.astype(dtype) for array in draw((4, 9, 8, 32), (3, 3), 16))
+    options = ((1, 1), ((1, 1), (1, 1)), (1, 1))
+
+    def gradients(way, *arrays):
+        y, back = jax.vjp(lambda x, k: way(x, k, *options), *arrays)
+        return [y, *back(jnp.ones_like(y))]
+
+    wide = [array.astype(jnp.float32) for array in (x, kernel)]
+    found, exact = gradients(conv_by_onednn, x, kernel), gradients(conv_by_xla, *wide)
+    for a, b in zip(found, exact, strict=True):
+        assert a.dtype == dtype
+        np.testing.assert_allclose(a.astype(jnp.float32), b, rtol=2**-8, atol=2e-2)
+
+
+@needed
+@pytest.mark.parametrize(("window", "stride", "groups"), [(4, 2, 1), (3, 2, 2), (3, 1, 1)])
+def test_transposed_layer(window, stride, groups):
+    y, kernel = draw((2, 4, 5, 6), (window, window), 6, 1)
+    kernel = kernel[:, :, : 4 // groups]
+    with convolutions_by("onednn"):
+        found = conv_transpose(y, kernel, stride=stride, groups=groups)
+    with convolutions_by("xla"):
+        np.testing.assert_allclose(found, conv_transpose(y, kernel, stride=stride, groups=groups), rtol=1e-4, atol=1e-4)
+
+
+def loss_and_gradients(x, kernel):
+    value = lambda x, k: jnp.square(conv_by_onednn(x, k, (1, 1), ((1, 1), (1, 1)), (1, 1))).mean()  # noqa: E731
+    return jax.value_and_grad(value, (0, 1))(x, kernel)
+
+
+@needed
+def test_a_batch_spread_over_eight_devices():
+    x, kernel = draw((16, 6, 6, 4), (3, 3), 8)
+    expected = jax.jit(loss_and_gradients)(x, kernel)
+    spread = jax.device_put(x, NamedSharding(make_mesh(8), PartitionSpec("data")))
+    program = jax.jit(loss_and_gradients).lower(spread, kernel).compile()
+    assert program.output_shardings[1][0].is_equivalent_to(spread.sharding, 4)
+    assert "all-gather" not in program.as_text()
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), program(spread, kernel), expected)
+
+
+@needed
+def test_each_device_its_part_by_shard_map():
+    x, kernel = draw((16, 6, 6, 4), (3, 3), 8)
+    mesh, data = make_mesh(8), PartitionSpec("data")
+
+    def part(x, kernel):
+        value, (dx, dkernel) = loss_and_gradients(x, kernel)
+        return jax.lax.pmean(value, "data"), dx / 8, dkernel / 8
+
+    specs = {"in_specs": (data, PartitionSpec()), "out_specs": (PartitionSpec(), data, PartitionSpec())}
+    mapped = jax.jit(jax.shard_map(part, mesh=mesh, **specs))
+    assert "dlcore_conv" in mapped.lower(x, kernel).as_text()
+    value, (dx, dkernel) = jax.jit(loss_and_gradients)(x, kernel)
+    for a, b in zip(mapped(x, kernel), (value, dx, dkernel), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
+
+
+@needed
+def test_an_exported_program_holds_no_call_of_it():
+    x, kernel = draw((4, 6, 6, 4), (3, 3), 8)
+    step = jax.jit(jax.grad(lambda k, x: conv_by_onednn(x, k, (1, 1), ((1, 1),) * 2, (1, 1)).sum()))
+    assert "dlcore_conv" in step.lower(kernel, x).as_text()
+    batch = jax.ShapeDtypeStruct(jax.export.symbolic_shape("n, 6, 6, 4"), jnp.float32)
+    each = jax.jit(lambda k, x: jax.vmap(lambda x: conv_by_onednn(x[None], k, (1, 1), ((1, 1),) * 2, (1, 1))[0])(x))
+    exported = jax.export.export(each, platforms=("cpu", "cuda", "tpu"))(kernel, batch)
+    assert "dlcore_conv" not in exported.mlir_module()
+    np.testing.assert_allclose(exported.call(kernel, x), each(kernel, x), rtol=1e-5, atol=1e-5)
+
+
+@needed
+def test_operations_are_counted_and_loops_allowed():
+    x, kernel = jnp.zeros((2, 7, 7, 4)), jnp.zeros((3, 3, 2, 6))
+    f = lambda x, k: conv_by_onednn(x, k, (2, 2), ((1, 1), (1, 1)), (1, 1), 2)  # noqa: E731
+    once = 2 * 2 * 4 * 4 * 9 * 2 * 6
+    assert flops(jax.make_jaxpr(f)(x, kernel)) == once
+    gradient = jax.make_jaxpr(jax.grad(lambda x, k: jnp.square(f(x, k)).sum(), (0, 1)))(x, kernel)
+    assert flops(gradient) == 3 * once and not convolves(gradient)
+
+
+@needed
+def test_no_images():
+    x, kernel = jnp.zeros((0, 6, 6, 4)), jnp.zeros((3, 3, 4, 8))
+    assert conv_by_onednn(x, kernel, (1, 1), ((1, 1), (1, 1)), (1, 1)).shape == (0, 6, 6, 8)
+
+
+PROGRAM = """
+import warnings, jax, jax.numpy as jnp
+from dlcore import nn
+warnings.simplefilter("always")
+x, kernel = jnp.ones((8, 16, 16, 32)), jnp.ones((3, 3, 32, 32))
+for _ in range(2):
+    jax.clear_caches()
+    y = jax.jit(nn.conv)(x, kernel)
+print(float(y[0, 8, 8, 0]), "dlcore_conv" in jax.jit(nn.conv).lower(x, kernel).as_text())
+"""
+
+
+def program(tmp_path, **environment):
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM],
+        cwd=ROOT,
+        env=os.environ | {"JAX_PLATFORMS": "cpu", "XDG_CACHE_HOME": str(tmp_path)} | environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.split(), done.stderr
+
+
+@pytest.mark.skipif(not onednn_library.installed(), reason="the extra onednn is not installed")
+def test_without_a_compiler_it_says_so_once_and_computes(tmp_path):
+    for folder, reason in [({"PATH": "/none", "CXX": ""}, "no C++ compiler"), ({"CXX": "false"}, "false failed")]:
+        told, error = program(tmp_path, **folder)
+        assert told == ["288.0", "False"]
+        assert error.count("convolutions go without oneDNN") == 1 and reason in error
+    assert not list((tmp_path / "dlcore").iterdir())
+
+
+@needed
+@pytest.mark.slow
+def test_compiled_once_for_all_processes(tmp_path):
+    told, error = program(tmp_path)
+    assert told == ["288.0", "True"] and error.count("compiling oneDNN") == 1
+    told, error = program(tmp_path)
+    assert told == ["288.0", "True"] and "oneDNN" not in error
+    told, _ = program(tmp_path, DLCORE_CONV="-onednn")
+    assert told == ["288.0", "False"]
+
+
+def test_the_table_and_its_override(monkeypatch):
+    monkeypatch.setattr(table, "computes", lambda dtype: True)
+    monkeypatch.setattr(table, "on_one_device", lambda: True)
+
+    def way(shape, window, outputs, stride=1, groups=1):
+        x, kernel = jnp.zeros(shape), jnp.zeros((*window, shape[-1] // groups, outputs))
+        axes = len(window)
+        return table.way_of(table.Problem(x, kernel, (stride,) * axes, ((1, 1),) * axes, (1,) * axes, groups))
+
+    assert way((128, 32, 32, 16), (3, 3), 16) == way((64, 16, 16, 32), (3, 3), 32, groups=4) == "onednn"
+    assert way((128, 28, 28, 1), (3, 3), 32) == "taps" and way((16, 4, 4, 512), (3, 3), 512) == "patches"
+    with convolutions_by("-onednn"):
+        assert way((128, 32, 32, 16), (3, 3), 16) == "shifts"
+        with convolutions_by("xla"):
+            assert way((128, 32, 32, 16), (3, 3), 16) == "xla"
+    with convolutions_by("shifts"):
+        assert way((128, 32, 32, 16), (3, 3), 16) == "shifts"
+        assert way((128, 32, 32, 16), (3, 3), 16, stride=2) == "onednn"
+    with pytest.raises(ValueError, match="did you mean 'shifts'"), convolutions_by("shift"):
+        pass
+    monkeypatch.setattr(table, "on_one_device", lambda: False)
+    assert way((128, 32, 32, 16), (3, 3), 16) == "shifts"
+
+
+def test_convolutions_of_the_layer_follow_the_override():
+    x, kernel = draw((2, 5, 5, 3), (3, 3), 4)
+    found = {}
+    for name in table.WAYS:
+        with convolutions_by(name):
+            found[name] = np.asarray(conv(x, kernel))
+    for value in found.values():
+        np.testing.assert_allclose(value, found["xla"], rtol=1e-5, atol=1e-5)

@@ -8,8 +8,11 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
 import jax
 import jax.numpy as jnp
+import typecheck
 
-from dlcore.parallel.backend import protect
+typecheck.install()  # before anything of dlcore is imported
+
+from dlcore.parallel.backend import protect  # noqa: E402
 
 CACHE = pathlib.Path(__file__).parents[1] / ".cache" / f"jax-{jax.__version__}"
 

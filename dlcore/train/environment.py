@@ -4,13 +4,19 @@ import os
 import platform
 import subprocess
 import sys
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import jax
 
+from dlcore.nn import how_convolutions_go
+
 PACKAGES = ("dlcore", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "tensorflow-datasets", "numpy")
+COMPILERS = ("jax", "jaxlib")
+COMPUTING = ("backend", "devices", "processes", "xla_flags", "matmul_precision", "convolutions")
+"""Entries of an environment that the last bits of a result depend on."""
 
 
 def describe() -> dict[str, Any]:
@@ -25,9 +31,21 @@ def describe() -> dict[str, Any]:
         "processes": jax.process_count(),
         "xla_flags": os.environ.get("XLA_FLAGS", ""),
         "matmul_precision": jax.config.jax_default_matmul_precision or "default",
+        "convolutions": how_convolutions_go(),
         "command": sys.argv,
         "git": _git(),
     }
+
+
+def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """What of an environment has changed that may change the bits of a run which goes on in it, in words."""
+
+    def facts(found: Mapping[str, Any]) -> dict[str, Any]:
+        packages = found.get("packages", {})
+        return {name: found.get(name) for name in COMPUTING} | {name: packages.get(name) for name in COMPILERS}
+
+    old, new = facts(before), facts(now)
+    return [f"{name} was {old[name]}, is {new[name]}" for name in old if old[name] not in (None, new[name])]
 
 
 def versions() -> dict[str, str]:

@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -35,7 +36,7 @@ def execute(made: Run, stop: Stop = never) -> bool:
         if processes.is_main():
             stack.enter_context(locked(made.folder))
             claim(made.folder, made.identity(), made.notes())
-            write_json(made.folder / "environment.json", environment.describe())
+            note_environment(made.folder / "environment.json")
         for name, stage in made.system.stages.items():
             if beside(stage) or done(made, name):
                 continue
@@ -46,6 +47,15 @@ def execute(made: Run, stop: Stop = never) -> bool:
             complete(made)
             say(outcome.show(read_json(made.folder / "summary.json")["metrics"]))
     return True
+
+
+def note_environment(path: Path) -> None:
+    """Write what the run runs on; of one that goes on, say what has changed."""
+    now = environment.describe()
+    changed = environment.changes(read_json(path), now) if path.exists() else []
+    if changed:
+        say(f"its bits may not be those of a run in one go: {'; '.join(changed)}")
+    write_json(path, now)
 
 
 def complete(made: Run) -> None:

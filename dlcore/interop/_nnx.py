@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import inspect
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 from flax import nnx
@@ -12,6 +12,7 @@ from flax import nnx
 from dlcore.interop._axes import advice, bound
 from dlcore.interop._matching import abstract, check_leaves, check_names, fitted, lacks, precision, united, zeros
 from dlcore.interop._modes import FLAGS, call_flags, config_fields, no_switch
+from dlcore.interop._nnx_taps import tapped_call
 from dlcore.interop._unset_key import unset, without_key
 from dlcore.keys import fold_name
 from dlcore.tree import named_leaves, path_of
@@ -37,6 +38,7 @@ def from_nnx(make: Make | tuple[Make, Make], *, flag: str | None = None, axis_na
 
     A variable that the call makes (`self.kl = Loss(...)`, `self.sow`) is an output: if `init` is given inputs it is
     zero in the state, and the new state has its value. Without inputs there is no place for it, and it is dropped.
+    `dlcore.nn.activations` gives the outputs of all submodules by path, and what is sown as `nnx.Intermediate`.
 
     `axis_names` are those of `BatchNorm(axis_name=...)`; statistics are those of the global batch in any case. Raises
     `ValueError` for params or state whose paths, shapes or dtypes are not the module's (all floating params and inputs
@@ -104,11 +106,25 @@ class Nnx:
         made = self.made(params, state, inputs, named) if inputs or named else {}
         return params, united(state, zeros(made))
 
+    taps: ClassVar[bool] = True
+    """Whether `apply` takes `tap=`, see `dlcore.nn.tapped`."""
+
     def __call__(
-        self, params: Params, state: State, *inputs: Any, train: bool = False, key: Key | None = None, **named: Any
+        self,
+        params: Params,
+        state: State,
+        *inputs: Any,
+        train: bool = False,
+        key: Key | None = None,
+        tap: Callable[[str, Any], Any] | None = None,
+        **named: Any,
     ) -> tuple[Any, State]:
+        """The module's outputs and state, the output of every submodule passed through `tap(path, output)` on its way.
+
+        What is sown as `nnx.Intermediate` the tap sees afterwards; what runs inside NNX's own transforms it does not.
+        """
         values, variables = plain(params), plain(state)
-        out, new = self.call(values, variables, inputs, named, train, key)
+        out, new = self.call(values, variables, inputs, named, train, key, tap)
         if lacks(new, variables):
             # Outputs of the other mode have a place as well.
             check_names("state", variables, known=united(new, self.made(values, variables, inputs, named)))
@@ -119,7 +135,14 @@ class Nnx:
         return out, fitted(state, moved)
 
     def call(
-        self, params: Params, state: State, inputs: Any, named: Any, train: bool, key: Key | None
+        self,
+        params: Params,
+        state: State,
+        inputs: Any,
+        named: Any,
+        train: bool,
+        key: Key | None,
+        tap: Callable[[str, Any], Any] | None = None,
     ) -> tuple[Any, State]:
         """Outputs, and the state with every variable that the call makes."""
         mode = self.training if train else self.evaluation
@@ -134,7 +157,8 @@ class Nnx:
 
         def run() -> tuple[Any, Params, State]:
             module = mode.module(params, state, key)
-            out = module(*inputs, **options)
+            run = module if tap is None else functools.partial(tapped_call, module, tap)
+            out = run(*inputs, **options)
             _, new_params, _, new = split(module)
             return out, plain(new_params), plain(new)
 

@@ -40,10 +40,10 @@ class Tapping:
         return out, rest
 
 
-def recorded(intermediates: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, int, Any]]:
+def recorded(intermediates: Mapping[Any, Any], path: str = "") -> Iterator[tuple[str, int, Any]]:
     """What Flax recorded: path, index of the call, value. The output of a module has the module's path."""
     for name, entry in intermediates.items():
-        below = f"{path}/{name}" if path else name
+        below = f"{path}/{name}" if path else str(name)
         if isinstance(entry, Mapping):
             yield from recorded(entry, below)
         else:

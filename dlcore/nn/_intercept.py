@@ -115,7 +115,7 @@ def tapped(
     train: bool = False,
     key: Key | None = None,
 ) -> tuple[Any, State]:
-    """Apply a composed model, or a Linen module, with every intermediate output replaced by `tap(path, output)`.
+    """Apply a composed model, or a Flax module, with every intermediate output replaced by `tap(path, output)`.
 
     Differentiating through a tap that adds a zero gives the gradient at that activation. Raises
     `ValueError` for a model without parts.
@@ -131,7 +131,7 @@ def tapped(
 
 
 def _has_own_taps(model: Model) -> bool:
-    """Whether `apply` takes `tap=` itself, as that of a Linen module does, whose submodules are no parts of a graph."""
+    """Whether `apply` takes `tap=` itself, as that of a Flax module does, whose submodules are no parts of a graph."""
     return getattr(model.apply, "taps", False)
 
 

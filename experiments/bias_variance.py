@@ -42,7 +42,7 @@ class Config:
     """Hidden widths of the networks."""
     replicas: int = 10
     """Networks per width."""
-    share: float = 0.1
+    fraction: float = 0.1
     """Probability of a training image to belong to a replica's training set."""
     activation: str = "tanh"
     sets: int = 2000
@@ -81,9 +81,9 @@ def make_model(config: Config, spec: DataSpec) -> Model:
     return compose(lambda call, x: jnp.moveaxis(jnp.stack([call(name, x) for name in parts]), 2, 0), **parts)
 
 
-def memberships(rows: jax.Array, replicas: int, share: float) -> jax.Array:
+def memberships(rows: jax.Array, replicas: int, fraction: float) -> jax.Array:
     """Which replicas the training examples of these numbers belong to, bool [b, replicas]: the same in every epoch."""
-    return jax.vmap(lambda key: jax.random.bernoulli(key, share, (replicas,)))(row_keys(jax.random.key(0), rows))
+    return jax.vmap(lambda key: jax.random.bernoulli(key, fraction, (replicas,)))(row_keys(jax.random.key(0), rows))
 
 
 def build(config: Config, spec: DataSpec) -> System:
@@ -94,11 +94,11 @@ def build(config: Config, spec: DataSpec) -> System:
         params: Params, state: State, batch: Batch, *, key: Key | None, train: bool, step: jax.Array | None = None
     ) -> tuple[jax.Array, Aux]:
         logits = model.apply(params, state, batch["x"])[0]
-        own = memberships(batch["row"], config.replicas, config.share)[:, None]
+        own = memberships(batch["row"], config.replicas, config.fraction)[:, None]
         labels = jnp.broadcast_to(batch["label"][:, None, None], logits.shape[:3])
         nats = softmax_cross_entropy(logits, labels)
         # A sum, so that every network has the gradient that it would have alone.
-        loss = jnp.where(own, nats, 0.0).sum() / (config.share * len(nats))
+        loss = jnp.where(own, nats, 0.0).sum() / (config.fraction * len(nats))
         return loss, Aux(state, {"loss": Mean(loss, jnp.float32(1))})
 
     names = [f"width_{width}" for width in config.widths]
@@ -168,7 +168,7 @@ def draw_networks(config: Config, spec: DataSpec, found: Mapping[str, Any]) -> A
         xlabel="hidden units",
         ylabel="squared error of the probabilities",
         base=2,
-        title=f"{config.replicas} networks per width, each on {config.share:.0%} of {spec.name}",
+        title=f"{config.replicas} networks per width, each on {config.fraction:.0%} of {spec.name}",
     )
 
 

@@ -73,7 +73,7 @@ class Config:
     """Residual blocks per convolutional conditioner."""
     activation: str = "silu"
     """Smooth by default, as in classify."""
-    mix: str = "plu"
+    permutation: str = "plu"
     """Mixing of the channels in Glow: "plu", "plain" or "reverse"."""
     factor_out: bool = True
     """Whether half of Glow's channels leave after each scale."""
@@ -148,7 +148,7 @@ def make_flow(config: Config, spec: DataSpec, *, conditional: bool = False) -> B
 
     transform = flow.transform_by_name(config.coupling, bound=config.bound, bins=config.bins)
     options = {"scales": config.scales, "steps": config.steps, "transform": transform, "conditional": conditional}
-    options |= {"mix": config.mix, "factor_out": config.factor_out}
+    options |= {"permutation": config.permutation, "factor_out": config.factor_out}
     body = flow.by_name(config.flow, whole, conditioner, **options)
     return chain(logit=Logit(config.alpha), body=body) if image else body
 

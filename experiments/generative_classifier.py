@@ -44,7 +44,7 @@ class Config:
     latent: int = 16
     samples: int = 100
     """Codes of the VAE per image and class in the test."""
-    few_samples: int = 10
+    study_samples: int = 10
     """Codes per image and class on the validation split, and in the studies."""
     steps: int = 4
     """Steps of the flow per scale."""
@@ -56,13 +56,13 @@ class Config:
     """Hidden widths of the discriminative network."""
     labels: tuple[int, ...] = (20, 50, 100, 300, 1000)
     """Numbers of labelled images in the learning curves; the whole training split is added."""
-    few_steps: int = 1000
+    study_steps: int = 1000
     """Steps of each training in the learning curves."""
     fractions: tuple[float, ...] = (0.0, 0.2, 0.4, 0.6, 0.8, 0.9)
     """Fractions of missing pixels."""
     noises: tuple[float, ...] = (0.0, 0.1, 0.2, 0.3, 0.5)
     """Standard deviations of noise, pixels in [0, 1]."""
-    judged: int = 1000
+    study_images: int = 1000
     """Test images in the studies of labels and of damage."""
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     train: LoopConfig = field(default_factory=LoopConfig)
@@ -74,15 +74,15 @@ def preset(name: str, spec: DataSpec) -> Config:
     optimizer = OptimizerConfig(name="adamw", learning_rate=1e-3, weight_decay=1.0 if few else 0.01, schedule="cosine")
     loop = functools.partial(train.budget, spec.sizes[0], batch_size=64, restore_best=few)
     # Every image is decoded for every class and code: with 256 grey levels that is what a run costs.
-    base = Config(samples=20, few_samples=5, optimizer=optimizer, train=loop(steps=7_800, every=1_950), latent=32)
+    base = Config(samples=20, study_samples=5, optimizer=optimizer, train=loop(steps=7_800, every=1_950), latent=32)
     if max(spec.shape[:2]) <= 16:
-        base = replace(base, latent=16, samples=100, few_samples=10, train=loop(steps=3_800, every=380))
+        base = replace(base, latent=16, samples=100, study_samples=10, train=loop(steps=3_800, every=380))
     if name == "smoke":
-        brief = {"labels": (50,), "few_steps": 150, "fractions": (0.0, 0.4, 0.8), "noises": (0.0, 0.3), "judged": 200}
-        brief |= {"samples": base.samples // 10, "few_samples": 2, "train": base.train.scaled(1 / 8, every=1 / 2)}
-        return replace(base, **brief)
+        brief = {"labels": (50,), "fractions": (0.0, 0.4, 0.8), "noises": (0.0, 0.3), "samples": base.samples // 10}
+        brief |= {"study_steps": 150, "study_images": 200, "study_samples": 2}
+        return replace(base, train=base.train.scaled(1 / 8, every=1 / 2), **brief)
     if name == "full":
-        return replace(base, samples=500, judged=5_000, few_steps=3_000, train=base.train.scaled(4))
+        return replace(base, samples=500, study_images=5_000, study_steps=3_000, train=base.train.scaled(4))
     return base
 
 
@@ -91,7 +91,7 @@ def make_density(config: Config, spec: DataSpec, samples: int) -> ClassDensity:
     if len(spec.shape) != 3 or spec.levels is None or not spec.classes:
         raise ValueError(f"generative_classifier needs labelled images, not {spec.name}; use digits, for instance")
     if samples < 1:
-        raise ValueError(f"samples and few_samples must be at least 1, got {samples}")
+        raise ValueError(f"samples and study_samples must be at least 1, got {samples}")
     few = spec.levels <= decoder.FEW_LEVELS
     head = decoder.categorical(spec.levels) if few else decoder.discretized_logistic(spec.levels, 3)
 
@@ -158,7 +158,7 @@ def held_out(data: Data) -> Mapping[str, np.ndarray]:
 
 def build(config: Config, spec: DataSpec) -> System:
     """Compose the Gaussians, both fits, the studies of labels and of damage, and figures."""
-    density, quick = (make_density(config, spec, count) for count in (config.samples, config.few_samples))
+    density, quick = (make_density(config, spec, count) for count in (config.samples, config.study_samples))
     network, prepare, classes, levels = (
         MLP(config.hidden, spec.classes),
         train.standardized(spec),
@@ -177,20 +177,20 @@ def build(config: Config, spec: DataSpec) -> System:
         found[config.density] = class_density.judge(quick, trained.params, trained.state, key=jax.random.key(0))
         return {name: found[name] for name in order}
 
-    tx = make_optimizer(config.optimizer, config.few_steps)
-    few = functools.partial(studies.learner, tx=tx, batch_size=config.train.batch_size, steps=config.few_steps)
+    tx = make_optimizer(config.optimizer, config.study_steps)
+    few = functools.partial(studies.learner, tx=tx, batch_size=config.train.batch_size, steps=config.study_steps)
     learners = {"discriminative": discriminator, config.density: (density.objective, density.init, predict)}
     networks = {name: few(*parts) for name, parts in learners.items()}
 
     def learn(key: Key, data: Data, results: Results, cell: str) -> Findings:
-        rows, held, test = data.train.all(), held_out(data), data.test.first(config.judged)
+        rows, held, test = data.train.all(), held_out(data), data.test.first(config.study_images)
         chosen = studies.balanced(rows["label"], int(cell.removeprefix("n")))
         found = gaussian_study.posteriors(rows, held, chosen, test["image"], classes, levels, SHRINKAGES)
         found |= {name: learnt(key, rows, held, chosen, test["image"]) for name, learnt in networks.items()}
         return Findings({name: np.asarray(studies.scores(p, test["label"])) for name, p in found.items()})
 
     def damage(key: Key, data: Data, results: Results) -> Findings:
-        rows, fill = data.test.first(config.judged), studies.mean_image(data.train.all()["image"])
+        rows, fill = data.test.first(config.study_images), studies.mean_image(data.train.all()["image"])
         options = {"fractions": config.fractions, "stds": config.noises}
         args = rows["image"], rows["label"], fill, levels
         found = {name: studies.robustness(key, one, *args, **options) for name, one in judges(results).items()}

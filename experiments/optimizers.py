@@ -58,7 +58,7 @@ class Config:
     study_examples: int = 1024
     """Training examples that the studies and the spectrum use."""
     study_steps: int = 300
-    study_batch: int = 64
+    study_batch_size: int = 64
     rates: tuple[float, ...] = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
     alphas: tuple[float, ...] = (0.0, 0.5, 0.9, 0.97)
     batch_sizes: tuple[int, ...] = (1, 4, 16, 64, 256)
@@ -83,7 +83,7 @@ def preset(name: str, spec: DataSpec) -> Config:
             race_steps=200,
             study_examples=512,
             study_steps=60,
-            study_batch=32,
+            study_batch_size=32,
             rates=(0.003, 0.03, 0.3, 3.0),
             alphas=(0.0, 0.9),
             batch_sizes=(1, 8, 64),
@@ -181,7 +181,7 @@ def descent_figure() -> Any:
 
 def network_race_figure(config: Config, trainings: Callable[..., jax.Array], start: float) -> Any:
     """Every optimiser at every learning rate, from one start and with the same batches."""
-    settings, sizes = [(rate,) for rate in config.rates], [config.study_batch] * len(config.rates)
+    settings, sizes = [(rate,) for rate in config.rates], [config.study_batch_size] * len(config.rates)
     found = {name: np.asarray(trainings(make, settings, sizes)) for name, make in studies.CONTESTANTS.items()}
     return panel("optimizers.race", config.rates, _way(found["SGD"]), found, start)
 
@@ -194,7 +194,7 @@ def _way(losses: np.ndarray) -> np.ndarray:
 def rate_figures(config: Config, trainings: Callable[..., jax.Array], start: float) -> dict[str, Any]:
     """Learning rates without and with momentum, and the map of both."""
     settings = [(rate, alpha) for alpha in config.alphas for rate in config.rates]
-    found = np.asarray(trainings(transforms.momentum, settings, [config.study_batch] * len(settings)))
+    found = np.asarray(trainings(transforms.momentum, settings, [config.study_batch_size] * len(settings)))
     found = found.reshape(len(config.alphas), len(config.rates), -1)
     return rate_studies(config.rates, config.alphas, found, _way(found), start)
 

@@ -49,9 +49,9 @@ LINEAR = "linear"
 class Config:
     """All that defines a run, beside data and seed."""
 
-    k: int = 32
+    components: int = 32
     """Numbers of the code whose error is reported, and of the linear autoencoder."""
-    dims: tuple[int, ...] = (2, 4, 8, 16, 32, 64, 128)
+    compared: tuple[int, ...] = (2, 4, 8, 16, 32, 64, 128)
     """Numbers of the codes that are compared."""
     widths: tuple[int, ...] = (256,)
     """Hidden widths of the nonlinear encoders; their decoders have them in reverse."""
@@ -69,12 +69,12 @@ def preset(name: str, spec: DataSpec) -> Config:
     steps, every = (5_700, 570) if small else (5_160, 1_290)
     train = budget(spec.sizes[0], batch_size=128, steps=steps, every=every)
     most = min(math.prod(spec.shape), spec.sizes[0])
-    base = Config(optimizer=optimizer, train=train, dims=tuple(k for k in Config.dims if k < most) or (1,))
+    base = Config(optimizer=optimizer, train=train, compared=tuple(k for k in Config.compared if k < most) or (1,))
     if small:
         base = replace(base, k=16, widths=(128,))
     base = replace(base, k=min(base.k, most))
     if name == "smoke":
-        return replace(base, dims=base.dims[:4], widths=(64,), train=train.scaled(1 / 10, every=1 / 10))
+        return replace(base, compared=base.compared[:4], widths=(64,), train=train.scaled(1 / 10, every=1 / 10))
     if name == "full":
         return replace(base, widths=(1024, 256), train=train.scaled(5, every=2))
     return base
@@ -85,7 +85,7 @@ def make_model(config: Config, spec: DataSpec) -> Model:
     if len(spec.shape) != 3 or spec.levels is None:
         raise ValueError(f"pca needs images, and {spec.name} has none; use digits, for instance")
     most = min(math.prod(spec.shape), spec.sizes[0])
-    for setting, dims in (("k", (config.k,)), ("dims", config.dims)):
+    for setting, dims in (("components", (config.components,)), ("compared", config.compared)):
         if not dims or not all(1 <= k <= most for k in dims):
             raise ValueError(f"{setting} must be 1 to {most} on {spec.name}, got {dims}")
 
@@ -93,7 +93,8 @@ def make_model(config: Config, spec: DataSpec) -> Model:
         encoder = MLPEncoder(widths, k, activation=config.activation)
         return serial(encoder, MLPDecoder(widths[::-1], spec.shape, activation=config.activation))
 
-    parts = {LINEAR: network(config.k, ())} | {f"nonlinear_{k}": network(k, config.widths) for k in config.dims}
+    parts = {LINEAR: network(config.components, ())}
+    parts |= {f"nonlinear_{k}": network(k, config.widths) for k in config.compared}
     return compose(lambda call, x: {name: call(name, x) for name in parts}, **parts)
 
 
@@ -143,18 +144,20 @@ def build(config: Config, spec: DataSpec) -> System:
 
     def compare(key: Key, data: Data, results: Results) -> Findings:
         trained, found = results["autoencoders"], results["components"].arrays
-        kernel = trained.params[LINEAR]
-        decoder = [leaf for leaf in jax.tree.leaves(kernel) if leaf.shape == (config.k, math.prod(spec.shape))]
-        angles = np.asarray(principal_angles(jnp.asarray(decoder[-1]), jnp.float32(found["components"][: config.k])))
-        linear = {"linear autoencoder": (config.k, trained.metrics["mse_linear"])}
+        axes = jnp.float32(found["components"][: config.components])
+        decoder = [leaf for leaf in jax.tree.leaves(trained.params[LINEAR]) if leaf.shape == axes.shape]
+        angles = np.asarray(principal_angles(jnp.asarray(decoder[-1]), axes))
+        linear = {"linear autoencoder": (config.components, trained.metrics["mse_linear"])}
         curves = {
-            "PCA": [float(found["mse"][str(k)]) for k in config.dims],
-            "nonlinear autoencoders": [trained.metrics[f"mse_nonlinear_{k}"] for k in config.dims],
+            "PCA": [float(found["mse"][str(k)]) for k in config.compared],
+            "nonlinear autoencoders": [trained.metrics[f"mse_nonlinear_{k}"] for k in config.compared],
         }
         title = f"{spec.name}: reconstruction of test images"
         panels = {
-            "errors": panel("components.errors", config.dims, curves, linear, title=title),
-            "angles": panel("components.angles", angles, f"linear autoencoder against {config.k} principal components"),
+            "errors": panel("components.errors", config.compared, curves, linear, title=title),
+            "angles": panel(
+                "components.angles", angles, f"linear autoencoder against {len(axes)} principal components"
+            ),
         }
         return Findings({"angles": angles}, panels)
 
@@ -178,7 +181,7 @@ def analyse(config: Config, data: Data) -> Findings:
     spec = data.spec
     most = min(math.prod(spec.shape), spec.sizes[0])
     fitted = retrieval.fit_incremental(pixel_rows(data.train, spec.levels), most)
-    kept = {k: retrieval.keep(fitted, k) for k in sorted({*config.dims, config.k})}
+    kept = {k: retrieval.keep(fitted, k) for k in sorted({*config.compared, config.components})}
 
     def lost(batch: Batch) -> dict[str, Any]:
         x = scale(batch["image"], spec.levels).reshape(len(batch["image"]), -1)
@@ -192,8 +195,8 @@ def analyse(config: Config, data: Data) -> Findings:
         "explained_variance": fitted.explained_variance,
         "explained_variance_ratio": fitted.explained_variance_ratio,
         "mse": mse,
-        "reported_mse": mse[str(config.k)],
-        "reported_ratio": fitted.explained_variance_ratio[: config.k].sum(),
+        "reported_mse": mse[str(config.components)],
+        "reported_ratio": fitted.explained_variance_ratio[: config.components].sum(),
     }
     return Findings(arrays, draw(config, data, fitted, kept))
 
@@ -215,7 +218,7 @@ def draw(config: Config, data: Data, fitted: retrieval.PCA, kept: Mapping[int, r
     chosen = scale(jnp.asarray(data.test.read(np.arange(10) % data.test.size)["image"]), data.spec.levels)
     x = chosen.reshape(len(chosen), -1)
     lines = [("image", np.asarray(chosen))]
-    for k in config.dims:
+    for k in config.compared:
         image = retrieval.inverse_transform(kept[k], retrieval.transform(kept[k], x))
         lines.append((f"k = {k}", np.clip(np.asarray(image).reshape(chosen.shape), 0, 1)))
     first = fitted.components[:count].reshape(count, *shape)

@@ -57,11 +57,11 @@ class Config:
     """Whether batch norms keep the statistics that were learnt, in all but training from scratch."""
     methods: tuple[str, ...] = METHODS
     labels: tuple[int, ...] = (10, 50, 500)
-    """Labelled images per new class. Each training on them takes `steps` steps of `batch` images."""
+    """Labelled images per new class. Each training on them takes `steps` steps of `batch_size` images."""
     seeds: int = 5
     steps: int = 300
-    batch: int = 64
-    few: OptimizerConfig = field(default_factory=OptimizerConfig)
+    batch_size: int = 64
+    target_optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     """The optimiser on the new classes."""
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     train: LoopConfig = field(default_factory=LoopConfig)
@@ -73,9 +73,8 @@ def preset(name: str, spec: DataSpec) -> Config:
     few = OptimizerConfig(name="adamw", learning_rate=3e-3, schedule="cosine", epsilon=1e-6, weight_decay=0.01)
     steps = {"smoke": 100 if small else 60, "default": 600, "full": 3_000}[name]
     loop = replace(train.budget(spec.sizes[0] // 2, batch_size=64, steps=steps, every=0), steps=steps)
-    base = Config(
-        widths=(16, 32, 32), labels=(2, 10, 50) if small else (10, 50, 500), few=few, optimizer=few, train=loop
-    )
+    labels = (2, 10, 50) if small else (10, 50, 500)
+    base = Config(widths=(16, 32, 32), labels=labels, target_optimizer=few, optimizer=few, train=loop)
     if name == "smoke":
         return replace(base, widths=(8, 16), methods=METHODS[:3], labels=base.labels[:2], seeds=2, steps=30)
     return replace(base, widths=(32, 64, 64), seeds=10) if name == "full" else base
@@ -106,7 +105,8 @@ def groups(config: Config, model: Model, image: Any) -> tuple[Any, ...]:
 
 def make_methods(config: Config, model: Model, parts: tuple[Any, ...]) -> dict[str, Any]:
     """The update of each method, for a network of these groups of layers."""
-    kept, tx = freeze_statistics(model) if config.keep_statistics else model, make_optimizer(config.few, config.steps)
+    kept = freeze_statistics(model) if config.keep_statistics else model
+    tx = make_optimizer(config.target_optimizer, config.steps)
     waits = [config.steps * (len(parts) - 1 - i) // (2 * len(parts)) for i in range(len(parts))]
     whole, objective = (supervised(m, softmax_cross_entropy, inputs="x") for m in (model, kept))
     known = {
@@ -167,7 +167,7 @@ def build(config: Config, spec: DataSpec) -> train.System:
         state = train.create(key, begin, update)
         rng = np.random.default_rng(seed)
         for _ in range(config.steps):
-            rows = rng.choice(len(few["label"]), config.batch, replace=len(few["label"]) < config.batch)
+            rows = rng.choice(len(few["label"]), config.batch_size, replace=len(few["label"]) < config.batch_size)
             state, _ = steps[name](state, {k: v[rows] for k, v in few.items()})
         return float(np.mean(train.map_split(lambda rows: right(state.params, state.state, rows), part.test)))
 

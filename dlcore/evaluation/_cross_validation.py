@@ -22,17 +22,17 @@ Score = Callable[[Any, Batch], Mean]
 """`(params, batch) -> Mean` over the rows that `batch["where"]` marks, for example a loss on held-out rows."""
 
 
-def split_rows(size: int, shares: Sequence[float] = (0.8, 0.1, 0.1), *, seed: int = 0) -> list[np.ndarray]:
-    """Row numbers 0 … size − 1 shuffled by the seed and cut in proportion to `shares`, each part in order.
+def split_rows(size: int, fractions: Sequence[float] = (0.8, 0.1, 0.1), *, seed: int = 0) -> list[np.ndarray]:
+    """Row numbers 0 … size − 1 shuffled by the seed and cut in proportion to `fractions`, each part in order.
 
-    Raises `ValueError` for shares that are not positive with sum 1, or that leave a part without a row.
+    Raises `ValueError` for fractions that are not positive with sum 1, or that leave a part without a row.
     """
-    if min(shares, default=0) <= 0 or abs(sum(shares) - 1) > 1e-9:
-        raise ValueError(f"shares must be positive and sum to 1, got {tuple(shares)}")
-    ends = np.round(np.cumsum(shares) * size).astype(int)
+    if min(fractions, default=0) <= 0 or abs(sum(fractions) - 1) > 1e-9:
+        raise ValueError(f"fractions must be positive and sum to 1, got {tuple(fractions)}")
+    ends = np.round(np.cumsum(fractions) * size).astype(int)
     parts = np.split(_shuffled(size, seed), ends[:-1])
     if min(map(len, parts)) == 0:
-        raise ValueError(f"{size} rows do not give each of the shares {tuple(shares)} a row")
+        raise ValueError(f"{size} rows do not give each of the fractions {tuple(fractions)} a row")
     return [np.sort(part) for part in parts]
 
 

@@ -138,8 +138,8 @@ def quality(
     )
 
 
-def covered_classes(predicted: np.ndarray, labels: np.ndarray, classes: int, share: float = 0.25) -> int:
-    """How many classes get at least `share` of their proportion of real images among the classes of samples.
+def covered_classes(predicted: np.ndarray, labels: np.ndarray, classes: int, fraction: float = 0.25) -> int:
+    """How many classes get at least `fraction` of their proportion of real images among the classes of samples.
 
     Raises `ValueError` for classes outside 0 … classes − 1.
     """
@@ -148,4 +148,4 @@ def covered_classes(predicted: np.ndarray, labels: np.ndarray, classes: int, sha
             raise ValueError(f"covered_classes: {name} must be classes 0 … {classes - 1}, got {np.unique(numbers)}")
     found = np.bincount(predicted, minlength=classes) / len(predicted)
     real = np.bincount(labels, minlength=classes) / len(labels)
-    return int((found >= share * real)[real > 0].sum())
+    return int((found >= fraction * real)[real > 0].sum())

@@ -18,7 +18,7 @@ from dlcore.operands import equal_shapes, has_shape
 from dlcore.precision import matmul
 from dlcore.types import Key
 
-SHARE = 0.25
+FRACTION = 0.25
 """A class or mode counts as covered from this part of its fair share on."""
 GAP = 0.25
 """Difference of D between training and held-out examples from which it learns by heart."""
@@ -118,14 +118,14 @@ def examine(
     )
 
 
-def covered(histogram: Int[np.ndarray, " k"], expected: Float[np.ndarray, " k"], share: float = SHARE) -> int:
-    """How many of the classes that exist hold at least `share` of the part of the samples that is expected of them.
+def covered(histogram: Int[np.ndarray, " k"], expected: Float[np.ndarray, " k"], fraction: float = FRACTION) -> int:
+    """How many of the classes that exist hold at least `fraction` of the part of the samples that is expected of them.
 
     Raises `ValueError` for counts and shares of different classes.
     """
     equal_shapes("covered", histogram=histogram, expected=expected)
     shares = np.asarray(histogram) / max(np.sum(histogram), 1)
-    return int(((shares >= share * np.asarray(expected)) & (np.asarray(expected) > 0)).sum())
+    return int(((shares >= fraction * np.asarray(expected)) & (np.asarray(expected) > 0)).sum())
 
 
 def class_histogram(

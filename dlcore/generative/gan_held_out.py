@@ -67,7 +67,7 @@ def held_out(
         found["mmd"] = collapse.squared_mmd(*features, count)
         if modes is not None:
             hits = np.asarray(sums["modes"])
-            found["modes"] = float(((hits / count) >= collapse.SHARE / len(hits)).sum())
+            found["modes"] = float(((hits / count) >= collapse.FRACTION / len(hits)).sum())
             found["inside_modes"] = float(hits.sum() / count)
         return found
 

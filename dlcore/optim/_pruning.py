@@ -16,7 +16,7 @@ Chosen = Callable[[str], bool]
 
 
 def magnitude_masks(params: Params, sparsity: float, chosen: Chosen, *, globally: bool = True) -> Params:
-    """Masks, bool like params, that drop the smallest |w|: the given share of all chosen weights, or of every layer.
+    """Masks, bool like params, that drop the smallest |w|: the given fraction of all chosen weights, or of every layer.
 
     A layer is a leaf, or one copy of what is `stacked`, see `dlcore.tree`. Among equals the first are kept. Leaves that
     are not chosen are kept whole. Raises `ValueError` unless 0 ≤ sparsity ≤ 1, or when no leaf is chosen.
@@ -75,7 +75,7 @@ class Sparsity(NamedTuple):
     size: int
 
     @property
-    def share(self) -> float:
+    def fraction(self) -> float:
         """Zeros among all."""
         return self.zeros / self.size
 

@@ -150,7 +150,7 @@ EXPERIMENTS = {
         "conv": {"model": "conv", "widths": (4, 6), "latent": 3, "loss": "bce", "l1": 0.1},
     },
     "bagging": {"bootstrap": {"widths": (6,), "members": 2, "masks": 2}},
-    "bias_variance": {"replicas": {"widths": (2, 6), "replicas": 3, "share": 0.5}},
+    "bias_variance": {"replicas": {"widths": (2, 6), "replicas": 3, "fraction": 0.5}},
     "capacity": {"widths": {"widths": (1, 6)}},
     "classify": {
         "mlp": {"model": "mlp", "widths": (16,), "dropout": 0.1},
@@ -207,7 +207,7 @@ EXPERIMENTS = {
         },
     },
     "generative_classifier": {
-        "vae": {"widths": (8,), "latent": 3, "samples": 2, "few_samples": 2, "hidden": (6,)},
+        "vae": {"widths": (8,), "latent": 3, "samples": 2, "study_samples": 2, "hidden": (6,)},
     },
     "hashing": {
         "unsupervised": {"widths": (16,), "bits": 8},
@@ -215,7 +215,7 @@ EXPERIMENTS = {
     },
     "initialisation": {"two": {"schemes": ("he", "lecun"), "depth": 2, "width": 6}},
     "optimizers": {"mlp": {"widths": (16,)}},
-    "pca": {"autoencoders": {"k": 3, "dims": (2, 4), "widths": (6,)}},
+    "pca": {"autoencoders": {"components": 3, "compared": (2, 4), "widths": (6,)}},
     "pixelcnn": {
         "gated": {"features": 8, "windows": (3, 3), "head": "mixture", "components": 2, "conditional": True},
         "masked": {"model": "masked", "features": 8, "windows": (3, 1), "ema": 0.0},

@@ -168,8 +168,8 @@ def test_bad_input():
         cross_validate(print, print, {"x": np.zeros(6), "y": np.zeros(5)}, 2)
     with pytest.raises(ValueError, match="mode"):
         choose(print, print, {"x": np.zeros(6)}, jnp.ones(1), 2, mode="best")
-    for shares in ((0.5, 0.6), (1.5, -0.5), ()):
-        with pytest.raises(ValueError, match="shares"):
-            split_rows(10, shares)
+    for fractions in ((0.5, 0.6), (1.5, -0.5), ()):
+        with pytest.raises(ValueError, match="fractions"):
+            split_rows(10, fractions)
     with pytest.raises(ValueError, match="a row"):
         split_rows(3, (0.9, 0.1))

@@ -10,7 +10,7 @@ from dlcore.data import DataSpec
 from dlcore.train import Fit, Study, main_fit
 from experiments import generative_classifier
 
-SMALL = {"widths": (4,), "latent": 2, "samples": 2, "few_samples": 1, "steps": 1, "features": 3, "windows": (3,)}
+SMALL = {"widths": (4,), "latent": 2, "samples": 2, "study_samples": 1, "steps": 1, "features": 3, "windows": (3,)}
 
 
 def spec_of(shape=(8, 8, 1), levels=17, classes=3):
@@ -58,7 +58,7 @@ def test_stages_come_in_order_and_the_curves_end_with_all_labels():
     ("spec", "settings", "message"),
     [
         (spec_of(), {"density": "gan"}, "density must be one of vae, flow, pixelcnn"),
-        (spec_of(), {"samples": 0}, "samples and few_samples must be at least 1, got 0"),
+        (spec_of(), {"samples": 0}, "samples and study_samples must be at least 1, got 0"),
         (spec_of(shape=(2,), levels=None), {}, "needs labelled images, not drawn"),
         (spec_of(classes=None), {}, "needs labelled images"),
         (spec_of(shape=(6, 7, 1)), {"density": "flow"}, "cannot be halved 2 times"),

@@ -45,7 +45,7 @@ def test_a_linear_autoencoder_spans_the_subspace_of_the_components():
 
 def test_errors_of_components_are_those_of_scikit_learn_with_statistics_of_the_training_split():
     data = load("digits")
-    config = dataclasses.replace(pca.preset("smoke", data.spec), k=5, dims=(2, 64))
+    config = dataclasses.replace(pca.preset("smoke", data.spec), components=5, compared=(2, 64))
     found = pca.analyse(config, data)
     train, test = (split.all()["image"].reshape(split.size, -1) / 16 for split in (data.train, data.test))
     for k in (2, 5, 64):
@@ -58,8 +58,8 @@ def test_errors_of_components_are_those_of_scikit_learn_with_statistics_of_the_t
 @pytest.mark.parametrize(
     ("module", "setting", "message"),
     [
-        (pca, {"k": 65}, "k must be 1 to 64 on digits"),
-        (pca, {"dims": ()}, "dims must be 1 to 64"),
+        (pca, {"components": 65}, "components must be 1 to 64 on digits"),
+        (pca, {"compared": ()}, "compared must be 1 to 64"),
         (hashing, {"bits": 65}, "bits must be 1 to 64"),
         (hashing, {"radius": 4}, "radius must be 0 to 3"),
         (hashing, {"bottleneck": "sign"}, "unknown bottleneck 'sign'"),

@@ -129,8 +129,8 @@ CASES = {
     "glow_spline_points": Case(Glow((4,), network, steps=1, transform=SPLINE), (4,)),
     "glow_given_a_class": Case(Glow((4, 4, 1), told, steps=1, **GIVEN), (4, 4, 1), condition=(3,)),
     "real_nvp_points_given_a_class": Case(RealNVP((3,), told, steps=2, **GIVEN), (3,), condition=(3,)),
-    "glow_plain_undivided": Case(Glow((4, 4, 1), network, steps=1, mix="plain", factor_out=False), (4, 4, 1)),
-    "glow_reverse_points": Case(Glow((4,), network, steps=2, mix="reverse"), (4,)),
+    "glow_plain_undivided": Case(Glow((4, 4, 1), network, steps=1, permutation="plain", factor_out=False), (4, 4, 1)),
+    "glow_reverse_points": Case(Glow((4,), network, steps=2, permutation="reverse"), (4,)),
     "pixels_to_latent": Case(
         chain(Logit(0.05), Affine(0.5), body=Glow((2, 2, 1), network, scales=1, steps=2)), (2, 2, 1), pixels=True
     ),
@@ -348,7 +348,7 @@ def test_chain_adds_up_and_numbers_its_parts():
         (lambda: run(Flatten((2, 2)), (4,)), "made for"),
         (lambda: Logit(0.5), "alpha"),
         (lambda: Affine(0.0), "cannot be inverted"),
-        (lambda: Glow((4, 4, 1), network, mix="none"), "plu, plain, reverse"),
+        (lambda: Glow((4, 4, 1), network, permutation="none"), "plu, plain, reverse"),
         (lambda: Glow((4, 4, 1), network, scales=3), "lower scales"),
     ],
 )

@@ -42,7 +42,7 @@ def moved(bijector, x, size=0.3):
 
 PLANE = {
     "real_nvp": RealNVP((2,), network, steps=4, transform=affine(1.0)),
-    "glow": Glow((2,), network, steps=3, transform=affine(1.0), mix="plain"),
+    "glow": Glow((2,), network, steps=3, transform=affine(1.0), permutation="plain"),
 }
 
 

@@ -36,7 +36,7 @@ def conditioner(shape, outputs):
 X = np.random.default_rng(0).random((11, 4, 4, 1), np.float32)
 FLOWS = {
     "glow": Glow((4, 4, 1), conditioner, scales=2, steps=2),
-    "glow_plain": Glow((4, 4, 1), conditioner, scales=1, steps=2, mix="plain"),
+    "glow_plain": Glow((4, 4, 1), conditioner, scales=1, steps=2, permutation="plain"),
     "real_nvp": RealNVP((4, 4, 1), conditioner, scales=1, steps=2),
     "act_norm": ActNorm(),
     "conv": InvertibleConv(),

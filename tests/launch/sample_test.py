@@ -24,7 +24,7 @@ SYSTEMS = {
     "flow": ("widths=4", "scales=1", "steps=1", "flow=real_nvp"),
     "vae": ("widths=4", "latent=3"),
     "gan": ("generator=4,4", "discriminator=2,2", "latent=3", "conditional=true"),
-    "generative_classifier": ("widths=4", "latent=3", "samples=1", "few_samples=1"),
+    "generative_classifier": ("widths=4", "latent=3", "samples=1", "study_samples=1"),
     "pixelcnn": ("features=4", "windows=3", "head=categorical", "conditional=true"),
 }
 OPTIONS = {

@@ -89,7 +89,7 @@ def test_masks_by_sorting_by_hand():
     np.testing.assert_array_equal(masks["a"]["kernel"], [[False, True], [False, False]])
     np.testing.assert_array_equal(masks["b"]["kernel"], [[True, False, False, False]])
     found = sparsity(apply_masks(PARAMS, masks))
-    assert found["a/kernel"] == (3, 4) and found["b/kernel"].share == 0.75
+    assert found["a/kernel"] == (3, 4) and found["b/kernel"].fraction == 0.75
     assert found["a/bias"] == (1, 2) and found[""] == (7, 10)
 
 

@@ -21,7 +21,7 @@ from dlcore.setting import Number
 from dlcore.types import Bijector, Model
 
 Conditioner = Callable[[Sequence[int], int], Model]
-MIXES = ("plu", "plain", "reverse")
+PERMUTATIONS = ("plu", "plain", "reverse")
 
 
 def RealNVP(
@@ -94,7 +94,7 @@ def Glow(
     scales: int = 2,
     steps: int = 8,
     transform: Transform | None = None,
-    mix: str = "plu",
+    permutation: str = "plu",
     factor_out: bool = True,
     seed: int = 0,
     conditional: bool = False,
@@ -102,12 +102,12 @@ def Glow(
     """Steps of actnorm, invertible mixing of the channels and channel coupling by `transform`, `affine()` if not given.
 
     Points: `steps` of them. Images: `scales` times a squeeze and `steps` steps; between scales half of the channels
-    leave, or with `factor_out=False` none, which suits small images. `mix` is "plu" or "plain" (1×1 convolution) or
-    "reverse" (a fixed permutation); `seed` draws the rotations that "plu" starts at. Raises `ValueError` for another
-    mix, or sides that 2^scales does not divide.
+    leave, or with `factor_out=False` none, which suits small images. `permutation` is "plu" or "plain" (1×1
+    convolution) or "reverse" (fixed); `seed` draws the rotations that "plu" starts at. Raises `ValueError` for another
+    permutation, or sides that 2^scales does not divide.
     """
-    if mix not in MIXES:
-        raise ValueError(f"mix must be one of {', '.join(MIXES)}, got {mix!r}")
+    if permutation not in PERMUTATIONS:
+        raise ValueError(f"permutation must be one of {', '.join(PERMUTATIONS)}, got {permutation!r}")
 
     couple = _coupled(conditioner, transform, conditional)
 
@@ -118,7 +118,7 @@ def Glow(
             "plain": InvertibleConv,
             "reverse": lambda: Permutation(reversed_order(channels)),
         }
-        return chain(act_norm=ActNorm(), mix=mixers[mix](), coupling=couple(shape))
+        return chain(act_norm=ActNorm(), mix=mixers[permutation](), coupling=couple(shape))
 
     def scale(shape: Sequence[int], index: int) -> Bijector:
         inner = _squeezed(shape, scales - index)
@@ -175,14 +175,14 @@ def transform_by_name(name: str, *, bound: Number = 2.0, bins: int = 8) -> Trans
 
 
 def by_name(
-    name: str, shape: Sequence[int], conditioner: Conditioner, *, mix: str, factor_out: bool, **options: Any
+    name: str, shape: Sequence[int], conditioner: Conditioner, *, permutation: str, factor_out: bool, **options: Any
 ) -> Bijector:
-    """`Glow` or `RealNVP`, for "glow" and "real_nvp"; `mix` and `factor_out` are for the former.
+    """`Glow` or `RealNVP`, for "glow" and "real_nvp"; `permutation` and `factor_out` are for the former.
 
     Raises `ValueError` for another name.
     """
     makers = {
-        "glow": lambda: Glow(shape, conditioner, mix=mix, factor_out=factor_out, **options),
+        "glow": lambda: Glow(shape, conditioner, permutation=permutation, factor_out=factor_out, **options),
         "real_nvp": lambda: RealNVP(shape, conditioner, **options),
     }
     if name not in makers:

@@ -71,8 +71,8 @@ def preset(name: str, spec: DataSpec) -> Config:
     most = min(math.prod(spec.shape), spec.sizes[0])
     base = Config(optimizer=optimizer, train=train, compared=tuple(k for k in Config.compared if k < most) or (1,))
     if small:
-        base = replace(base, k=16, widths=(128,))
-    base = replace(base, k=min(base.k, most))
+        base = replace(base, components=16, widths=(128,))
+    base = replace(base, components=min(base.components, most))
     if name == "smoke":
         return replace(base, compared=base.compared[:4], widths=(64,), train=train.scaled(1 / 10, every=1 / 10))
     if name == "full":

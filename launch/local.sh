@@ -2,7 +2,7 @@
 # Run dlcore on this machine: makes .venv on first use, installs what the verb needs, and starts the program.
 #   launch/local.sh train --experiment=classify --data=digits [--processes=2]
 #   launch/local.sh eval|predict|sample|report|export|compare|list|bench|doctor|verify ...
-#   launch/local.sh test [pytest arguments]
+#   launch/local.sh test [pytest arguments] | docs
 # --processes=N starts N processes that compute as one. DLCORE_EXTRAS=cuda12,tpu,... says which optional dependencies
 # there are to be (none: DLCORE_EXTRAS=), else those that fit this machine,
 # DLCORE_PYTHON names the interpreter, DLCORE_VENV the environment's folder.
@@ -10,7 +10,7 @@ set -euo pipefail
 
 root=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd -P)
 venv=${DLCORE_VENV:-$root/.venv}
-verbs="train eval predict sample report export compare list bench doctor verify test"
+verbs="train eval predict sample report export compare list bench doctor verify test docs"
 
 fail() { printf 'error: %s\n' "$*" >&2; exit 2; }
 
@@ -74,11 +74,16 @@ install() {
 }
 
 prepare() {
-  local extras=${DLCORE_EXTRAS-$(default_extras)} stamp
-  [ "$1" = test ] && extras="test${extras:+,$extras}"
-  stamp="$venv/.installed-${extras:-base}"
-  # What the tests need includes what the other verbs need.
-  if installed "$stamp" || { [ "$1" != test ] && installed "$venv/.installed-test${extras:+,$extras}"; }; then return; fi
+  local extras=${DLCORE_EXTRAS-$(default_extras)} wanted stamp
+  # What the pages need includes what the tests need, and that what the other verbs need.
+  case $1 in
+  docs) set -- docs,test ;;
+  test) set -- test docs,test ;;
+  *) set -- "" test docs,test ;;
+  esac
+  for wanted; do if installed "$(stamp_of "$wanted${wanted:+${extras:+,}}$extras")"; then return; fi; done
+  extras="$1${1:+${extras:+,}}$extras"
+  stamp=$(stamp_of "$extras")
   mkdir -p "$venv" 2>/dev/null || fail "cannot make $venv; set DLCORE_VENV to a folder that can be written"
   adopt
   exec 9>>"$venv/.dlcore-lock"
@@ -86,6 +91,8 @@ prepare() {
   installed "$stamp" || install "$stamp" "$extras"
   exec 9>&-
 }
+
+stamp_of() { printf '%s' "$venv/.installed-${1:-base}"; }
 
 # An environment that the user made is used as it is; any other folder is left alone.
 adopt() {
@@ -144,6 +151,7 @@ usage: launch/local.sh VERB [flags]     (VERB --help says all flags of a verb)
   doctor    versions, devices, data sets, speed
   verify    trains a system twice: is it resumed to the bit here?   --experiment=vae
   test      the tests                                [pytest arguments]
+  docs      the pages, into build/docs/html
 END
 }
 

@@ -9,6 +9,7 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 import jax
 import jax.numpy as jnp
 import typecheck
+from outcomes import pytest_runtest_logreport, pytest_sessionfinish  # noqa: F401
 
 typecheck.install()  # before anything of dlcore is imported
 

@@ -1,0 +1,27 @@
+"""
+Variational autoencoder: temperature
+====================================
+
+Digits whose codes are drawn close to the mean of the prior, and as the prior has them.
+The call trains the system, or opens the run where it is finished.
+"""
+
+import os
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+
+from dlcore.train import session
+
+runs = Path(os.environ.get("DLCORE_RUNS", "runs"))
+run = session.train("vae", data="digits", preset="smoke", folder=runs / "vae")
+
+settings = [{"temperature": 0.4}, {"temperature": 0.7}, {"temperature": 1.0}]
+fig, grid = plt.subplots(len(settings), 10, figsize=(7, 0.95 * len(settings)), layout="constrained", squeeze=False)
+for row, options in zip(grid, settings, strict=True):
+    for axes, image in zip(row, np.asarray(run.sample(10, key=0, **options)), strict=True):
+        axes.imshow(image[..., 0], cmap="gray_r", vmin=0, vmax=1)
+        axes.axis("off")
+    row[0].set_title(", ".join(f"{name} {value}" for name, value in options.items()), fontsize=8, loc="left")
+plt.show()

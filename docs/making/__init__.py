@@ -1,0 +1,1 @@
+"""What makes the pages: evidence from runs and tests, and text from the table, the docstrings and the rooms."""

@@ -1,5 +1,6 @@
 """Settings of Sphinx; `./launch/local.sh docs` gathers the sources and calls it."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from launch.runtime import compile_cache  # noqa: E402
 
 backend.protect()
 jax.config.update("jax_compilation_cache_dir", str(compile_cache()))
+os.environ["JAX_COMPILATION_CACHE_DIR"] = str(compile_cache())  # of the notebooks
+os.environ["DLCORE_RUNS"] = str(ROOT / "build" / "docs" / "runs")  # those that the gallery opens
 
 project = "dlcore"
 release = dlcore.__version__

@@ -19,7 +19,7 @@ lines = {"test images": seen}
 for k in (1, 4, 16):
     few = retrieval.keep(fitted, k)
     share = few.explained_variance.sum() / fitted.explained_variance.sum()
-    lines[f"{k} components, {share:.0%}"] = retrieval.inverse_transform(few, retrieval.transform(few, seen))
+    lines[f"{k} of 64, {share:.0%} of the variance"] = retrieval.inverse_transform(few, retrieval.transform(few, seen))
 
 fig, grid = plt.subplots(len(lines), 8, figsize=(6.5, 4), layout="constrained")
 for row, (name, images) in zip(grid, lines.items(), strict=True):

@@ -67,8 +67,8 @@ class Chapters:
     def chapter(self, chapter: dict) -> list[str]:
         """A page."""
         first, last = chapter["numbers"][0], chapter["numbers"][-1]
-        title = f"{first if first == last else f'{first}–{last}'}  {chapter['title']}"
-        lines = [title, "=" * len(title), "", ".. contents::", "   :local:", "   :depth: 1", ""]
+        title = f"{first if first == last else f'{first}–{last}'} · {chapter['title']}"
+        lines = [title, "=" * len(title), ""]
         for row in self.table.rows_of(chapter):
             lines += self.row(row)
         return lines
@@ -76,7 +76,7 @@ class Chapters:
     def row(self, row: dict) -> list[str]:
         """Formulas and functions, proof, figure or number, exercises."""
         short = row["topic"].split(":")[0].split(";")[0]
-        title = f"§ {row['section']}  {short}"
+        title = f"§ {row['section']} · {short[0].upper()}{short[1:]}"
         lines = [title, "-" * len(title) * 2, ""]
         if short != row["topic"]:
             lines += [inline(row["topic"][0].upper() + row["topic"][1:] + "."), ""]
@@ -167,7 +167,7 @@ class Chapters:
 def verdict(outcome: evidence.Outcome | None) -> tuple[str, str]:
     """The sign of a result, and the result in words."""
     if outcome is None:
-        return "·", "a long proof; no result of it is kept here"
+        return "·", "no result is kept here; a long proof, of those that run by hand or in turns"
     day = datetime.date.fromisoformat(outcome.date).strftime("%-d %B %Y")
     counted = {"passed": outcome.passed, "failed": outcome.failed, "skipped": outcome.skipped}
     worst = next(kind for kind in ("failed", "passed", "skipped") if counted[kind])

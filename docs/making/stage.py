@@ -6,7 +6,7 @@ from pathlib import Path
 
 import jupytext
 
-from docs.making import evidence, reference
+from docs.making import evidence, reference, strip
 from docs.making.chapters import Chapters
 
 ROOT = Path(__file__).parents[2]
@@ -20,7 +20,7 @@ def prepare(build: Path) -> Path:
     source = build / "source"
     for part in ("lecture", "api", "notebooks"):
         shutil.rmtree(source / part, ignore_errors=True)
-    copied = shutil.ignore_patterns("making", "notebooks", "__pycache__")
+    copied = shutil.ignore_patterns("making", "notebooks", "__pycache__", "*.png")
     shutil.copytree(DOCS, source, ignore=copied, dirs_exist_ok=True)
 
     pages = Chapters(source / "lecture", build / "runs")
@@ -29,6 +29,7 @@ def prepare(build: Path) -> Path:
     evidence.prove(sorted({test for row in rows for test in row["tests"]}))
     Chapters(source / "lecture", build / "runs").write()
 
+    strip.draw(build / "runs", source / "strip.png")
     reference.write(source / "api")
     (source / "clusters.rst").write_text("\n".join(clusters(source)) + "\n", encoding="utf-8")
     notebooks(source / "notebooks")

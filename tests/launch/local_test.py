@@ -146,6 +146,17 @@ def test_extras_are_installed_when_asked_for(sandbox):
     assert f"pip {sandbox.root}[test,cuda12]" in sandbox.calls()
 
 
+def test_what_the_pages_need_includes_what_the_tests_need(sandbox):
+    sandbox.run("test")
+    assert f"pip {sandbox.root}[test]" in sandbox.calls()
+    sandbox.run("docs")
+    assert f"pip {sandbox.root}[docs,test]" in sandbox.calls()
+    (sandbox.venv / ".installed-test").unlink()
+    for verb in ("train", "test", "docs"):
+        sandbox.run(verb)
+    assert not any(call.startswith("pip") for call in sandbox.calls())
+
+
 @pytest.mark.parametrize(("driver", "extra"), [("12.8", "[cuda12]"), ("13.0", "[cuda13]"), ("11.4", "")])
 def test_extra_follows_the_driver(sandbox, driver, extra):
     smi = sandbox.bin / "nvidia-smi"

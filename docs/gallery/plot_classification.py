@@ -31,8 +31,8 @@ logits, _ = model.apply(state.params, state.state, jnp.stack([x.ravel(), y.ravel
 probability = jax.nn.softmax(logits)[:, 1].reshape(x.shape)
 
 fig, axes = plt.subplots(figsize=(6, 4.2), layout="constrained")
-shown = axes.contourf(x, y, probability, levels=20, cmap="RdBu", vmin=0, vmax=1)
-axes.scatter(*rows["point"].T, c=rows["label"], cmap="RdBu", s=6, edgecolors="black", linewidths=0.2)
+shown = axes.contourf(x, y, probability, levels=20, cmap="RdBu", vmin=0, vmax=1, alpha=0.5)
+axes.scatter(*rows["point"].T, c=rows["label"], cmap="RdBu", s=10, edgecolors="white", linewidths=0.3)
 fig.colorbar(shown, label="p(class 1 | x)")
 axes.set(xlabel="x₁", ylabel="x₂")
 plt.show()

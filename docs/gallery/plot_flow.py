@@ -15,7 +15,9 @@ from dlcore import data, networks
 from dlcore.generative import flow
 
 points = jnp.asarray(data.toy.draw("two_moons", 1000, np.random.default_rng(0))["point"])
-bijector = flow.RealNVP((2,), lambda shape, outputs: networks.MLPConditioner((32,), outputs), steps=4)
+bijector = flow.RealNVP(
+    (2,), lambda shape, outputs: networks.MLPConditioner((32,), outputs, activation="tanh"), steps=8
+)
 params = bijector.init(jax.random.key(0), points)
 tx = optax.adam(1e-2)
 
@@ -48,5 +50,5 @@ for radius in (0.5, 1.0, 2.0):
     right.plot(*circle.T, color="black", linewidth=0.8)
     left.plot(*bijector.inverse(params, circle)[0].T, color="black", linewidth=0.8)
 left.set(title=f"x, {nll(params):.2f} nats", xlabel="x₁", ylabel="x₂")
-right.set(title="z", xlabel="z₁", ylabel="z₂")
+right.set(title="z", xlabel="z₁", ylabel="z₂", aspect="equal")
 plt.show()

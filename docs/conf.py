@@ -45,7 +45,7 @@ pygments_dark_style = "native"
 
 add_module_names = False
 autodoc_member_order = "bysource"
-maximum_signature_line_length = 90
+maximum_signature_line_length = 80
 toc_object_entries = False
 
 # The cache of executed notebooks lies beside the runs, and goes when the sources change.

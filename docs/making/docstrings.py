@@ -6,7 +6,7 @@ import itertools
 import re
 import textwrap
 
-FORMULA = set("=≤≥≠≈∝←→Σ∫√‖Π∇∈")
+FORMULA = set("=≤≥≠≈∝←→Σ∫√‖Π∇∈−½²")
 
 
 def rst(text: str, *, formula: bool = True) -> list[str]:
@@ -54,7 +54,7 @@ def signature(thing: object) -> tuple[str, str | None] | None:
         starts = [part for part in node.body if isinstance(part, ast.FunctionDef) and part.name == "__init__"]
         if not starts:
             fields = [part for part in node.body if isinstance(part, ast.AnnAssign)]
-            return f"({', '.join(map(ast.unparse, fields))})", None
+            return (f"({', '.join(map(ast.unparse, fields))})", None) if fields else None
         node = starts[0]
     if not isinstance(node, ast.FunctionDef):
         return None

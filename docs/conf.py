@@ -23,6 +23,7 @@ project = "dlcore"
 release = dlcore.__version__
 author = "the authors of dlcore"
 language = "en"
+smartquotes = False
 
 extensions = [
     "myst_nb",

@@ -44,15 +44,16 @@ def page(name: str) -> list[str]:
         lines += [".. toctree::", "   :maxdepth: 1", "", *(f"   {child}" for child in below), ""]
     for member, source in sorted(found.items()):
         if source is not None:
-            lines += [*entry(module, member), ""]
+            options = (":members:",) if inspect.isclass(getattr(module, member)) else ()
+            lines += [*entry(module, member, *options), ""]
     return lines
 
 
 def entry(module: ModuleType, name: str, *options: str) -> list[str]:
-    """The directive that documents one name: a function, a class, or a value with the text below it."""
+    """The directive that documents one name with its `options`: a function, a class, or a value."""
     thing, full = getattr(module, name), f"{module.__name__}.{name}"
     if inspect.isclass(thing):
-        return [f".. autoclass:: {full}", "   :members:", *(f"   {option}" for option in options)]
+        return [f".. autoclass:: {full}", *(f"   {option}" for option in options)]
     if callable(thing) and signature(thing):
         return [f".. autofunction:: {full}", *(f"   {option}" for option in options)]
     head = [f".. py:data:: {full}", *(f"   {option}" for option in options), ""]

@@ -33,7 +33,8 @@ extensions = [
     "sphinx_gallery.gen_gallery",
 ]
 exclude_patterns = ["gallery", "auto_gallery/*.ipynb", "auto_gallery/*.py", "sg_execution_times.rst"]
-suppress_warnings = ["config.cache"]
+# Short names of types in annotations may mean the type of any room.
+suppress_warnings = ["config.cache", "ref.python"]
 
 html_theme = "furo"
 html_title = "dlcore"

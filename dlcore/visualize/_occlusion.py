@@ -55,31 +55,31 @@ def rise(
     key: Key,
     masks: int = 2000,
     grid: int = 7,
-    share: float = 0.5,
+    fraction: float = 0.5,
     fill: Number | Float[Array, "..."] = 0.0,
     block: int = 64,
     score: Score = logit,
 ) -> Float[Array, "b h w"]:
     """Σ_n score(x ⊙ M_n) M_n / (N p): the mean score where a pixel is seen, by random masks (Petsiuk et al. 2018).
 
-    A mask is a grid of `grid`² cells, seen with probability p = `share`, enlarged smoothly and moved at random, see
+    A mask is a grid of `grid`² cells, seen with probability p = `fraction`, enlarged smoothly and moved at random, see
     `random_mask`; mask n is drawn from the key folded with n, and is the same for all images. What is not seen is
     `fill`. Raises `ValueError` unless 0 < p < 1 and 1 ≤ grid ≤ the sides.
     """
     checked("rise", x, target)
-    cells = Cells(_sides("rise", x), grid, share)
+    cells = Cells(_sides("rise", x), grid, fraction)
     at = {"fill": like("rise: fill", fill, x), "key": key}
     scores = all_scores(model, params, state, x, target, at, masks, Covered(cells), block=block, score=score)
-    return _mapped(cells, at, scores, block, covered=False) / (masks * share)
+    return _mapped(cells, at, scores, block, covered=False) / (masks * fraction)
 
 
-def random_mask(key: Key, sides: tuple[int, int], grid: int, share: float) -> Float[Array, "h w"]:
-    """One mask in [0, 1]: cells that are seen with probability `share`, enlarged by linear interpolation.
+def random_mask(key: Key, sides: tuple[int, int], grid: int, fraction: float) -> Float[Array, "h w"]:
+    """One mask in [0, 1]: cells that are seen with probability `fraction`, enlarged by linear interpolation.
 
     It is larger than the image by one cell, and cut out at a random place of it.
     """
     bits, moves = jax.random.split(key)
-    seen = jax.random.bernoulli(bits, share, (grid, grid)).astype(jnp.float32)
+    seen = jax.random.bernoulli(bits, fraction, (grid, grid)).astype(jnp.float32)
     cell = tuple(-(-side // grid) for side in sides)
     large = jax.image.resize(seen, tuple((grid + 1) * size for size in cell), "linear")
     return jax.lax.dynamic_slice(large, jax.random.randint(moves, (2,), 0, jnp.array(cell)), sides)
@@ -126,18 +126,18 @@ class Cells:
 
     sides: tuple[int, int]
     grid: int
-    share: float
+    fraction: float
 
     def __post_init__(self) -> None:
-        if not 0 < self.share < 1 or not 1 <= self.grid <= min(self.sides):
+        if not 0 < self.fraction < 1 or not 1 <= self.grid <= min(self.sides):
             raise ValueError(
-                f"rise: expected 0 < share < 1 and 1 ≤ grid ≤ {min(self.sides)}, the shorter side, got "
-                f"share={self.share} and grid={self.grid}"
+                f"rise: expected 0 < fraction < 1 and 1 ≤ grid ≤ {min(self.sides)}, the shorter side, got "
+                f"fraction={self.fraction} and grid={self.grid}"
             )
 
     def seen(self, at: Any, number: Int[Array, ""]) -> Array:
         """See `random_mask`."""
-        return random_mask(jax.random.fold_in(at["key"], number), self.sides, self.grid, self.share)
+        return random_mask(jax.random.fold_in(at["key"], number), self.sides, self.grid, self.fraction)
 
 
 Mask = Windows | Cells

@@ -45,7 +45,7 @@ def test_occlusion_is_the_loop_over_windows(window, stride, block):
 
 @pytest.mark.parametrize("block", [1, 8, 100])
 def test_rise_is_the_loop_over_masks(block):
-    key, options = jax.random.key(4), {"grid": 3, "share": 0.4}
+    key, options = jax.random.key(4), {"grid": 3, "fraction": 0.4}
     found = rise(NET, PARAMS, STATE, X, LABELS, key=key, masks=9, **options, fill=0.5, block=block)
     for row in range(2):
         total = np.zeros((5, 7))
@@ -80,8 +80,8 @@ def test_windows_and_masks_that_cannot_be_are_refused():
     for window, stride in ((0, 1), (6, 1), (2, 3)):
         with pytest.raises(ValueError, match=f"stride={stride} and window={window}"):
             occlusion(NET, PARAMS, STATE, X, LABELS, window=window, stride=stride)
-    with pytest.raises(ValueError, match=r"share=1\.0"):
-        rise(NET, PARAMS, STATE, X, LABELS, key=jax.random.key(0), share=1.0)
+    with pytest.raises(ValueError, match=r"fraction=1\.0"):
+        rise(NET, PARAMS, STATE, X, LABELS, key=jax.random.key(0), fraction=1.0)
     with pytest.raises(ValueError, match="grid=6"):
         rise(NET, PARAMS, STATE, X, LABELS, key=jax.random.key(0), grid=6)
     with pytest.raises(ValueError, match="fill has shape"):

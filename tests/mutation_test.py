@@ -10,7 +10,8 @@ import subprocess
 import sys
 
 import pytest
-from mutated import ROOT, Broken, command, copy_repository, mutations
+from mutated import ROOT, Broken, command, copy_repository, digest, mutations
+from mutations import record
 
 FAILED = 1
 """pytest's exit code when tests ran and some failed."""
@@ -34,6 +35,20 @@ def test_names_one_place_and_tests_that_exist(entry):
         path, within, name = test.partition("::")
         source = (ROOT / path).read_text(encoding="utf-8")
         assert not within or f"def {name.split('[')[0]}(" in source, test
+
+
+def test_the_record_tells_killed_from_survived():
+    failed = "F\nFAILED tests/a_test.py::test_sum[1] - assert 1 == 2\n1 failed in 0.1s\n"
+    assert record.outcome(1, failed) == {"killed_by": "tests/a_test.py::test_sum[1]"}
+    for code, output in ((0, "1 passed"), (-9, failed), (2, "ERROR tests/a_test.py"), (4, "not found")):
+        assert "survived" in record.outcome(code, output)
+
+
+def test_the_record_counts_faults_as_they_stand_now():
+    (first, fault), (second, other), *rest = mutations()
+    known = {first: {"mutation": digest(fault), "killed_by": "x"}, second: {"mutation": "old", "killed_by": "x"}}
+    assert record.counts(known) == (1, len(rest) + 2)
+    assert record.counts({second: {"mutation": digest(other), "survived": "exit code 0"}})[0] == 0
 
 
 @pytest.mark.slow

@@ -25,8 +25,13 @@ def moved(tree, size=0.5):
 def started(density, levels, rows=4, size=0.5):
     x = jax.random.randint(jax.random.key(0), (rows, *SHAPE), 0, levels)
     batch = {"image": x, "label": jnp.arange(rows) % CLASSES}
-    params, state = density.init(jax.random.key(1), batch)
-    return moved(params, size), state, batch
+
+    @jax.jit
+    def start(batch):
+        params, state = density.init(jax.random.key(1), batch)
+        return moved(params, size), state
+
+    return *start(batch), batch
 
 
 def small_vae(levels=3, samples=4, latent=1):
@@ -60,7 +65,7 @@ def by_quadrature(system, params, state, x, label, observed):
     outputs, _ = system.decoder.apply(params["decoder"], state["decoder"], z, one_hot)
     nll = system.likelihood.nll(outputs, jnp.broadcast_to(x / 2, (len(z), *SHAPE)))
     log = -(nll * observed).sum((1, 2, 3)) - 0.5 * (z[:, 0] ** 2 + np.log(2 * np.pi))
-    return float(jax.nn.logsumexp(log) + np.log(16 / 4000))
+    return jax.nn.logsumexp(log) + np.log(16 / 4000)
 
 
 def test_the_bound_of_a_conditional_vae_reaches_the_integral_with_pixels_missing():
@@ -69,8 +74,9 @@ def test_the_bound_of_a_conditional_vae_reaches_the_integral_with_pixels_missing
     observed = jnp.asarray(np.random.default_rng(0).random((4, *SHAPE)) < 0.6).at[0].set(True).at[1].set(False)
     run = jax.jit(density.log_prob)
     found = run(params, state, batch["image"], batch["label"], keys(4), observed)
+    integral = jax.jit(lambda *args: by_quadrature(system, params, state, *args))
     for i in range(4):
-        expected = by_quadrature(system, params, state, batch["image"][i], int(batch["label"][i]), observed[i])
+        expected = float(integral(batch["image"][i], batch["label"][i], observed[i]))
         assert float(found[i]) == pytest.approx(expected, abs=0.03)
     assert float(found[1]) == pytest.approx(0, abs=0.03)  # Of no pixel at all.
     complete = run(params, state, batch["image"], batch["label"], keys(4), jnp.ones((4, *SHAPE), bool))
@@ -145,9 +151,11 @@ def test_sums_are_those_of_the_posterior():
     density = with_prior(small_pixelcnn(), CLASSES)
     params, state, batch = started(density, 2, rows=6)
     where = jnp.asarray([1, 1, 1, 0, 1, 1], bool)
-    sums = class_density.evaluate(density, params, state, {**batch, "where": where}, keys(6))
+    evaluate = jax.jit(lambda *args: class_density.evaluate(density, *args))
+    sums = evaluate(params, state, {**batch, "where": where}, keys(6))
     found = class_density.summarize(jax.device_get(sums), 4)
-    posterior, given = class_density.predict(density, params, state, batch["image"], keys(6), state["log_prior"])
+    predict = jax.jit(lambda *args: class_density.predict(density, *args))
+    posterior, given = predict(params, state, batch["image"], keys(6), state["log_prior"])
     kept, labels = np.flatnonzero(where), np.asarray(batch["label"])
     own = np.asarray(posterior.log_posterior)[kept, labels[kept]]
     assert found["nll_nats"] == pytest.approx(-own.mean(), rel=1e-5)

@@ -71,19 +71,23 @@ def test_contraction_of_one_sigmoid_layer_by_hand():
 def test_contraction_is_the_jacobian_whichever_side_is_smaller(codes, float64):
     encoder = MLPEncoder((5,), codes, activation="tanh", code="sigmoid")
     x = jnp.asarray(RNG.normal(size=(3, 2, 2, 1)))
-    params, state = jax.tree.map(lambda leaf: leaf.astype(jnp.float64), encoder.init(jax.random.key(0), x))
-    found = contraction(lambda x: encoder.apply(params, state, x)[0], x)
-    one = lambda x: encoder.apply(params, state, x[None])[0][0]  # noqa: E731
-    expected = [float((jax.jacobian(one)(row) ** 2).sum()) for row in x]
+    start = jax.jit(encoder.init)(jax.random.key(0), x)
+    params, state = jax.tree.map(lambda leaf: leaf.astype(jnp.float64), start)
+    found = jax.jit(lambda x: contraction(lambda x: encoder.apply(params, state, x)[0], x))(x)
+    one = jax.jit(lambda x: encoder.apply(params, state, x[None])[0][0])
+    jacobian = jax.jit(jax.jacobian(one))
+    expected = [float((jacobian(row) ** 2).sum()) for row in x]
     np.testing.assert_allclose(found, expected, rtol=1e-12)
     # By finite differences, and so is the gradient of the penalty in a weight.
-    step, total = 1e-5, lambda params: float(contraction(lambda x: encoder.apply(params, state, x)[0], x).sum())
+    step = 1e-5
+    total = jax.jit(lambda p: contraction(lambda x: encoder.apply(p, state, x)[0], x).sum())
     apart = [(one(x[0] + step * e) - one(x[0] - step * e)) / (2 * step) for e in jnp.eye(4).reshape(4, 2, 2, 1)]
     assert float((np.asarray(apart) ** 2).sum()) == pytest.approx(expected[0], rel=1e-8)
-    gradient = jax.grad(lambda p: contraction(lambda x: encoder.apply(p, state, x)[0], x).sum())(params)
+    gradient = jax.jit(jax.grad(total))(params)
     kernel = params["dense_0"]["kernel"]
     moved = [
-        total({**params, "dense_0": {**params["dense_0"], "kernel": kernel.at[1, 2].add(s)}}) for s in (step, -step)
+        float(total({**params, "dense_0": {**params["dense_0"], "kernel": kernel.at[1, 2].add(s)}}))
+        for s in (step, -step)
     ]
     assert float(gradient["dense_0"]["kernel"][1, 2]) == pytest.approx((moved[0] - moved[1]) / (2 * step), rel=1e-6)
 

@@ -410,7 +410,8 @@ def adversarial(**options):
 @pytest.mark.parametrize("name", TRACED)
 def test_settings_may_be_traced_and_have_a_gradient(name):
     function = TRACED[name]
-    value, slope = jax.value_and_grad(function)(jnp.float32(0.7))
+    value, slope = jax.jit(jax.value_and_grad(function))(jnp.float32(0.7))
     assert float(value) == pytest.approx(float(function(0.7)), rel=1e-5)
-    step = (float(function(0.71)) - float(function(0.69))) / 0.02
+    of = jax.jit(function)
+    step = (float(of(jnp.float32(0.71))) - float(of(jnp.float32(0.69)))) / 0.02
     assert float(slope) == pytest.approx(step, rel=0.03, abs=2e-3) and abs(step) > 1e-3

@@ -1,5 +1,6 @@
 """What every architecture owes: published counts, shapes, small images, moving statistics (lecture 16)."""
 
+import functools
 import math
 
 import jax
@@ -9,16 +10,21 @@ import pytest
 from network_table import ARCHITECTURES, SMALL, TINY
 
 LIKE = (
-    *("vgg13", "vgg19", "vgg13_bn", "vgg16_bn", "vgg19_bn", "googlenet_auxiliary"),
-    *("resnet34", "resnet101", "resnet152", "densenet161", "densenet169", "densenet201"),
+    *("vgg13", "vgg16", "vgg19", "vgg13_bn", "vgg16_bn", "vgg19_bn", "googlenet_auxiliary"),
+    *("resnet34", "resnet50", "resnet101", "resnet152", "densenet161", "densenet169", "densenet201"),
     *(f"cifar_resnet{n}{kind}" for n in (32, 44, 56, 110) for kind in ("", "_preactivation")),
+    *("cifar_resnet20_b", "cifar_resnet20_preactivation_b"),
 )
 """Tracing takes seconds each, and a sister's count is proven."""
+
+LIKE_SMALL = ("googlenet", "resnet18", "cifar_resnet20_preactivation", "mobilenet_v2", "convnext_tiny")
+"""The same of small images: AlexNet, VGG and DenseNet have the three kinds of stem and head."""
 
 AGAIN = ("mobilenet_scan", "convnext_scan")
 """What a scanned stage does is seen in another network."""
 
 
+@functools.cache
 def template(model, pixels, channels):
     """Params, state and images, as shapes: nothing is computed."""
     images = jax.ShapeDtypeStruct((2, pixels, pixels, channels), jnp.float32)
@@ -45,7 +51,7 @@ def test_logits_of_large_images(name):
     assert out.shape == (2, net.classes)
 
 
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow) if n in LIKE_SMALL else n for n in SMALL])
 def test_small_images(name):
     model = SMALL[name]
     params, state, images = template(model, 28, 1)

@@ -49,14 +49,27 @@ def close(a, b):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-5), a, b)
 
 
-@pytest.mark.parametrize("chunks", [1, 2, 6])
-@pytest.mark.parametrize(("window", "widths"), WINDOWS, ids=str)
+CHUNKS = [
+    pytest.param(*case, chunks, marks=[] if chunks == (1, 2, 6)[i % 3] or i == 0 else [pytest.mark.slow])
+    for i, case in enumerate(WINDOWS)
+    for chunks in (1, 2, 6)
+]
+
+
+@functools.cache
+def by_xla(window, widths):
+    """Input and kernel, and everything that XLA's convolution makes of them."""
+    x, kernel = draw((6, 6, 7, 3), window, 4)
+    return x, kernel, everything(lambda x, k: conv_by_xla(x, k, (1, 1), widths, (1, 1)), x, kernel)
+
+
+@pytest.mark.parametrize(("window", "widths", "chunks"), CHUNKS, ids=str)
 def test_shifts_are_the_convolution(monkeypatch, window, widths, chunks):
     monkeypatch.setattr(conv_shifts, "_chunks", lambda x, kernel: chunks)
-    x, kernel = draw((6, 6, 7, 3), window, 4)
-    xla = everything(lambda x, k: conv_by_xla(x, k, (1, 1), widths, (1, 1)), x, kernel)
+    x, kernel, xla = by_xla(window, widths)
     close(everything(lambda x, k: conv_by_shifts(x, k, widths), x, kernel), xla)
-    np.testing.assert_allclose(sum_of_shifts(x, kernel, widths, chunks), xla[0], rtol=1e-4, atol=1e-4)
+    summed = jax.jit(lambda x, kernel: sum_of_shifts(x, kernel, widths, chunks))(x, kernel)
+    np.testing.assert_allclose(summed, xla[0], rtol=1e-4, atol=1e-4)
 
 
 def test_gradient_of_the_kernel_summed_position_by_position():

@@ -145,7 +145,7 @@ MISTAKES = {
 }
 
 
-IN_PROCESSES = ("argument", "batch", "processes", "setting")
+IN_PROCESSES = ("argument", "batch", "processes")
 """Mistakes that need a process of their own; the others are quicker to make in this one."""
 
 

@@ -20,8 +20,8 @@ LIKE = (
 LIKE_SMALL = ("googlenet", "resnet18", "cifar_resnet20_preactivation", "mobilenet_v2", "convnext_tiny")
 """The same of small images: AlexNet, VGG and DenseNet have the three kinds of stem and head."""
 
-AGAIN = ("mobilenet_scan", "convnext_scan")
-"""What a scanned stage does is seen in another network."""
+AGAIN = ("alexnet", "vgg", "resnet", "resnet_preactivation", "mobilenet_scan", "convnext_scan")
+"""Their parts, and what a scanned stage does, are seen in another network."""
 
 
 @functools.cache

@@ -38,9 +38,14 @@ def jacobian(network, shape, dtype=jnp.float32, seed=0):
     model = network.model if dtype == jnp.float32 else compute_in(network.model, dtype)
     # Several images: at one, all relus of a colour may be at rest.
     x = jax.random.normal(jax.random.key(seed), (8, *shape))
-    params, state = model.init(jax.random.key(1), x)
-    # A start with zero biases leaves relus at rest where the image is blank.
-    params = jax.tree.map(lambda p: p + 0.1 * jax.random.normal(jax.random.key(p.size), p.shape), params)
+
+    @jax.jit
+    def start(x):
+        params, state = model.init(jax.random.key(1), x)
+        # With zero biases relus are left at rest where the image is blank.
+        return jax.tree.map(lambda p: p + 0.1 * jax.random.normal(jax.random.key(p.size), p.shape), params), state
+
+    params, state = start(x)
     slopes = jax.jacrev(lambda x: model.apply(params, state, x[None])[0][0])
     n = x[0].size
     largest = jax.jit(lambda x: jnp.abs(jax.lax.map(slopes, x)).reshape(len(x), n, -1, n).max((0, 2)))

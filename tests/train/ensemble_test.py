@@ -36,24 +36,31 @@ def test_bootstrap_draws_with_replacement():
         bootstrap_rows(KEY, 0, 3)
 
 
-def train(model, x, params, state, keys, weights, steps=4):
-    """Weighted losses, the weights [members, n] or [n]."""
-    tx = optax.adam(0.05)
+TX = optax.adam(0.05)
 
-    def loss(params, state, key):
+
+@functools.cache
+def compiled(model):
+    """A step with weighted losses, the weights [members, n] or [n]."""
+
+    def loss(params, state, key, x, weights):
         logits, state = model.apply(params, state, x, train=True, key=key)
         nats = softmax_cross_entropy(logits, jnp.broadcast_to(Y, logits.shape[:-1]))
         return (weights * nats).sum(), state
 
     @jax.jit
-    def step(params, state, opt, key):
-        gradient, state = jax.grad(loss, has_aux=True)(params, state, key)
-        updates, opt = tx.update(gradient, opt, params)
+    def step(params, state, opt, *given):
+        gradient, state = jax.grad(loss, has_aux=True)(params, state, *given)
+        updates, opt = TX.update(gradient, opt, params)
         return optax.apply_updates(params, updates), state, opt
 
-    opt = tx.init(params)
+    return step
+
+
+def train(model, x, params, state, keys, weights, steps=4):
+    opt = TX.init(params)
     for key in keys[:steps]:
-        params, state, opt = step(params, state, opt, key)
+        params, state, opt = compiled(model)(params, state, opt, key, x, weights)
     return params, state
 
 
@@ -62,10 +69,11 @@ def test_members_trained_at_once_are_members_trained_alone(net, x):
     k, keys = 3, jax.random.split(jax.random.key(3), 4)
     both = ensemble(net, k)
     weights = bootstrap_counts(KEY, 16, k).astype(jnp.float32)
-    params, state = train(both, x, *both.init(jax.random.key(1), x), keys, weights)
+    params, state = train(both, x, *jax.jit(both.init)(jax.random.key(1), x), keys, weights)
+    init = jax.jit(net.init)
     for i, key in enumerate(jax.random.split(jax.random.key(1), k)):
         own = [jax.random.split(step, k)[i] for step in keys]
-        expected = train(net, x, *net.init(key, x), own, weights[i])
+        expected = train(net, x, *init(key, x), own, weights[i])
         found = (member(params, i), member(state, i))
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-5, atol=2e-6), found, expected)
     logits = both.apply(params, state, x)[0]

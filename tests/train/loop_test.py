@@ -1,6 +1,7 @@
 """The loop: exact resume, cadence, early stopping, damage, and what a run writes."""
 
 import dataclasses
+import functools
 import shutil
 
 import jax
@@ -59,14 +60,20 @@ def stage(rate=1e-2):
     )
 
 
+@functools.cache
+def compiled(config, kind, rate):
+    """A stage and its engine; a run that is started over finds everything but its programs in its folder."""
+    mesh, one = make_mesh(1), stage(rate)
+    feed = choose(SPLIT, seed=0, batch_size=config.batch_size, kind=kind)
+    start = {"rows": SPLIT.read(np.arange(8)), "key": jax.random.key(0)}
+    return one, make_engine(one, feed, config, **start, mesh=mesh, rule=replicate)
+
+
 def run(folder, *, config=CONFIG, kind="resident", stops=(), validate=None, rate=1e-2):
     """Fit in `folder`, stopping after as many dispatches as `stops` says and starting over, until it is finished."""
     for stop_after in (*stops, None):
-        mesh, one = make_mesh(1), stage(rate)
+        one, engine = compiled(config, kind, rate)
         feed = choose(SPLIT, seed=0, batch_size=config.batch_size, kind=kind)
-        engine = make_engine(
-            one, feed, config, rows=SPLIT.read(np.arange(8)), key=jax.random.key(0), mesh=mesh, rule=replicate
-        )
         checkpoints = Checkpoints(folder / "checkpoints", keep=config.keep)
         calls = iter(range(10**6))
         fitted = fit(
@@ -75,7 +82,7 @@ def run(folder, *, config=CONFIG, kind="resident", stops=(), validate=None, rate
             config,
             engine,
             cadence(config, SPLIT.size, engine.dispatch),
-            mesh=mesh,
+            mesh=make_mesh(1),
             checkpoints=checkpoints,
             open_recorder=lambda step: Recorder(folder, total=config.steps, step=step),
             validate=validate,

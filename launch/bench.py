@@ -1,8 +1,11 @@
 """How fast an experiment trains: the engine against a bare hand-written loop on the same model and batches.
 
     python -m launch.bench --experiment=classify --data=digits --steps=200
+    python -m launch.bench --suite=standard --peer=torch,flax [--workloads=cnn,resnet20]
 
-The two take turns, so that a noisy machine slows both; medians are compared.
+The two take turns, so that a noisy machine slows both; medians are compared. A suite times whole workloads, each side
+in a process of its own, and writes `speed.json` and `speed.png` into
+`--out`, by default `runs/speed`.
 """
 
 import statistics
@@ -21,22 +24,33 @@ from dlcore.parallel.mesh import make_mesh
 from dlcore.parallel.sharding import named_rule
 from dlcore.train import Checkpoints, Recorder, cadence, first_rows, fit, main_fit, make_engine, make_train_step
 from dlcore.train.run import Run
-from launch import request, runtime
+from launch import paths, request, runtime
+from launch.speed import suite
 
 flags.DEFINE_integer("steps", 0, "Steps per turn; 0 for as many as take the bare loop about five seconds.")
 flags.DEFINE_integer("turns", 5, "How often the two take turns.")
+flags.DEFINE_enum("suite", None, ["standard"], "Time whole workloads instead of an experiment.")
+flags.DEFINE_list("peer", [], "Sides beside dlcore in a suite: torch, flax.")
+flags.DEFINE_list("workloads", [], "Those of a suite to time; all by default.")
+flags.DEFINE_float("seconds", 2.0, "Length of a turn in a suite.")
+flags.DEFINE_integer("images", 0, "Batch of a suite's workloads; 0 for as many as each lists.")
 
 
 def main() -> None:
     """Print steps per second of both, and their ratio."""
+    if flags.FLAGS.turns < 1 or flags.FLAGS.steps < 0:
+        raise ValueError("--turns must be at least 1 and --steps not negative")
     runtime.start()
+    if flags.FLAGS.suite:
+        options = {name: flags.FLAGS[name].value for name in ("seconds", "turns", "images")}
+        folder = paths.local("out", flags.FLAGS.out or "runs/speed")
+        suite.standard(flags.FLAGS.workloads, flags.FLAGS.peer, folder=folder, **options)
+        return
     if jax.process_count() > 1:
         raise ValueError("bench measures one process; drop --processes, --coordinator and what belongs to it")
     run = request.from_flags()
     if flags.FLAGS.workdir is not None and not (run.folder / "config.json").exists():
         raise ValueError(f"--workdir={run.folder} is not a run folder, and bench writes none; drop the flag")
-    if flags.FLAGS.turns < 1 or flags.FLAGS.steps < 0:
-        raise ValueError("--turns must be at least 1 and --steps not negative")
     bare = bare_loop(run)
     steps = flags.FLAGS.steps or max(50, round(5 / bare(20)))
     ratios, rates = [], []
@@ -102,4 +116,4 @@ def engine_seconds(run: Run, steps: int) -> float:
 
 
 if __name__ == "__main__":
-    runtime.run(main, uses=[name for name in request.FLAGS if name != "seeds"])
+    runtime.run(main, uses=["out", *(name for name in request.FLAGS if name != "seeds")])

@@ -6,10 +6,8 @@ python -m launch.doctor
 import os
 import platform
 import sys
-import time
 
 import jax
-import jax.numpy as jnp
 from absl import flags
 
 from dlcore import nn
@@ -17,6 +15,7 @@ from dlcore.data import DataError, load
 from dlcore.parallel import backend
 from dlcore.train import environment
 from launch import runtime
+from launch.speed.roof import product_rate
 
 flags.DEFINE_string("data_dir", None, "Folder that holds data sets.")
 
@@ -43,7 +42,7 @@ def main() -> None:
     cache = runtime.compile_cache()
     size = sum(file.stat().st_size for file in cache.rglob("*") if file.is_file()) if cache.is_dir() else 0
     line("compile cache", f"{cache}, {size / 2**20:.0f} MiB")
-    line("speed", f"{speed() / 1e9:,.0f} GFLOP/s (float32 matrix product)")
+    line("speed", f"{product_rate() / 1e9:,.0f} GFLOP/s (float32 matrix product)")
 
 
 def line(name: str, value: str) -> None:
@@ -76,16 +75,6 @@ def found(name: str) -> str:
     except DataError as error:
         return f"{name}: {error}"
     return f"{name}: {sizes[0]:,} training, {sizes[1]:,} validation and {sizes[2]:,} test examples"
-
-
-def speed(seconds: float = 1.0, size: int = 1024) -> float:
-    """Floating-point operations per second of a matrix product, measured for about `seconds`."""
-    product = jax.jit(lambda a: a @ a / size)
-    x = product(jnp.ones((size, size))).block_until_ready()
-    count, began = 0, time.monotonic()
-    while time.monotonic() - began < seconds:
-        x, count = product(x).block_until_ready(), count + 1
-    return count * 2 * size**3 / (time.monotonic() - began)
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ CASES = [
     ((2, 9, 4), (2,), 6, (1,), ((0, 3),), (3,), 2),
     ((5, 6, 7, 3), (3, 2), 8, (1, 1), ((1, 1), (0, 1)), (1, 1), 1),
     ((3, 8, 7, 3), (3, 3), 5, (2, 1), ((0, 1), (2, 0)), (1, 2), 1),
+    ((2, 7, 6, 3), (3, 2), 4, (1, 2), ((2, 1), (0, 1)), (2, 1), 1),
     ((2, 6, 6, 1), (4, 4), 9, (2, 2), ((1, 1), (1, 1)), (1, 1), 1),
     ((2, 5, 6, 6), (3, 3), 6, (1, 1), ((1, 1), (1, 1)), (1, 1), 6),
     ((2, 7, 6, 4), (3, 3), 8, (2, 2), ((2, 1), (1, 1)), (2, 1), 4),
@@ -118,7 +119,7 @@ def test_equal_bits_twice_and_beside_other_work():
 
 
 def everything(function, x, kernel):
-    """Value, gradient and the derivative of the gradient along a direction."""
+    """Value, gradient and its derivatives: along a direction, and backwards once more."""
 
     def loss(x, kernel):
         return jnp.sin(function(x, kernel)).mean()
@@ -126,7 +127,10 @@ def everything(function, x, kernel):
     def along(x, kernel):
         return jax.jvp(jax.grad(loss, argnums=(0, 1)), (x, kernel), (jnp.cos(x), jnp.sin(kernel)))
 
-    return function(x, kernel), along(x, kernel)
+    def penalty(x, kernel):
+        return sum(jnp.square(slope).sum() for slope in jax.grad(loss, argnums=(0, 1))(x, kernel))
+
+    return function(x, kernel), along(x, kernel), jax.grad(penalty, argnums=(0, 1))(x, kernel)
 
 
 OPTIONS = ((2, 1), ((1, 0), (2, 1)), (1, 2), 2)

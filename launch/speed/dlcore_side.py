@@ -1,0 +1,65 @@
+"""The workloads by dlcore: its own networks, updates and training step."""
+
+import functools
+import math
+import resource
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import optax
+
+from dlcore import nn, train
+from dlcore.tree import named_leaves
+from launch.speed.networks import NETWORKS
+from launch.speed.workload import LEARNING_RATE, Workload
+
+
+def open_workload(name: str, weights: Path, images: int) -> Workload:
+    """Build, compile and write the start of a workload, by which the other sides start; `images` 0 for as listed."""
+    network = NETWORKS[name]()
+    shape = (images or network.shape[0], *network.shape[1:])
+    batch = jax.device_put(network.batch(np.random.default_rng(0), shape))
+    tx = optax.adam(LEARNING_RATE)
+    update = train.chain(**{k: train.gradient_update(f, tx, only=only) for k, (only, f) in network.objectives.items()})
+    state = jax.jit(lambda batch: train.create(jax.random.key(0), lambda key: network.init(key, batch), update))(batch)
+    started = {"params": state.params, "state": state.state, "batch": batch}
+    np.savez(weights, **{path: np.asarray(leaf) for path, leaf in named_leaves(started)})
+    _, objective = next(iter(network.objectives.values()))
+    loss = jax.jit(lambda p, s, b: objective(p, s, b, key=jax.random.key(0), train=True, step=0)[0])
+    began = time.monotonic()
+    step = jax.jit(train.make_train_step(update), donate_argnums=0).lower(state, batch).compile()
+    facts = {"compile_seconds": time.monotonic() - began, "flops": _flops(step)}
+    first = float(loss(state.params, state.state, batch))
+    count = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(state.params))
+    products = nn.flops(jax.make_jaxpr(train.make_train_step(update))(state, batch))
+    holder = {"state": state}
+
+    def steps(count: int) -> None:
+        for _ in range(count):
+            holder["state"], _ = step(holder["state"], batch)
+        jax.block_until_ready(holder["state"])
+
+    began = time.monotonic()
+    steps(1)
+    facts |= {"first_step_seconds": time.monotonic() - began, "product_flops": products}
+    facts |= {"peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}
+    now = lambda: (holder["state"].params, holder["state"].state)  # noqa: E731
+    infer = _repeated(jax.jit(network.predict), now, lambda i: batch)
+    sample = network.sample and _repeated(jax.jit(network.sample), now, functools.partial(jax.random.key))
+    return Workload(shape[0], first, count, steps, infer, sample, facts)
+
+
+def _repeated(function: Callable, now: Callable[[], tuple], last: Callable[[int], Any]) -> Callable[[int], None]:
+    def run(count: int) -> None:
+        jax.block_until_ready([function(*now(), last(i)) for i in range(count)])
+
+    return run
+
+
+def _flops(compiled: Any) -> float:
+    cost = compiled.cost_analysis()
+    return float((cost[0] if isinstance(cost, list) else cost or {}).get("flops", 0.0))

@@ -30,7 +30,7 @@ from launch.speed import suite
 flags.DEFINE_integer("steps", 0, "Steps per turn; 0 for as many as take the bare loop about five seconds.")
 flags.DEFINE_integer("turns", 5, "How often the two take turns.")
 flags.DEFINE_enum("suite", None, ["standard"], "Time whole workloads instead of an experiment.")
-flags.DEFINE_list("peer", [], "Sides beside dlcore in a suite: torch, flax.")
+flags.DEFINE_list("peer", [], "Sides beside dlcore in a suite: torch, flax, without (dlcore without oneDNN).")
 flags.DEFINE_list("workloads", [], "Those of a suite to time; all by default.")
 flags.DEFINE_float("seconds", 2.0, "Length of a turn in a suite.")
 flags.DEFINE_integer("images", 0, "Batch of a suite's workloads; 0 for as many as each lists.")

@@ -14,26 +14,24 @@ import optax
 
 from dlcore import nn, train
 from dlcore.tree import named_leaves
-from launch.speed.networks import NETWORKS
+from dlcore.types import Batch, Params, State
+from launch.speed.networks import NETWORKS, Network
 from launch.speed.workload import LEARNING_RATE, Workload
 
 
 def open_workload(name: str, weights: Path, images: int) -> Workload:
     """Build, compile and write the start of a workload, by which the other sides start; `images` 0 for as listed."""
     network = NETWORKS[name]()
-    shape = (images or network.shape[0], *network.shape[1:])
-    batch = jax.device_put(network.batch(np.random.default_rng(0), shape))
+    batch = batch_of(network, images)
     tx = optax.adam(LEARNING_RATE)
     update = train.chain(**{k: train.gradient_update(f, tx, only=only) for k, (only, f) in network.objectives.items()})
     state = jax.jit(lambda batch: train.create(jax.random.key(0), lambda key: network.init(key, batch), update))(batch)
     started = {"params": state.params, "state": state.state, "batch": batch}
     np.savez(weights, **{path: np.asarray(leaf) for path, leaf in named_leaves(started)})
-    _, objective = next(iter(network.objectives.values()))
-    loss = jax.jit(lambda p, s, b: objective(p, s, b, key=jax.random.key(0), train=True, step=0)[0])
     began = time.monotonic()
     step = jax.jit(train.make_train_step(update), donate_argnums=0).lower(state, batch).compile()
     facts = {"compile_seconds": time.monotonic() - began, "flops": _flops(step)}
-    first = float(loss(state.params, state.state, batch))
+    first = first_loss(network, state.params, state.state, batch)
     count = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(state.params))
     products = nn.flops(jax.make_jaxpr(train.make_train_step(update))(state, batch))
     holder = {"state": state}
@@ -50,7 +48,24 @@ def open_workload(name: str, weights: Path, images: int) -> Workload:
     now = lambda: (holder["state"].params, holder["state"].state)  # noqa: E731
     infer = _repeated(jax.jit(network.predict), now, lambda i: batch)
     sample = network.sample and _repeated(jax.jit(network.sample), now, functools.partial(jax.random.key))
-    return Workload(shape[0], first, count, steps, infer, sample, facts)
+    return Workload(len(batch["image"]), first, count, steps, infer, sample, facts)
+
+
+def batch_of(network: Network, images: int) -> dict[str, jax.Array]:
+    """A batch of so many images; 0 for as many as the workload lists."""
+    shape = (images or network.shape[0], *network.shape[1:])
+    return jax.device_put(network.batch(np.random.default_rng(0), shape))
+
+
+def first_loss(network: Network, params: Params, state: State, batch: Batch) -> float:
+    """The loss of the first update."""
+    _, objective = next(iter(network.objectives.values()))
+
+    @jax.jit
+    def loss(params: Params, state: State, batch: Batch) -> jax.Array:
+        return objective(params, state, batch, key=jax.random.key(0), train=True, step=0)[0]
+
+    return float(loss(params, state, batch))
 
 
 def _repeated(function: Callable, now: Callable[[], tuple], last: Callable[[int], Any]) -> Callable[[int], None]:

@@ -113,6 +113,15 @@ def variables(arrays: dict[str, np.ndarray]) -> dict[str, Any]:
     return found
 
 
+def loss_of(
+    model: linen.Module, params: Any, statistics: Any, image: jax.Array, label: jax.Array
+) -> tuple[jax.Array, Any]:
+    """Cross-entropy, and the statistics that it moves."""
+    logits, moved = model.apply({"params": params, "batch_stats": statistics}, image, True, mutable=["batch_stats"])
+    nll = optax.softmax_cross_entropy_with_integer_labels(logits, label)
+    return nll.mean(), moved.get("batch_stats", {})
+
+
 def open_workload(name: str, weights: Path, images: int) -> Workload:
     """The workload of this name, started from the file of dlcore's side."""
     with np.load(weights) as file:
@@ -121,9 +130,7 @@ def open_workload(name: str, weights: Path, images: int) -> Workload:
     image, label = jnp.asarray(arrays["batch/image"]), jnp.asarray(arrays["batch/label"])
 
     def loss(params: Any, statistics: Any) -> tuple[jax.Array, Any]:
-        logits, moved = model.apply({"params": params, "batch_stats": statistics}, image, True, mutable=["batch_stats"])
-        nll = optax.softmax_cross_entropy_with_integer_labels(logits, label)
-        return nll.mean(), moved.get("batch_stats", {})
+        return loss_of(model, params, statistics, image, label)
 
     def step(params: Any, statistics: Any, memory: Any) -> tuple[Any, Any, Any]:
         gradient, statistics = jax.grad(loss, has_aux=True)(params, statistics)

@@ -12,9 +12,9 @@ from dlcore.lookup import check_name
 from dlcore.report import comparison, figures
 from launch.speed.networks import NETWORKS
 from launch.speed.roof import product_rate
-from launch.speed.turns import compare, lines
+from launch.speed.turns import WITHOUT, compare, lines
 
-PEERS = ("torch", "flax")
+PEERS = ("torch", "flax", WITHOUT)
 
 
 def standard(
@@ -55,6 +55,8 @@ def standard(
 
 def offered(peer: str) -> set[str]:
     """The workloads that a peer has; raises `ValueError` where it is not installed."""
+    if peer == WITHOUT:
+        return set(NETWORKS)
     try:
         return set(importlib.import_module(f"launch.speed.{peer}_side").NETWORKS)
     except ImportError as error:

@@ -17,6 +17,9 @@ AGREE = 1e-3
 
 Row = dict[str, Any]
 
+WITHOUT = "without"
+"""dlcore again, without oneDNN's convolutions."""
+
 
 class Side:
     """A process that has opened a workload and waits for its turn."""
@@ -28,7 +31,9 @@ class Side:
             "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
             "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
         }
-        command = [sys.executable, "-m", "launch.speed.side", side, name, str(weights), str(images)]
+        settings |= {"DLCORE_CONV": "-onednn"} if side == WITHOUT else {}
+        program = "dlcore" if side == WITHOUT else side
+        command = [sys.executable, "-m", "launch.speed.side", program, name, str(weights), str(images)]
         began = time.monotonic()
         self._process = subprocess.Popen(
             command, cwd=ROOT, env=os.environ | settings, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Real
 
+from dlcore.nn._conv.lowering.table import WAYS, Problem, way_of
 from dlcore.nn._dtypes import promoted
 from dlcore.nn._product import product
 from dlcore.nn._rows import add_bias
@@ -28,7 +29,8 @@ def conv_by_blocks(
     Blocks of stride^axes cells become channels, where the convolution has stride 1 and few taps; these are joined for
     one matrix product. Its adjoint is a product, an overlapping addition of the taps, and a rearrangement (a
     "sub-pixel" convolution). XLA on CPU takes up to 15 times as long for the kernel's gradient of a dilated
-    convolution, which transposed convolutions and gradient penalties need. Raises `ValueError` for another window.
+    convolution, which transposed convolutions and gradient penalties need; oneDNN, which then computes it,
+    does not. Raises `ValueError` for another window.
     """
     axes, window, channels = kernel.ndim - 2, kernel.shape[:-2], x.shape[-1]
     strides = per_axis(stride, axes, "stride")
@@ -36,8 +38,12 @@ def conv_by_blocks(
         raise ValueError(f"conv_by_blocks: window {window} is not a whole number of strides {strides}; use conv")
     widths = pad_widths(x.shape[1:-1], window, strides, (1,) * axes, padding)
     x, kernel = promoted("conv_by_blocks", x, kernel)
-    dtype, x = x.dtype, wide(x)
-    x = pad(x, widths, padding) if copies(padding) else jnp.pad(x, [(0, 0), *widths, (0, 0)])
+    if copies(padding):
+        x, widths = pad(x, widths, padding), [(0, 0)] * axes
+    problem = Problem(x, kernel, strides, widths, (1,) * axes, 1)
+    if channels > 1 and way_of(problem) == "onednn":  # with one channel the product is faster
+        return WAYS["onednn"].compute(problem)
+    dtype, x = x.dtype, jnp.pad(wide(x), [(0, 0), *widths, (0, 0)])
     sizes = zip(x.shape[1:-1], window, strides, strict=True)
     counts, taps = [(n - w) // s + 1 for n, w, s in sizes], [w // s for w, s in zip(window, strides, strict=True)]
     reached = (slice((n - 1 + t) * s) for n, t, s in zip(counts, taps, strides, strict=True))

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
-from dlcore.nn import conv, conv_transpose, convolutions_by, convolves, flops
+from dlcore.nn import conv, conv_by_blocks, conv_transpose, convolutions_by, convolves, flops
 from dlcore.nn._conv.lowering import onednn, onednn_library, table
 from dlcore.nn._conv.lowering.onednn import conv_by_onednn
 from dlcore.nn._conv.lowering.xla import conv_by_xla
@@ -198,6 +198,18 @@ def test_transposed_layer(window, stride, groups):
         found = conv_transpose(y, kernel, stride=stride, groups=groups)
     with convolutions_by("xla"):
         np.testing.assert_allclose(found, conv_transpose(y, kernel, stride=stride, groups=groups), rtol=1e-4, atol=1e-4)
+
+
+@needed
+def test_blocks_go_the_same_way():
+    x, kernel = draw((2, 6, 8, 6), (4, 4), 5)
+    found = {}
+    for name in ("onednn", "-onednn"):
+        with convolutions_by(name):
+            jaxpr = jax.make_jaxpr(lambda x, k: conv_by_blocks(x, k, 2, "mirror"))(x, kernel)
+            assert ("conv_value" in str(jaxpr)) == (name == "onednn")
+            found[name] = conv_by_blocks(x, kernel, 2, "mirror")
+    np.testing.assert_allclose(found["onednn"], found["-onednn"], rtol=1e-5, atol=1e-5)
 
 
 def loss_and_gradients(x, kernel):

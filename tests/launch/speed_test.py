@@ -1,0 +1,140 @@
+"""The suite of whole workloads: every side computes the same, sides take turns, and what comes out is written down."""
+
+import io
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from dlcore.tree import named_leaves
+from launch.speed import dlcore_side, flax_side, networks, turns
+
+ROOT = Path(__file__).parents[2]
+
+
+def started(name, images=2):
+    """The network, its params and state, and what the file of its start holds."""
+    network = networks.NETWORKS[name]()
+    batch = dlcore_side.batch_of(network, images)
+    params, state = jax.jit(network.init)(jax.random.key(0), batch)
+    rng = np.random.default_rng(1)  # also where params start at 0
+    params = jax.tree.map(lambda x: x + 0.05 * jnp.asarray(rng.standard_normal(x.shape, np.float32)), params)
+    leaves = named_leaves({"params": params, "state": state, "batch": batch})
+    return network, params, state, batch, {path: np.asarray(leaf) for path, leaf in leaves}
+
+
+LARGE = ("resnet20", "unet")  # compile for long
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name in LARGE)) for name in flax_side.NETWORKS]
+)
+def test_flax_computes_the_same_loss(name):
+    network, params, state, batch, arrays = started(name)
+    theirs = flax_side.variables(arrays)
+    assert sum(x.size for x in jax.tree.leaves(theirs["params"])) == sum(x.size for x in jax.tree.leaves(params))
+    given = theirs["params"], theirs["batch_stats"], batch["image"], batch["label"]
+    loss = jax.jit(lambda *given: flax_side.loss_of(flax_side.NETWORKS[name](), *given)[0])(*given)
+    np.testing.assert_allclose(loss, dlcore_side.first_loss(network, params, state, batch), rtol=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name", ["mlp", "cnn", "resnet20", "resnet50", "vae", "autoencoder", "gan", "diffusion", "unet"]
+)
+def test_torch_computes_the_same_loss(name):
+    torch_side = pytest.importorskip("launch.speed.torch_side")
+    network, params, state, batch, arrays = started(name)
+    net = torch_side.Net(arrays)
+    there = {k[6:]: torch_side.tensor(k, v) for k, v in arrays.items() if k.startswith("batch/")}
+    loss = next(iter(torch_side.NETWORKS[name][0].values()))(net, there).item()
+    assert sum(x.numel() for x in net.params.values()) == sum(x.size for x in jax.tree.leaves(params))
+    np.testing.assert_allclose(loss, dlcore_side.first_loss(network, params, state, batch), rtol=1e-4)
+
+
+def test_every_workload_has_shapes_that_fit():
+    for name, make in networks.NETWORKS.items():
+        network = make()
+        batch = network.batch(np.random.default_rng(0), (2, *network.shape[1:]))
+        params, state = jax.eval_shape(network.init, jax.random.key(0), batch)
+        for only, objective in network.objectives.values():
+            options = {"key": jax.random.key(0), "train": True, "step": 0}
+            loss, _ = jax.eval_shape(lambda p, s, b, f=objective, o=options: f(p, s, b, **o), params, state, batch)
+            assert loss.shape == () and only, name
+        jax.eval_shape(network.predict, params, state, batch)
+        if network.sample and name != "pixelcnn":  # whose sampler is a program of its own, traced for long
+            assert len(jax.tree.leaves(jax.eval_shape(network.sample, params, state, jax.random.key(0)))[0]) == 16
+
+
+def test_medians_and_ratios_of_the_turns():
+    facts = {"images": 8, "parameters": 5, "flops": 1, "product_flops": 4e9, "compile_seconds": 1, "ready_seconds": 2}
+    taken = [
+        {"dlcore": {"seconds": s, "cpu_seconds": 2 * s}, "torch": {"seconds": 3 * s * k, "cpu_seconds": s}}
+        for s, k in ((1.0, 1), (2.0, 2), (4.0, 1))
+    ]
+    found = turns.row("cnn", "train", facts, facts | {"compile_seconds": 9}, taken)
+    assert found["seconds"] == {"dlcore": 2.0, "torch": 12.0}
+    assert found["ratios"]["torch"] == {"seconds": [3.0, 6.0, 3.0], "cpu_seconds": [0.5, 0.5, 0.5]}
+    told = "\n".join(turns.lines(found | {"peak_bytes": {"dlcore": 2**20}}, roof=8e9))
+    assert "4 images/s" in told and "25% of the product" in told and "compile 9.0 / 1.0 s" in told
+    assert "3.00 × torch (3.00 to 6.00), by processor time 0.50" in told
+
+
+def test_another_network_is_refused():
+    class Fake:
+        def __init__(self, name, **facts):
+            self.name, self.facts = name, facts
+
+    ours = Fake("dlcore", parameters=10, loss=2.0)
+    turns.check("cnn", ours, [Fake("torch", parameters=10, loss=2.0001)])
+    with pytest.raises(ValueError, match=r"cnn is another network in torch: loss 2\.1, and 2\.0 in dlcore"):
+        turns.check("cnn", ours, [Fake("torch", parameters=10, loss=2.1)])
+    with pytest.raises(ValueError, match="parameters 11"):
+        turns.check("cnn", ours, [Fake("flax", parameters=11, loss=2.0)])
+
+
+def bench(*flags):
+    command = [sys.executable, "-m", "launch.bench", "--suite=standard", *flags]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=540, env=os.environ | QUICK)
+
+
+QUICK = {"XLA_FLAGS": "--xla_backend_optimization_level=0 --xla_cpu_experimental_ynn_fusion_type=-reduce"}
+
+
+@pytest.mark.slow
+def test_the_command_writes_what_it_prints(tmp_path):
+    done = bench(
+        "--workloads=mlp", "--peer=flax,without", "--images=4", "--turns=2", "--seconds=0.1", f"--out={tmp_path}"
+    )
+    assert done.returncode == 0, done.stderr
+    told = json.loads((tmp_path / "speed.json").read_text())
+    assert [(row["workload"], row["what"]) for row in told["rows"]] == [("mlp", "infer"), ("mlp", "train")]
+    assert len(told["rows"][1]["ratios"]["flax"]["seconds"]) == 2 and (tmp_path / "speed.png").stat().st_size > 1000
+    for line in ("mlp          train", "× flax", "by processor time", "GFLOP/s"):
+        assert line in done.stdout
+
+
+def test_mistakes_are_one_line(tmp_path):
+    done = bench("--workloads=mpl", f"--out={tmp_path / 'x'}")
+    assert done.returncode == 1 and "did you mean 'mlp'" in done.stderr.splitlines()[-1]
+    assert not (tmp_path / "x").exists()
+
+
+def test_a_side_answers_line_by_line(monkeypatch, capsys):
+    from launch.speed import side
+    from launch.speed.workload import Workload
+
+    done = []
+    opened = Workload(4, 1.5, 7, train=done.append, infer=done.append)
+    monkeypatch.setattr(dlcore_side, "open_workload", lambda *_: opened)
+    monkeypatch.setattr(sys, "stdin", io.StringIO("train 0\n"))
+    side.main("dlcore", "cnn", "nowhere.npz", "0")
+    told = [json.loads(line.removeprefix("answer ")) for line in capsys.readouterr().out.splitlines()]
+    assert told[0]["images"] == 4 and told[0]["does"] == ["infer", "train"] and told[0]["loss"] == 1.5
+    assert set(told[1]) == {"seconds", "cpu_seconds"} and done == [1]

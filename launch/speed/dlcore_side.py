@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 
@@ -63,7 +64,7 @@ def first_loss(network: Network, params: Params, state: State, batch: Batch) -> 
 
     @jax.jit
     def loss(params: Params, state: State, batch: Batch) -> jax.Array:
-        return objective(params, state, batch, key=jax.random.key(0), train=True, step=0)[0]
+        return objective(params, state, batch, key=jax.random.key(0), train=True, step=jnp.int32(0))[0]
 
     return float(loss(params, state, batch))
 

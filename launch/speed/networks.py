@@ -175,8 +175,8 @@ def gan() -> Network:
 
 
 def levels(rng: np.random.Generator, shape: Sequence[int]) -> dict[str, np.ndarray]:
-    """Grey levels from 0 to 255."""
-    return {"image": rng.integers(0, 256, shape, np.uint8)}
+    """Grey levels, 256 of them, from 0 to 1."""
+    return {"image": (rng.integers(0, 256, shape) / 255).astype(np.float32)}
 
 
 def pixelcnn() -> Network:

@@ -64,7 +64,7 @@ def test_every_workload_has_shapes_that_fit():
         batch = network.batch(np.random.default_rng(0), (2, *network.shape[1:]))
         params, state = jax.eval_shape(network.init, jax.random.key(0), batch)
         for only, objective in network.objectives.values():
-            options = {"key": jax.random.key(0), "train": True, "step": 0}
+            options = {"key": jax.random.key(0), "train": True, "step": jnp.int32(0)}
             loss, _ = jax.eval_shape(lambda p, s, b, f=objective, o=options: f(p, s, b, **o), params, state, batch)
             assert loss.shape == () and only, name
         jax.eval_shape(network.predict, params, state, batch)

@@ -87,8 +87,8 @@ class Chapters:
         for test in row["tests"]:
             lines += self.proof(test)
         lines += self.number(row["number"]) if "number" in row else []
-        for experiment, names in self.table.figures(row).items():
-            lines += self.figures(experiment, names)
+        for run, names in self.table.figures(row).items():
+            lines += self.figures(run, names)
         lines += [".. rubric:: Exercises", ""]
         for text in row["exercises"]:
             lines += self.exercise(*self.table.exercise(text))
@@ -123,18 +123,18 @@ class Chapters:
             *results(self.table.numbers()[name]()),
         ]
 
-    def figures(self, experiment: str, names: list[str]) -> list[str]:
-        """Figures of the run of an experiment, the command, and its metrics."""
-        files = [evidence.picture(self.runs, experiment, name) for name in names]
-        files = files or evidence.pictures(self.runs, experiment)
+    def figures(self, run: str, names: list[str]) -> list[str]:
+        """Figures of a run, the command, and its metrics."""
+        files = [evidence.picture(self.runs, run, name) for name in names]
+        files = files or evidence.pictures(self.runs, run)
         lines = [".. rubric:: Figure" if len(files) == 1 else ".. rubric:: Figures", ""]
-        lines += [".. code-block:: bash", "", f"   {evidence.command(experiment)}", ""]
+        lines += [".. code-block:: bash", "", f"   {evidence.command(run)}", ""]
         for path in files:
-            copied = self.target / "figures" / f"{experiment}-{path.stem}.png"
+            copied = self.target / "figures" / f"{evidence.place(Path(), run)}-{path.stem}.png"
             shutil.copy2(path, copied)
-            caption = f"``{experiment}``: {path.stem.replace('_', ' ')}"
+            caption = f"``{run}``: {path.stem.replace('_', ' ')}"
             lines += [f".. figure:: figures/{copied.name}", f"   :alt: {path.stem}", "", f"   {caption}", ""]
-        metrics = json.loads((self.runs / experiment / "summary.json").read_text(encoding="utf-8"))["metrics"]
+        metrics = json.loads((evidence.place(self.runs, run) / "summary.json").read_text(encoding="utf-8"))["metrics"]
         shown = {k: v for k, v in metrics.items() if k.startswith("test/") and isinstance(v, int | float)}
         return lines + results(dict(list(shown.items())[:6]))
 
@@ -159,7 +159,7 @@ class Chapters:
             "",
             ".. code-block:: bash",
             "",
-            f"   {evidence.command(name, f'{setting}={value}')}",
+            f"   {evidence.command(f'{name} --set={setting}={value}')}",
             "",
         ]
 

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -31,40 +32,49 @@ def forget_others(folder: Path) -> None:
     stamp.write_text(now)
 
 
-def command(experiment: str, *settings: str) -> str:
-    """The command of the smoke run of an experiment."""
-    changed = "".join(f" --set={setting}" for setting in settings)
-    return f"./launch/local.sh train --experiment={experiment} --preset=smoke --data=digits{changed}"
+def flags(run: str) -> list[str]:
+    """The flags of a run, which is an experiment and flags, "vae --set=latent=2": smoke on digits unless it says."""
+    name, *given = run.split()
+    default = [flag for flag in ("--preset=smoke", "--data=digits") if not any(flag[:6] == one[:6] for one in given)]
+    return [f"--experiment={name}", *default, *given]
 
 
-def run(experiments: list[str], folder: Path) -> None:
-    """Train the smoke preset of each on digits, two at a time; one that is finished stays. Raises where one fails."""
+def command(run: str) -> str:
+    """The command of a run."""
+    return " ".join(["./launch/local.sh train", *flags(run)])
+
+
+def place(folder: Path, run: str) -> Path:
+    """The folder of a run."""
+    return folder / re.sub(r"[^\w.]+", "-", run)
+
+
+def train_all(runs: list[str], folder: Path) -> None:
+    """Train all of them, two at a time; one that is finished stays. Raises where one fails."""
 
     def train(name: str) -> None:
         print(f"docs: {command(name)}", flush=True)
-        flags = [f"--experiment={name}", "--preset=smoke", "--data=digits", f"--workdir={folder / name}"]
-        done = subprocess.run(
-            [sys.executable, "-m", "launch.train", *flags], cwd=ROOT, capture_output=True, text=True, check=False
-        )
+        arguments = [sys.executable, "-m", "launch.train", *flags(name), f"--workdir={place(folder, name)}"]
+        done = subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True, check=False)
         if done.returncode:
             raise RuntimeError(f"docs: {command(name)} failed\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}")
 
-    waiting = [name for name in experiments if not (folder / name / "summary.json").exists()]
+    waiting = [name for name in runs if not (place(folder, name) / "summary.json").exists()]
     with ThreadPoolExecutor(2) as pool:
         list(pool.map(train, waiting))
 
 
-def picture(folder: Path, experiment: str, figure: str) -> Path:
+def picture(folder: Path, run: str, figure: str) -> Path:
     """The file of a figure of a run. Raises `FileNotFoundError`, with what there is, where it was not drawn."""
-    drawn = {path.stem: path for path in pictures(folder, experiment)}
+    drawn = {path.stem: path for path in pictures(folder, run)}
     if figure not in drawn:
-        raise FileNotFoundError(f"the run of {experiment} has no figure {figure}; there are {', '.join(sorted(drawn))}")
+        raise FileNotFoundError(f"the run of {run} has no figure {figure}; there are {', '.join(sorted(drawn))}")
     return drawn[figure]
 
 
-def pictures(folder: Path, experiment: str) -> list[Path]:
+def pictures(folder: Path, run: str) -> list[Path]:
     """All figures of a run; the curves of its training come last."""
-    found = [path for kind in ("figures", "samples") for path in sorted((folder / experiment).glob(f"*/{kind}/*.png"))]
+    found = [path for kind in ("figures", "samples") for path in sorted(place(folder, run).glob(f"*/{kind}/*.png"))]
     return sorted(found, key=lambda path: path.stem == "curves")
 
 

@@ -25,7 +25,7 @@ def prepare(build: Path) -> Path:
 
     pages = Chapters(source / "lecture", build / "runs")
     rows = pages.table.rows()
-    evidence.run(sorted({name for row in rows for name in pages.table.figures(row)}), build / "runs")
+    evidence.train_all(sorted({name for row in rows for name in pages.table.figures(row)}), build / "runs")
     evidence.prove(sorted({test for row in rows for test in row["tests"]}))
     Chapters(source / "lecture", build / "runs").write()
 

@@ -39,7 +39,7 @@ def rows_of(chapter):
 
 
 def figures(row):
-    """By experiment the names of its figures that belong to a row; none means all."""
+    """By run, an experiment with flags if any, the names of its figures that belong to a row; none means all."""
     parts = [part.strip() for part in row.get("figure", "").split(";") if part.strip()]
     split = [part.partition(":") for part in parts]
     return {name: [figure.strip() for figure in listed.split(",") if figure.strip()] for name, _, listed in split}
@@ -123,7 +123,8 @@ def lacking(row):
             yield f"{test} does not exist"
     if row.get("number") and row["number"] not in numbers():
         yield f"row_numbers.{row['number']} does not exist"
-    for name, shown in figures(row).items():
+    for run, shown in figures(row).items():
+        name = run.split()[0]
         source = ROOT / "experiments" / f"{name}.py"
         if not source.exists():
             yield f"experiment {name} does not exist"

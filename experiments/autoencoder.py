@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dlcore.data import Data, DataSpec, row_keys, scale
+from dlcore.data import Data, DataSpec, labels_of, row_keys, scale
 from dlcore.evaluation import psnr
 from dlcore.generative import autoencoder, code_penalty
 from dlcore.lookup import lookup
@@ -220,5 +220,5 @@ def draw(config: Config, encode: Any, reconstruct: Any, trained: Result, data: D
         "reconstructions": panel("images.rows", shown),
         "filters": panel("codes.filters", kernel, "weights into units of the first layer"),
         "codes": panel("codes.histogram", codes, config.threshold, config.rho if config.kl else None),
-        "map": panel("codes.plane", codes, rows["label"], data.spec.class_names),
+        "map": panel("codes.plane", codes, labels_of(rows), data.spec.class_names),
     }

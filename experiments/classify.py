@@ -4,6 +4,7 @@
 ./launch/local.sh train --experiment=classify --data=fashion_mnist
 ./launch/local.sh train --experiment=classify --data=fashion_mnist --preset=mlp_full
 ./launch/local.sh train --experiment=classify --data=fashion_mnist --set=model=cifar_resnet20
+./launch/local.sh train --experiment=classify --data=two_moons
 """
 
 from collections.abc import Mapping
@@ -15,7 +16,7 @@ import jax
 from dlcore import evaluation, networks
 from dlcore.data import Data, DataSpec
 from dlcore.losses import softmax_cross_entropy, supervised
-from dlcore.nn import activations, in_precision
+from dlcore.nn import in_precision, last_features
 from dlcore.optim import OptimizerConfig
 from dlcore.train import (
     Findings,
@@ -25,11 +26,12 @@ from dlcore.train import (
     System,
     augmented,
     budget,
+    decision_regions,
     fit_model,
     mistakes,
     over_views,
 )
-from dlcore.types import Batch, Key, Mean, Model, Params, State
+from dlcore.types import Batch, Key, Model, Params, State
 
 PRESETS = ("smoke", "default", "full", "mlp", "mlp_full", "features")
 
@@ -63,6 +65,8 @@ class Config:
     """Augmentation: α of mixup; 0 for none."""
     cutmix: float = 0.0
     """Augmentation: α of cutmix; 0 for none."""
+    crop: float = 0.0
+    """Augmentation: a random part of at least this fraction of an image's area, enlarged; 0 for none."""
     test_flip: bool = False
     """Test-time augmentation: evaluation averages the probabilities of an image and its mirror image."""
     test_shift: int = 0
@@ -78,6 +82,8 @@ class Config:
 
 def preset(name: str, spec: DataSpec) -> Config:
     """The configuration of a preset for data like `spec`; pictures of clothes may be mirrored, digits may not."""
+    if len(spec.shape) == 1:
+        return _for_points(spec.sizes[0])[name]
     return (_for_small if max(spec.shape[:2]) <= 16 else _for_large)(spec.sizes[0])[name]
 
 
@@ -111,29 +117,33 @@ def _for_large(examples: int) -> dict[str, Config]:
         optimizer=replace(optimizer, weight_decay=0.1),
         train=budget(examples, batch_size=256, steps=5_350, every=214),
     )
+    moved = {"shift": 1, "flip": True, "test_shift": 1, "test_flip": True}
     return {
         "smoke": replace(cnn, train=train.scaled(1 / 50, every=1 / 10)),
         "default": cnn,
         "full": replace(cnn, widths=(32, 64, 128), cutout=8, test_flip=True, train=train.scaled(2.5)),
         "mlp": mlp,
-        "mlp_full": replace(
-            mlp,
-            widths=(1024, 512),
-            dropout=0.0,
-            shift=1,
-            flip=True,
-            test_shift=1,
-            test_flip=True,
-            train=mlp.train.scaled(2.4, every=5),
-        ),
+        "mlp_full": replace(mlp, widths=(1024, 512), dropout=0.0, **moved, train=mlp.train.scaled(2.4, every=5)),
         "features": replace(cnn, train=train.scaled(0.3, every=0)),
     }
 
 
+def _for_points(examples: int) -> dict[str, Config]:
+    """Presets for points: an MLP, whose decision regions are drawn in the plane."""
+    optimizer = OptimizerConfig(name="adamw", learning_rate=3e-3, schedule="cosine", epsilon=1e-6, weight_decay=0.01)
+    train = budget(examples, batch_size=128, steps=2_000, every=200)
+    mlp = Config("mlp", (64, 64), optimizer=optimizer, train=train)
+    longer = replace(mlp, widths=(256, 256), ema=0.999, train=train.scaled(3))
+    short = replace(mlp, train=train.scaled(1 / 10))
+    return {"smoke": short, "default": mlp, "full": longer, "mlp": mlp, "mlp_full": longer, "features": short}
+
+
 def make_model(config: Config, spec: DataSpec) -> Model:
     """The network that `config` names, for images and classes like `spec`."""
-    if not spec.classes or len(spec.shape) != 3:
+    if not spec.classes:
         raise ValueError(f"classify needs labelled images, and {spec.name} has none; use digits, for instance")
+    if len(spec.shape) != 3 and config.model != "mlp":
+        raise ValueError(f"model={config.model} needs images, and {spec.name} has points; use model=mlp")
     if config.model == "mlp":
         options = {"activation": config.activation, "dropout": config.dropout}
         model = networks.MLP(config.widths or (512, 256), spec.classes, **options)
@@ -156,12 +166,13 @@ def _check_halving(shape: tuple[int, ...], times: int) -> None:
 def make_preprocess(config: Config, spec: DataSpec) -> Any:
     """Pixels to standardised floats, with the augmentations of `config` in training; mixtures have a `target`."""
     options = {"shift": config.shift, "flip": config.flip, "rotation": config.rotation, "cut": config.cutout}
-    return augmented(spec, **options, mix=config.mixup, cut_mix=config.cutmix)
+    return augmented(spec, **options, mix=config.mixup, cut_mix=config.cutmix, area=config.crop)
 
 
 def build(config: Config, spec: DataSpec) -> System:
     """A classifier, and a look at its errors."""
     model, preprocess = make_model(config, spec), make_preprocess(config, spec)
+    images, source = len(spec.shape) == 3, "image" if len(spec.shape) == 3 else "point"
     predict = over_views(model, shift=config.test_shift, flip=config.test_flip)
 
     def loss(logits: Any, labels: Any) -> Any:
@@ -174,17 +185,12 @@ def build(config: Config, spec: DataSpec) -> System:
     objective = supervised(model, loss, {"accuracy": accuracy}, targets=targets)
 
     def evaluate(params: Params, state: State, batch: Batch, key: Key) -> Mapping[str, Any]:
-        logits, labels, where = predict(params, state, batch["image"]), batch["label"], batch["where"]
-        return {
-            "nll_nats": Mean.of(softmax_cross_entropy(logits, labels), where),
-            "accuracy": Mean.of(evaluation.correct(logits, labels), where),
-            "calibration": evaluation.calibration(jax.nn.softmax(logits), labels, where=where),
-        }
+        log_p = jax.nn.log_softmax(predict(params, state, batch["image"]))
+        return evaluation.classification_sums(log_p, batch["label"], batch["where"])
 
     def summary(sums: Mapping[str, Any]) -> dict[str, float]:
-        accuracy = float(sums["accuracy"].value())
-        ece = float(evaluation.expected_calibration_error(sums["calibration"]))
-        return {"accuracy": accuracy, "error": 1 - accuracy, "nll_nats": float(sums["nll_nats"].value()), "ece": ece}
+        found = evaluation.classification_summary(sums)
+        return {"accuracy": found["accuracy"], "error": 1 - found["accuracy"], **found}
 
     fit = fit_model(
         model,
@@ -201,14 +207,12 @@ def build(config: Config, spec: DataSpec) -> System:
 
     def look(key: Key, data: Data, results: Results) -> Findings:
         trained = results["classifier"]
-        seen = lambda images: preprocess({"image": images}, key=None, train=False)["image"]  # noqa: E731
-        logits = lambda images: predict(trained.params, trained.state, seen(images))  # noqa: E731
-        return Findings(panels=mistakes(logits, data))
+        seen = lambda x: preprocess({source: x}, key=None, train=False)["image"]  # noqa: E731
+        logits = lambda x: predict(trained.params, trained.state, seen(x))  # noqa: E731
+        return Findings(panels=(mistakes if images else decision_regions)(logits, data))
 
-    return System(
-        {"classifier": fit, "errors": Study(look, uses=("classifier",), beside=True)},
-        functions={"predict": predict, "features": features(config, spec)},
-    )
+    functions = {"predict": predict} | ({"features": features(config, spec)} if images else {})
+    return System({"classifier": fit, "errors": Study(look, uses=("classifier",), beside=True)}, functions=functions)
 
 
 def features(config: Config, spec: DataSpec) -> Any:
@@ -220,9 +224,6 @@ def features(config: Config, spec: DataSpec) -> Any:
 
     @jax.jit
     def extract(params: Params, state: State, images: Any) -> tuple[jax.Array, jax.Array]:
-        logits, found = activations(model, params, state, preprocess({"image": images}, key=None, train=False)["image"])
-        # A part that holds others has the output of its last one.
-        layers = [path for path in found if not any(other.startswith(f"{path}/") for other in found)]
-        return found[layers[-2]].reshape(len(images), -1), logits
+        return last_features(model, params, state, preprocess({"image": images}, key=None, train=False)["image"])
 
     return extract

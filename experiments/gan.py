@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dlcore.data import Data, DataSpec, random_shift, row_keys, scale
+from dlcore.data import Data, DataSpec, labels_of, random_shift, row_keys, scale
 from dlcore.evaluation import collapse
 from dlcore.generative import gan, gan_held_out
 from dlcore.networks import MLP, DCDiscriminator, DCGenerator, conditioned, critic
@@ -202,16 +202,17 @@ def draw(
     samples = np.asarray(sample(params, state, jax.random.key(0), num))
     shown = {name: x[:num] for name, x in real.items()}
     shown["samples"] = samples if target == "point" else 2 * samples - 1
-    label = {"samples": np.arange(num) % (spec.classes or 1)} | {k: raw["label"][:num] for k, raw in rows.items()}
+    label = {"samples": np.arange(num) % (spec.classes or 1)} | {k: labels_of(raw)[:num] for k, raw in rows.items()}
     score = jax.jit(lambda x, y: loss.score(gan.discriminate(system, params, state, x, y)[0]))
     scores = {name: np.asarray(score(x, label[name] if system.conditional else None)) for name, x in shown.items()}
     probable = config.loss.endswith("saturating")
     name = "D(x), probability of being real" if probable else "D(x)"
     kinds = {"d_real": "training", "d_fake": "samples", "d_heldout": "held out"} if probable else {}
     means = {kind: float(scores[of].mean()) for kind, of in kinds.items()}
-    known = real["training"], rows["training"]["label"]
+    known = real["training"], labels_of(rows["training"])
     report = collapse.examine(shown["samples"], *known, shown["held out"], spec.classes or 1, **means)
-    drawn = {"scores": panel("gan.scores", scores, name), "classes": spread_over_classes(report, spec.class_names)}
+    drawn = {"scores": panel("gan.scores", scores, name)}
+    drawn |= {"classes": spread_over_classes(report, spec.class_names)} if spec.classes else {}
     if spec.shape == (2,) and not system.conditional:
         drawn["plane"] = over_plane(lambda x: score(x, None), shown["held out"], samples, name)
     if target == "point":

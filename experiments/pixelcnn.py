@@ -191,8 +191,8 @@ def draw(
     }
     if network.pixel is not None:
         rows = data.test.read(np.arange(10) % data.test.size)
-        images, label = scale(jnp.asarray(rows["image"]), data.spec.levels), jnp.asarray(rows["label"])
-        known = network, likelihood, params, images, *((label,) if config.conditional else ())
+        images = scale(jnp.asarray(rows["image"]), data.spec.levels)
+        known = network, likelihood, params, images, *((jnp.asarray(rows["label"]),) if config.conditional else ())
         drawn["completions"] = completions(images, *autoregressive.completions(*known))
     return drawn
 

@@ -17,6 +17,7 @@ from ._compose import compose_scenes as compose_scenes
 from ._compose import scene_split as scene_split
 from ._compose import scenes_of_batch as scenes_of_batch
 from ._compose import with_scenes as with_scenes
+from ._crop import random_resized_crop as random_resized_crop
 from ._fingerprint import SPLITS as SPLITS
 from ._fingerprint import Fingerprint as Fingerprint
 from ._fingerprint import changes as changes
@@ -44,5 +45,6 @@ from ._source import DataSpec as DataSpec
 from ._source import Rows as Rows
 from ._source import Split as Split
 from ._source import in_memory as in_memory
+from ._source import labels_of as labels_of
 from ._source import stratified as stratified
 from ._zoom import random_zoom as random_zoom

@@ -1,4 +1,4 @@
-"""Folders of images by class."""
+"""Folders of images, by class or without classes."""
 
 import os
 from collections import Counter
@@ -24,6 +24,7 @@ class Files(NamedTuple):
 
     paths: list[Path]
     labels: np.ndarray
+    """Class numbers int32 [n]; all 0 where there are no classes."""
 
 
 Rest = Counter[str]
@@ -33,10 +34,11 @@ Rest = Counter[str]
 def load(path: Path, *, validation: int | None = None, image_size: int | None = None) -> Data:
     """PNG, JPEG, BMP, TIFF, WEBP and GIF images in a folder per class, or in `train/`, `test/`, `val/` of such folders.
 
-    Images in folders below a class count to it. Without `test/` a fixed stratified fifth of all (of `train/`) is the
-    test split, a function of the sorted names alone. `val/` (`valid/`, `validation/`) is the validation split, unless
-    `validation` asks for a number of training examples. Images are RGB if any has colours, else grey;
-    `image_size` makes them square (see `decode.fit`). Sets that decode to more than 256 MiB are read as needed.
+    Where there are no folders of classes, the images themselves count, without labels. Images in folders below a class
+    count to it. Without `test/` a fixed stratified fifth of all (of `train/`) is the test split, a function of the
+    sorted names alone. `val/` (`valid/`, `validation/`) is the validation split, unless `validation` asks for a number
+    of training examples. Images are RGB if any has colours, else grey; `image_size` makes them square (see
+    `decode.fit`). Sets that decode to more than 256 MiB are read as needed.
     What is not used, and what is changed, is counted in the notes. Raises `DataError`.
     """
     if not path.is_dir():
@@ -44,10 +46,11 @@ def load(path: Path, *, validation: int | None = None, image_size: int | None = 
     roots, notes = _roots(path, validation)
     names = _class_names(roots["train"])
     rest: Rest = Counter()
-    found = {split: _listed(root, names, rest) for split, root in roots.items()}
+    found = {split: (_listed if names else _flat)(root, names, rest) for split, root in roots.items()}
     notes += _unused(rest)
     paths = [file for files in found.values() for file in files.paths]
     notes += _nested(roots, found) + _links(paths)
+    notes += () if names else (f"there are no folders of classes: {len(paths):,} images without labels",)
     shape, told = survey(paths, _headers(paths), image_size)
     notes += told
     in_memory = len(paths) * int(np.prod(shape)) <= IN_MEMORY_BYTES
@@ -58,7 +61,9 @@ def load(path: Path, *, validation: int | None = None, image_size: int | None = 
         if roots["train"] != path:
             held = f"({len(found['test'].paths):,} of {len(whole.paths):,} images)"
             notes += (f"there is no test folder: a fixed fifth of {roots['train'].name}/ {held} is the test split",)
-    splits = {split: Split(len(files.paths), _reader(files, shape, image_size)) for split, files in found.items()}
+    splits = {
+        split: Split(len(files.paths), _reader(files, shape, image_size, bool(names))) for split, files in found.items()
+    }
     told = {"validation": validation, "class_names": names, "notes": notes, "fingerprint": marks}
     if in_memory:
         rows = {split: part.read(np.arange(part.size)) for split, part in splits.items()}
@@ -106,11 +111,16 @@ def _roots(path: Path, validation: int | None) -> tuple[dict[str, Path], tuple[s
 
 
 def _class_names(path: Path) -> tuple[str, ...]:
+    """The folders in a folder; none where images lie in it instead."""
     names = tuple(e.name for e in _folders(path))
-    if not names:
-        raise DataError(f"{path} has no folders; put the images of each class in a folder of its own")
+    if not names and not any(map(_is_image, path.iterdir())):
+        kinds = ", ".join(SUFFIXES)
+        raise DataError(f"{path} has neither images ({kinds}) nor folders; put those of each class in a folder")
     if len(names) == 1:
-        raise DataError(f"{path} has one class only, {names[0]!r}; put images of a second class in a folder beside it")
+        raise DataError(
+            f"{path} has one class only, {names[0]!r}; put images of a second class in a folder beside it, or pass "
+            f"folder:{path / names[0]} to a system that needs no labels"
+        )
     return names
 
 
@@ -162,6 +172,19 @@ def _listed(root: Path, names: tuple[str, ...], rest: Rest) -> Files:
     return Files(paths, np.array(labels, np.int32))
 
 
+def _flat(root: Path, names: tuple[str, ...], rest: Rest) -> Files:
+    """The images of a split without classes, those in the folder itself, in the order of their names."""
+    if folders := [e.name for e in _folders(root)]:
+        raise DataError(f"{root} has a class {folders[0]!r}, and the training split has none")
+    files = sorted((e for e in root.iterdir() if not e.is_dir()), key=lambda e: e.name)
+    paths = [file for file in files if _is_image(file) and not file.name.startswith(".")]
+    rest.update(e.suffix.lower() or "without ending" for e in files if not _is_image(e) and not e.name.startswith("."))
+    rest.update("hidden images" for e in files if _is_image(e) and e.name.startswith("."))
+    if not paths:
+        raise DataError(f"{root} has no image; every split needs some")
+    return Files(paths, np.zeros(len(paths), np.int32))
+
+
 def _unused(rest: Rest) -> tuple[str, ...]:
     if not rest:
         return ()
@@ -204,10 +227,12 @@ def _pick(files: Files, rows: np.ndarray) -> Files:
 def _fingerprint(
     path: Path, found: Mapping[str, Files], names: tuple[str, ...], *, contents: bool
 ) -> fingerprint.Fingerprint:
-    """Files by class, and by split where the splits are folders."""
+    """Files by class if there are classes, and by split where the splits are folders."""
     marks = {}
     for split, files in found.items():
         place = "" if len(found) == 1 else f"{split}: "
+        if not names:
+            marks[f"{place}images"] = fingerprint.of_files(path, files.paths, contents=contents)
         for label, name in enumerate(names):
             own = [files.paths[row] for row in np.flatnonzero(files.labels == label)]
             marks[f"{place}class {name}"] = fingerprint.of_files(path, own, contents=contents)
@@ -256,11 +281,13 @@ def survey_of(paths: list[Path], image_size: int | None) -> tuple[tuple[int, int
     return survey(paths, _headers(paths), image_size)
 
 
-def _reader(files: Files, shape: tuple[int, ...], image_size: int | None) -> Callable[[np.ndarray], Rows]:
+def _reader(
+    files: Files, shape: tuple[int, ...], image_size: int | None, labelled: bool
+) -> Callable[[np.ndarray], Rows]:
     def read(rows: np.ndarray) -> Rows:
         images = np.zeros((len(rows), *shape), np.uint8)
         for i, row in enumerate(rows):
             images[i] = decode(files.paths[row], shape, image_size=image_size)
-        return {"image": images, "label": files.labels[rows]}
+        return {"image": images, "label": files.labels[rows]} if labelled else {"image": images}
 
     return read

@@ -24,6 +24,7 @@ class DataSpec(NamedTuple):
     levels: int | None
     """Grey levels per channel, 0 … levels − 1; None for real values."""
     classes: int | None
+    """None where examples have no label."""
     class_names: tuple[str, ...]
     sizes: tuple[int, int, int]
     """Examples in train, validation and test."""
@@ -43,8 +44,8 @@ class Split(NamedTuple):
 
     size: int
     read: Callable[[np.ndarray], Rows]
-    """Row numbers [n] to `image` uint8 [n, h, w, c] (or `point` float32 [n, d]) and `label` int32 [n],
-    or `mask` uint8 [n, h, w]."""
+    """Row numbers [n] to `image` uint8 [n, h, w, c] (or `point` float32 [n, d]), with `label` int32 [n] where there
+    are classes, or `mask` uint8 [n, h, w]."""
     arrays: Mapping[str, np.ndarray] | None = None
     """The whole split, when it is held in memory."""
 
@@ -98,9 +99,14 @@ def fifth(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return stratified(labels, len(labels) // 5, seed=0)
 
 
+def labels_of(rows: Rows) -> np.ndarray:
+    """The labels int32 [n] of rows; all 0 where there are none."""
+    return rows["label"] if "label" in rows else np.zeros(len(next(iter(rows.values()))), np.int32)
+
+
 def cut(rows: Rows) -> tuple[Rows, Rows]:
     """(training, test): the fixed fifth of `fifth` taken out of all arrays."""
-    rest, test = fifth(rows["label"])
+    rest, test = fifth(labels_of(rows))
     return {k: v[rest] for k, v in rows.items()}, {k: v[test] for k, v in rows.items()}
 
 
@@ -124,22 +130,22 @@ def image_data(
     notes: tuple[str, ...] = (),
     fingerprint: Fingerprint,
 ) -> Data:
-    """`Data` from labelled images in memory.
+    """`Data` from images in memory, all with a `label` or none.
 
     `validation` rows (by default a tenth, at most 5,000) leave the training split, unless `held` is a validation split.
     Raises `DataError` for labels that are no class numbers, or splits that do not match.
     """
     given = {"training": train, "test": test} | ({} if held is None else {"validation": held})
     _check_shapes(name, given)
-    classes = count_classes(name, train["label"], class_names)
-    for split, rows in given.items():
+    classes = count_classes(name, train["label"], class_names) if "label" in train else None
+    for split, rows in given.items() if classes else ():
         check_range(name, split, rows["label"], classes)
     if held is None:
-        count = validation_count(name, len(train["label"]), validation)
-        rest, chosen = stratified(train["label"], count, seed=0)
+        count = validation_count(name, len(train["image"]), validation)
+        rest, chosen = stratified(labels_of(train), count, seed=0)
         train, held = ({k: v[rows] for k, v in train.items()} for rows in (rest, chosen))
     parts = [in_memory({k: np.ascontiguousarray(v) for k, v in part.items()}) for part in (train, held, test)]
-    notes += _missing(name, train["label"], class_names or tuple(map(str, range(classes))))
+    notes += _missing(name, train["label"], class_names or tuple(map(str, range(classes)))) if classes else ()
     return _data(name, *parts, train["image"], levels, class_names, classes, notes, fingerprint)
 
 
@@ -155,7 +161,7 @@ def streamed_data(
     notes: tuple[str, ...] = (),
     fingerprint: Fingerprint,
 ) -> Data:
-    """`Data` from labelled images that are read when they are needed.
+    """`Data` from images that are read when they are needed; they have labels if there are `class_names`.
 
     The validation split is `held`, or `validation` rows of the training split, drawn whatever their class where
     `labels` are not known before images are decoded (None).
@@ -168,7 +174,7 @@ def streamed_data(
     # Statistics of a large set are those of some two thousand evenly spaced training images.
     sample = train.read(rest[:: max(1, len(rest) // 2000)])["image"]
     left = Split(len(rest), lambda rows: train.read(rest[rows]))
-    return _data(name, left, held, test, sample, 256, class_names, len(class_names), notes, fingerprint)
+    return _data(name, left, held, test, sample, 256, class_names, len(class_names) or None, notes, fingerprint)
 
 
 def _data(
@@ -179,21 +185,21 @@ def _data(
     sample: np.ndarray,
     levels: int,
     class_names: tuple[str, ...],
-    classes: int,
+    classes: int | None,
     notes: tuple[str, ...],
     fingerprint: Fingerprint,
 ) -> Data:
     mean, std = channel_statistics(sample, levels)
-    names, sizes = class_names or tuple(map(str, range(classes))), (train.size, held.size, test.size)
+    names, sizes = class_names or tuple(map(str, range(classes or 0))), (train.size, held.size, test.size)
     spec = DataSpec(name, sample.shape[1:], levels, classes, names, sizes, mean, std, notes, fingerprint)
     return Data(spec, train, held, test)
 
 
 def _check_shapes(name: str, given: Mapping[str, Rows]) -> None:
     for split, rows in given.items():
-        if len(rows["label"]) == 0:
+        if len(rows["image"]) == 0:
             raise DataError(f"{name}: the {split} split has no examples")
-        if len(rows["label"]) != len(rows["image"]):
+        if len(rows.get("label", rows["image"])) != len(rows["image"]):
             raise DataError(
                 f"{name}: {len(rows['image'])} {split} images but {len(rows['label'])} labels; they must match"
             )

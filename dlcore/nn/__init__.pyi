@@ -81,6 +81,7 @@ from ._intercept import Intercepted as Intercepted
 from ._intercept import activations as activations
 from ._intercept import freeze_statistics as freeze_statistics
 from ._intercept import intercepted as intercepted
+from ._intercept import last_features as last_features
 from ._intercept import tapped as tapped
 from ._layer_scale import LayerScale as LayerScale
 from ._monte_carlo import Prediction as Prediction

@@ -106,6 +106,14 @@ def activations(
     return tapped(model, record, params, state, *inputs, train=train, key=key)[0], found
 
 
+def last_features(model: Model, params: Params, state: State, x: Any) -> tuple[Any, Any]:
+    """(features [b, d], output): what the last of a network's layers is given, and what it makes of it."""
+    output, found = activations(model, params, state, x)
+    # A part that holds others has the output of its last one.
+    layers = [path for path in found if not any(other.startswith(f"{path}/") for other in found)]
+    return found[layers[-2]].reshape(len(x), -1), output
+
+
 def tapped(
     model: Model,
     tap: Callable[[str, Any], Any],

@@ -43,7 +43,8 @@ def histogram(codes: np.ndarray, threshold: float = 0.0, target: float | None = 
 
 
 def plane(codes: np.ndarray, labels: np.ndarray, names: Sequence[str]) -> Figure:
-    """Codes [n, units] on their first two principal axes, by class; each axis names its fraction of the variance.
+    """Codes [n, units] on their first two principal axes, by class if they have `names`; an axis names its
+    fraction of the variance.
 
     The largest entry of an axis is positive, so that a map is not mirrored by chance.
     """
@@ -55,7 +56,9 @@ def plane(codes: np.ndarray, labels: np.ndarray, names: Sequence[str]) -> Figure
     points = np.pad(centred @ first, ((0, 0), (0, 2 - first.shape[1])))
     figure = Figure(figsize=(6.4, 4.6), layout="constrained")
     axes = figure.add_subplot()
-    if len(names) <= MANY:
+    if not names:
+        axes.scatter(*points.T, s=6, alpha=0.6, linewidths=0, color=BLUE)
+    elif len(names) <= MANY:
         colours = colormaps["tab10" if len(names) <= 10 else "tab20"]
         for k, name in enumerate(names):
             own = points[labels == k]

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.figure import Figure
 
 from dlcore.report.figures import BLUE
@@ -60,6 +61,46 @@ def in_the_plane(
     low, high = square(data)
     values = np.exp(np.asarray(log_density(grid(low, high, size).astype(np.float32)))).reshape(size, size)
     return panel("density.density_and_samples", low, high, values, data, samples, title=title)
+
+
+def regions(
+    low: np.ndarray,
+    high: np.ndarray,
+    probabilities: np.ndarray,
+    points: np.ndarray,
+    labels: np.ndarray,
+    names: Sequence[str],
+    *,
+    most: int = 1000,
+) -> Figure:
+    """Where each class is the most probable, in its colour and the deeper the surer, with points [n, 2] over it.
+
+    `probabilities` [size, size, classes] are those at the points of `grid(low, high, size)`. Black lines are the
+    boundaries between the classes; the title counts the given points that lie in the region of their class.
+    """
+    size, classes = probabilities.shape[1:]
+    extent, best = (low[0], high[0], low[1], high[1]), probabilities.argmax(-1)
+    palette = colormaps["tab10" if classes <= 10 else "tab20"](np.arange(classes) % 20)[:, :3]
+    sure = (probabilities.max(-1, keepdims=True) - 1 / classes) / (1 - 1 / classes)
+    figure = Figure(figsize=(6.2, 5.0), layout="constrained")
+    axes = figure.add_subplot()
+    axes.imshow(1 - (0.1 + 0.45 * sure) * (1 - palette[best]), origin="lower", extent=extent)
+    x, y = (a + (np.arange(size) + 0.5) * (b - a) / size for a, b in zip(low, high, strict=True))
+    for k in range(classes):
+        rest = np.delete(probabilities, k, -1).max(-1)
+        if (best == k).any() and (best != k).any():
+            axes.contour(x, y, probabilities[..., k] - rest, [0], colors="black", linewidths=0.8)
+    for k, name in enumerate(names):
+        own = points[:most][labels[:most] == k]
+        axes.scatter(*own.T, s=9, color=palette[k], edgecolors="white", linewidths=0.3, label=shown(name, 16))
+    cell = np.clip(((points - low) / (high - low) * size).astype(int), 0, size - 1)
+    right = best[cell[:, 1], cell[:, 0]] == labels
+    axes.set_title(
+        f"regions of the classes; {right.mean():.1%} of {len(points):,} test points in their own", fontsize=10
+    )
+    axes.set(xlim=extent[:2], ylim=extent[2:], aspect="equal", xlabel="x₁", ylabel="x₂")
+    axes.legend(title="class", frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5), markerscale=2)
+    return figure
 
 
 def cloud(points: np.ndarray, title: str = "") -> Figure:

@@ -45,6 +45,7 @@ from ._loop import Cadence as Cadence
 from ._loop import Progress as Progress
 from ._loop import cadence as cadence
 from ._loop import fit as fit
+from ._mistakes import decision_regions as decision_regions
 from ._mistakes import mistakes as mistakes
 from ._quality import binary_baselines as binary_baselines
 from ._quality import generative_system as generative_system

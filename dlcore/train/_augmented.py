@@ -11,12 +11,14 @@ from dlcore.data import (
     cutout,
     mixup,
     random_flip,
+    random_resized_crop,
     random_rotation,
     random_shift,
     scale,
     standardize,
     views,
 )
+from dlcore.train._builders import standardized
 from dlcore.train._ensemble import average_probabilities
 from dlcore.train._step import Preprocess
 from dlcore.types import Batch, Key, Model, Params, State
@@ -31,13 +33,21 @@ def augmented(
     cut: int = 0,
     mix: float = 0.0,
     cut_mix: float = 0.0,
+    area: float = 0.0,
 ) -> Preprocess:
     """Pixels to standardised floats; in training moved by up to `shift` pixels, mirrored, rotated by up to so many
-    degrees, with a grey square of `cut` pixels, and mixed by `mixup` and `cutmix` of these α.
+    degrees, with a grey square of `cut` pixels, mixed by `mixup` and `cutmix` of these α, and before all that a random
+    part of at least the fraction `area` of an image, enlarged.
 
-    With mixtures a training batch has a `target` [b, classes]. What is 0 or false is left out.
+    With mixtures a training batch has a `target` [b, classes]. What is 0 or false is left out. Points are standardised,
+    as `image`; raises `ValueError` for an augmentation of them.
     """
+    if len(spec.shape) == 1:
+        if shift or flip or rotation or cut or mix or cut_mix or area:
+            raise ValueError(f"augmentations are for images, and {spec.name} has points; leave them out")
+        return standardized(spec, "image")
     chosen = {
+        6: (area, lambda key, x: random_resized_crop(key, x, (area, 1.0))),
         0: (shift, lambda key, x: random_shift(key, x, shift)),
         1: (flip, random_flip),
         2: (rotation, lambda key, x: random_rotation(key, x, rotation, _black(spec))),

@@ -271,3 +271,40 @@ def test_oxygen_icons():
     assert data.spec.shape == (32, 32, 3) and data.spec.classes == 10 and used(data) > 1400
     corners = np.concatenate([split.arrays["image"][:, 0, 0] for split in data[1:]])
     assert (corners == 255).all(-1).mean() > 0.9, "transparent corners are white"
+
+
+def test_images_without_classes_lie_in_the_folder_itself(tmp_path):
+    for i in range(20):
+        put(tmp_path / f"{i:02}.png", value=i)
+    (tmp_path / "notes.txt").write_text("x")
+    put(tmp_path / ".hidden.png")
+    data = load(f"folder:{tmp_path}")
+    assert data.spec.classes is None and data.spec.class_names == () and data.spec.sizes == (15, 1, 4)
+    assert "there are no folders of classes: 20 images without labels" in data.spec.notes
+    assert "files that are not used: 2 (1 .txt, 1 hidden images)" in data.spec.notes
+    values = [int(v) for part in data[1:] for v in part.arrays["image"][:, 0, 0, 0]]
+    assert sorted(values) == list(range(20)) and set(data.train.arrays) == {"image"}
+    assert set(data.spec.fingerprint) == {"images"}
+
+
+def test_splits_without_classes_and_streamed_ones(tmp_path, monkeypatch):
+    for split, count in (("train", 12), ("test", 5)):
+        for i in range(count):
+            put(tmp_path / split / f"{i:02}.png", value=i + (100 if split == "test" else 0))
+    monkeypatch.setattr(folder, "IN_MEMORY_BYTES", 0)
+    data = load(f"folder:{tmp_path}", validation=2)
+    assert data.spec.sizes == (10, 2, 5) and data.train.arrays is None and data.spec.classes is None
+    assert set(data.test.read(np.arange(5))) == {"image"}
+    np.testing.assert_array_equal(data.test.read(np.arange(5))["image"][:, 0, 0, 0], np.arange(100, 105))
+    put(tmp_path / "test" / "cat" / "a.png")
+    with pytest.raises(DataError, match="has a class 'cat', and the training split has none"):
+        load(f"folder:{tmp_path}")
+
+
+def test_one_folder_of_images_says_how_it_is_used_without_labels(tmp_path):
+    fill(tmp_path, names=("cat",))
+    with pytest.raises(
+        DataError, match=r"one class only, 'cat'; .* pass folder:.*/cat to a system that needs no labels"
+    ):
+        load(f"folder:{tmp_path}")
+    assert load(f"folder:{tmp_path / 'cat'}").spec.sizes == (8, 0, 2)

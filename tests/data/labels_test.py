@@ -1,5 +1,7 @@
 """Arrays of images and labels: what is used, and the fix for what is not."""
 
+import re
+
 import numpy as np
 import pytest
 
@@ -78,14 +80,12 @@ NUMBERS = {
     "unknown": (with_one(-1), r"label is -1 \(1 below 0\)"),
     "one class": (LABELS * 0, "all 60 training labels are 0: one class; add examples of a second one"),
     "one other class": (LABELS * 0 + 4, "all 60 training labels are 4: one class"),
-    "one-hot": (np.eye(3, dtype=int)[LABELS], r"one-hot rows; .* save labels\.argmax\(1\)"),
-    "one-hot reals": (np.eye(3)[LABELS], r"save labels\.argmax\(1\)"),
+    "soft rows": (np.eye(3)[LABELS] * 0.9, r"save labels\.argmax\(1\)"),
     "many-hot": (np.ones((60, 3), int), r"want integers \[n\], one class per image"),
-    "column": (LABELS[:, None], r"want integers \[n\]: save labels\[:, 0\]"),
-    "reals": (LABELS.astype(float), "want integers"),
+    "fractions": (LABELS + 0.5, "want integers"),
+    "column from one": (LABELS[:, None] + 1, "labels are 1 to 3; labels must be 0 to 2: subtract 1"),
     "nan": (np.where(LABELS == 1, np.nan, LABELS), "some are NaN"),
-    "names": (np.array(["cat", "dog", "owl"])[LABELS], r"save np\.unique\(labels, return_inverse=True\)\[1\]"),
-    "bool": (LABELS == 1, r"save labels\.astype\(np\.int32\)"),
+    "one name": (np.array(["cat"] * 60), "one class"),
     "huge": (LABELS.astype(np.uint64) + 2**63, "does not fit 32 bits"),
 }
 
@@ -99,6 +99,72 @@ def test_labels_that_are_no_class_numbers(tmp_path, kind, given):
         arrays = {"x_train": IMAGES, "y_train": labels, "x_test": IMAGES[:9], "y_test": labels[:9]}
     with pytest.raises(DataError, match=text):
         load(archive(tmp_path, **arrays))
+
+
+ANIMALS = ("cat", "dog", "owl")
+CONVERTED = {
+    "texts": (
+        np.array(ANIMALS)[LABELS],
+        ANIMALS,
+        "labels are texts: 3 classes in the order of their names, cat, dog, owl",
+    ),
+    "bytes": (np.array(ANIMALS).astype("S")[LABELS], ANIMALS, "labels are texts"),
+    "reals": (LABELS.astype(np.float32), ("0", "1", "2"), "whole numbers stored as float32, and taken as integers"),
+    "one-hot": (np.eye(3, dtype=int)[LABELS], ("0", "1", "2"), r"one-hot rows \[n, 3\]: the place of the 1"),
+    "one-hot reals": (np.eye(3)[LABELS], ("0", "1", "2"), "one-hot rows"),
+    "one-hot booleans": (np.eye(3, dtype=bool)[LABELS], ("0", "1", "2"), "one-hot rows"),
+    "column": (LABELS[:, None], ("0", "1", "2"), r"column \[n, 1\], of which the values are taken"),
+    "column of texts": (np.array(ANIMALS)[LABELS][:, None], ANIMALS, "column"),
+}
+
+
+@pytest.mark.parametrize("kind", CONVERTED)
+def test_labels_are_converted_and_it_is_said(tmp_path, kind):
+    labels, names, text = CONVERTED[kind]
+    given = {"x_train": IMAGES[:40], "y_train": labels[:40], "x_test": IMAGES[40:], "y_test": labels[40:]}
+    data = load(archive(tmp_path, **given), validation=0)
+    assert data.spec.class_names == names and data.spec.classes == 3
+    np.testing.assert_array_equal(data.train.arrays["label"], LABELS[:40])
+    np.testing.assert_array_equal(data.test.arrays["label"], LABELS[40:])
+    assert data.test.arrays["label"].dtype == np.int32
+    assert re.search(text, data.spec.notes[0])
+    whole = load(archive(tmp_path, image=IMAGES, label=labels))
+    assert whole.spec.class_names == names and whole.spec.notes == data.spec.notes
+
+
+def test_true_and_false_are_two_classes(tmp_path):
+    data = load(archive(tmp_path, image=IMAGES, label=LABELS == 1))
+    assert data.spec.class_names == ("false", "true")
+    assert sum(part.arrays["label"].sum() for part in data[1:]) == 20
+
+
+def test_a_class_that_training_rows_lack_is_one_of_the_columns(tmp_path):
+    """One-hot rows say how many classes there are, whichever occur."""
+    data = load(archive(tmp_path, image=IMAGES, label=np.eye(5)[LABELS]))
+    assert data.spec.classes == 5 and "2 of 5 classes have no training example" in data.spec.notes[-1]
+
+
+def test_a_text_that_no_training_example_has_is_refused(tmp_path):
+    names, other = np.array(ANIMALS)[LABELS], np.array(["cat", "emu"] * 5)
+    with pytest.raises(DataError, match="test labels have 'emu', which no training example has"):
+        load(archive(tmp_path, x_train=IMAGES, y_train=names, x_test=IMAGES[:10], y_test=other))
+    with pytest.raises(DataError, match=r"test labels are int64 .* and training labels texts"):
+        load(archive(tmp_path, x_train=IMAGES, y_train=names, x_test=IMAGES[:10], y_test=LABELS[:10]))
+
+
+def test_images_alone_have_no_classes(tmp_path):
+    data = load(archive(tmp_path, image=IMAGES, extra=LABELS))
+    assert data.spec.classes is None and data.spec.class_names == () and data.spec.sizes == (44, 4, 12)
+    assert data.spec.notes[-1] == "there are no labels: image alone can train systems that need none"
+    assert "1 of 2 arrays are not used: extra" in data.spec.notes
+    seen = np.concatenate([part.arrays["image"] for part in data[1:]])
+    assert all(set(part.arrays) == {"image"} for part in data[1:])
+    np.testing.assert_array_equal(np.sort(seen.reshape(60, -1), 0), np.sort(IMAGES.reshape(60, -1), 0))
+    split = load(archive(tmp_path, train_images=IMAGES[:40], test_images=IMAGES[40:55], x_val=IMAGES[55:]))
+    assert split.spec.sizes == (40, 5, 15)
+    np.testing.assert_array_equal(split.test.arrays["image"][..., 0], IMAGES[40:55])
+    with pytest.raises(DataError, match="the test split has no examples"):
+        load(archive(tmp_path, x_train=IMAGES, x_test=IMAGES[:0]))
 
 
 @pytest.mark.parametrize("labels", [np.arange(20, dtype=np.uint8) % 26 + 1, np.arange(20, dtype=np.uint8) % 2 * 255])

@@ -10,9 +10,22 @@ T = TypeVar("T")
 def choices(name: str, names: Iterable[str]) -> str:
     """What there is instead of `name`, for a message: the nearest, if one is near, and all."""
     known = list(names)
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
+    near = nearest(name, known)
     listed = f"here are {', '.join(known)}"
-    return f"did you mean {near[0]!r}? T{listed}" if near else f"t{listed}"
+    return f"did you mean {near!r}? T{listed}" if near else f"t{listed}"
+
+
+def nearest(name: str, names: Iterable[str]) -> str | None:
+    """The name that `name` was probably meant to be: a likely misspelling, or one with another character; else None.
+
+    >>> nearest("gren", ["red", "green"]), nearest("p3", ["snr", "p2"]), nearest("lr", ["floor", "decay"])
+    ('green', 'p2', None)
+    """
+    known = list(names)
+    if near := difflib.get_close_matches(name, known, n=1, cutoff=0.6):
+        return near[0]
+    alike = (n for n in known if len(n) == len(name) > 1 and sum(a != b for a, b in zip(n, name, strict=True)) == 1)
+    return next(alike, None)
 
 
 def lookup(what: str, name: str, table: Mapping[str, T]) -> T:

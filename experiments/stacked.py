@@ -191,7 +191,7 @@ def build(config: Config, spec: DataSpec) -> System:
         uses=tuple(layers),
         cells=tuple(f"labels_{count}" for count in config.labels),
     )
-    predict = lambda params, state, images: model.apply(params, state, flat_pixels(images, spec.levels))[0]  # noqa: E731
+    predict = lambda params, state, x: model.apply(params, state, x)[0]  # noqa: E731
     few = {"few_labels": study} if config.labels else {}
     return System({**layers, "classifier": classifier, **few}, functions={"predict": predict})
 

@@ -14,18 +14,14 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import jax
-import jax.numpy as jnp
 from absl import flags
 
-from dlcore.data import choose, train_rows
-from dlcore.parallel.mesh import make_mesh
-from dlcore.parallel.sharding import named_rule
-from dlcore.train import Checkpoints, Recorder, cadence, first_rows, fit, main_fit, make_engine, make_train_step
-from dlcore.train.run import Run
 from launch import paths, request, runtime
-from launch.speed import suite
+
+if TYPE_CHECKING:
+    from dlcore.train.run import Run
 
 flags.DEFINE_integer("steps", 0, "Steps per turn; 0 for as many as take the bare loop about five seconds.")
 flags.DEFINE_integer("turns", 5, "How often the two take turns.")
@@ -38,6 +34,11 @@ flags.DEFINE_integer("images", 0, "Batch of a suite's workloads; 0 for as many a
 
 def main() -> None:
     """Print steps per second of both, and their ratio."""
+    import jax
+
+    from dlcore.train import main_fit
+    from launch.speed import suite
+
     if flags.FLAGS.turns < 1 or flags.FLAGS.steps < 0:
         raise ValueError("--turns must be at least 1 and --steps not negative")
     runtime.start()
@@ -65,8 +66,16 @@ def main() -> None:
     print(f"engine / bare loop: {statistics.median(ratios):.3f} (median of {len(ratios)} turns of {steps} steps)")
 
 
-def bare_loop(run: Run) -> Callable[[int], float]:
+def bare_loop(run: "Run") -> Callable[[int], float]:
     """`steps -> seconds per step` of the plainest loop: one jitted step, called on slices of arrays on the device."""
+    import jax
+    import jax.numpy as jnp
+
+    from dlcore.data import choose, train_rows
+    from dlcore.parallel.mesh import make_mesh
+    from dlcore.parallel.sharding import named_rule
+    from dlcore.train import first_rows, main_fit, make_engine, make_train_step
+
     (name, stage), train = main_fit(run.system), run.whole().train
     config, step = stage.loop, make_train_step(stage.update, stage.preprocess)
     feed = choose(train, seed=run.seed, batch_size=config.batch_size)
@@ -92,8 +101,13 @@ def bare_loop(run: Run) -> Callable[[int], float]:
     return seconds
 
 
-def engine_seconds(run: Run, steps: int) -> float:
+def engine_seconds(run: "Run", steps: int) -> float:
     """Training seconds of a run of `steps` through the engine, logging to a folder; compilation is told apart."""
+    from dlcore.data import choose
+    from dlcore.parallel.mesh import make_mesh
+    from dlcore.parallel.sharding import named_rule
+    from dlcore.train import Checkpoints, Recorder, cadence, first_rows, fit, main_fit, make_engine
+
     (name, stage), train, mesh = main_fit(run.system), run.whole().train, make_mesh(1)
     config = replace(stage.loop, steps=steps)
     start = {"rows": first_rows(run, stage, run.whole()), "key": run.key(name)}
@@ -116,4 +130,4 @@ def engine_seconds(run: Run, steps: int) -> float:
 
 
 if __name__ == "__main__":
-    runtime.run(main, uses=["out", *(name for name in request.FLAGS if name != "seeds")])
+    runtime.run(main, uses=["out", *(name for name in request.FLAGS if name not in ("seeds", "extend"))])

@@ -12,9 +12,6 @@ from pathlib import Path
 
 from absl import flags
 
-from dlcore.report import comparison, figures
-from dlcore.train import compare
-from dlcore.train.progress import say
 from launch import paths, runtime
 
 flags.DEFINE_list(
@@ -24,6 +21,10 @@ flags.DEFINE_list(
 
 def main(folders: Sequence[str]) -> None:
     """Print the table, and write the files."""
+    from dlcore.report import comparison, figures
+    from dlcore.train import compare
+    from dlcore.train.progress import say
+
     if not folders:
         raise ValueError("name the run folders to compare: python -m launch.compare runs/vae-*")
     runs = [compare.finished(paths.local("a run folder", folder)) for folder in folders]

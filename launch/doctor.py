@@ -7,21 +7,21 @@ import os
 import platform
 import sys
 
-import jax
 from absl import flags
 
-from dlcore import nn
-from dlcore.data import DataError, load
-from dlcore.parallel import backend
-from dlcore.train import environment
 from launch import runtime
-from launch.speed.roof import product_rate
 
 flags.DEFINE_string("data_dir", None, "Folder that holds data sets.")
 
 
 def main() -> None:
     """Print one line per finding."""
+    import jax
+
+    from dlcore import nn
+    from dlcore.train import environment
+    from launch.speed.roof import product_rate
+
     runtime.start()
     line("Python", f"{platform.python_version()} ({sys.executable})")
     for name, version in environment.versions().items():
@@ -52,6 +52,8 @@ def line(name: str, value: str) -> None:
 
 def compiler() -> str:
     """Whether the CPU backend computes right, and what `XLA_FLAGS` say."""
+    from dlcore.parallel import backend
+
     wrong = backend.self_test()
     verdict = f"computes WRONG on this CPU: {'; '.join(wrong)}" if wrong else "the self-test on the CPU is right"
     return f"{verdict}; XLA_FLAGS={os.environ.get('XLA_FLAGS', '')}"
@@ -59,6 +61,8 @@ def compiler() -> str:
 
 def precision() -> str:
     """In what precision the default device multiplies float32 matrices."""
+    import jax
+
     asked = jax.config.jax_default_matmul_precision
     if asked is not None:
         return f"float32 products in {asked}, by jax_default_matmul_precision"
@@ -70,6 +74,8 @@ def precision() -> str:
 
 def found(name: str) -> str:
     """The sizes of a data set, or why it cannot be had."""
+    from dlcore.data import DataError, load
+
     try:
         sizes = load(name, data_dir=flags.FLAGS.data_dir).spec.sizes
     except DataError as error:

@@ -5,11 +5,6 @@ python -m launch.eval --workdir=runs/classify-digits-default
 
 from absl import flags
 
-from dlcore.parallel import processes
-from dlcore.train import write_json
-from dlcore.train.outcome import show
-from dlcore.train.progress import say
-from dlcore.train.session import OpenRun
 from launch import request, runtime
 
 flags.DEFINE_enum("split", "test", ["train", "validation", "test"], "Which examples to evaluate on.")
@@ -17,6 +12,12 @@ flags.DEFINE_enum("split", "test", ["train", "validation", "test"], "Which examp
 
 def main() -> None:
     """Restore the parameters that the run ended with and print their metrics."""
+    from dlcore.parallel import processes
+    from dlcore.train import write_json
+    from dlcore.train.outcome import show
+    from dlcore.train.progress import say
+    from dlcore.train.session import OpenRun
+
     runtime.start()
     run, split = OpenRun(request.from_folder(flags.FLAGS.workdir)), flags.FLAGS.split
     metrics = {f"{split}/{name}": value for name, value in run.evaluate(split).items()}

@@ -9,14 +9,10 @@ the first of them; by default OUT is `predictions` in the run folder.
 import csv
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 from absl import flags
 
-from dlcore.data import image_files, read_like
-from dlcore.report import figures, images
-from dlcore.train.progress import say
-from dlcore.train.session import OpenRun
 from launch import paths, request, runtime
 
 flags.DEFINE_string("images", None, "Folder with images, also in folders within.")
@@ -27,6 +23,11 @@ SHOWN = 30
 
 def main() -> None:
     """Predict every image of the folder, and write what was found."""
+    from dlcore.data import image_files, read_like
+    from dlcore.report import figures, images
+    from dlcore.train.progress import say
+    from dlcore.train.session import OpenRun
+
     runtime.start()
     if flags.FLAGS.images is None:
         raise ValueError("pass --images, a folder with images")
@@ -47,7 +48,7 @@ def main() -> None:
     say(f"wrote {out}.csv and {out}.png: {len(files):,} images")
 
 
-def write_csv(path: Path, files: Sequence[Path], found: np.ndarray, names: Sequence[str]) -> None:
+def write_csv(path: Path, files: Sequence[Path], found: Any, names: Sequence[str]) -> None:
     """A line for each image: its probabilities [n, classes] `found`, the greatest first."""
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)

@@ -5,8 +5,6 @@ python -m launch.report --workdir=runs/classify-digits-default
 
 from absl import flags
 
-from dlcore.data import DataError
-from dlcore.train import locked, stages
 from launch import request, runtime
 
 
@@ -16,6 +14,9 @@ def main() -> None:
     What the summary of a finished run still lacks, because it was stopped or failed, is computed. Where the data is
     gone or has changed, figures are drawn again from what was kept.
     """
+    from dlcore.data import DataError
+    from dlcore.train import locked, stages
+
     runtime.start()
     try:
         run = request.from_folder(flags.FLAGS.workdir)

@@ -12,10 +12,7 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
-import jax
 from absl import app, flags, logging
-
-from dlcore.parallel import backend, processes
 
 flags.DEFINE_integer("cpu_devices", 0, "Simulate this many devices on CPU; 0 uses what is there.")
 flags.DEFINE_string("coordinator", "", "HOST:PORT of process 0, for a computation of several processes.")
@@ -26,12 +23,18 @@ flags.DEFINE_integer("process_id", -1, "Which of them this is.")
 
 def compile_cache() -> Path:
     """Where compiled programs are kept between runs: $JAX_COMPILATION_CACHE_DIR, or in the user's cache folder."""
+    import jax
+
     base = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
     return Path(os.environ.get("JAX_COMPILATION_CACHE_DIR", base / "dlcore" / f"jax-{jax.__version__}"))
 
 
 def start() -> None:
     """Set compiler, devices, compile cache and processes from the flags, before a backend starts."""
+    import jax
+
+    from dlcore.parallel import backend, processes
+
     backend.protect()
     if flags.FLAGS.deterministic:
         backend.deterministic()
@@ -128,7 +131,12 @@ class StopRequest:
     """
 
     def __init__(self, exit_code: int = 0) -> None:
+        import jax
+
+        from dlcore.parallel import processes
+
         self.exit_code = exit_code if processes.is_main() else 0
+        self._several, self._main = jax.process_count() > 1, processes.is_main()
         self._asked = threading.Event()
         self._read, write = os.pipe()
         os.set_blocking(write, False)
@@ -146,7 +154,9 @@ class StopRequest:
 
         Schedulers that see one process end with another code kill the rest, and take that for the result.
         """
-        if jax.process_count() > 1:
+        if self._several:
+            import jax
+
             jax.distributed.shutdown()
         self._let_others_go()
         sys.exit(self.exit_code)
@@ -156,7 +166,7 @@ class StopRequest:
         time.sleep(SECONDS_TO_STOP + SECONDS_FOR_OTHERS + 1)
 
     def _let_others_go(self) -> None:
-        if jax.process_count() > 1 and processes.is_main():
+        if self._several and self._main:
             time.sleep(SECONDS_FOR_OTHERS)
 
     def _watch(self) -> None:

@@ -9,17 +9,14 @@ python -m launch.sample --workdir=runs/diffusion-digits-default --class=3 --guid
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from absl import flags
 
-from dlcore.data import DataSpec
-from dlcore.report import figures
-from dlcore.report.density import cloud
-from dlcore.train.progress import say
-from dlcore.train.session import OpenRun
 from launch import paths, request, runtime
+
+if TYPE_CHECKING:
+    from dlcore.data import DataSpec
 
 flags.DEFINE_integer("num", 64, "How many samples.")
 flags.DEFINE_string("class", None, "Class of all samples, by name or number; default all in turn.")
@@ -40,6 +37,11 @@ FLAGS = {
 
 def main() -> None:
     """The same seed gives the same samples. A flag that has no meaning for the system is refused."""
+    import numpy as np
+
+    from dlcore.train.progress import say
+    from dlcore.train.session import OpenRun
+
     runtime.start()
     run = OpenRun(request.from_folder(flags.FLAGS.workdir, with_data=False))
     name, seed, num = run.run.names["experiment"], flags.FLAGS.seed or 0, flags.FLAGS.num
@@ -59,7 +61,7 @@ def main() -> None:
         say(f"wrote {num} samples{f' ({said})' if said else ''} to {path}")
 
 
-def options(experiment: str, takes: Sequence[str], spec: DataSpec) -> dict[str, Any]:
+def options(experiment: str, takes: Sequence[str], spec: "DataSpec") -> dict[str, Any]:
     """The options that the flags ask for. Raises `ValueError` for one that the system does not take."""
     given = {name: flags.FLAGS[flag].value for name, flag in FLAGS.items() if flags.FLAGS[flag].value is not None}
     for name in given:
@@ -72,7 +74,7 @@ def options(experiment: str, takes: Sequence[str], spec: DataSpec) -> dict[str, 
     return given | ({"label": class_number(given["label"], spec)} if "label" in given else {})
 
 
-def class_number(text: str, spec: DataSpec) -> int:
+def class_number(text: str, spec: "DataSpec") -> int:
     """The class of that name, or of that number from 0. Raises `ValueError`, with the classes, when there is none."""
     if text in spec.class_names:
         return spec.class_names.index(text)
@@ -94,8 +96,13 @@ def output(folder: Path, name: str) -> Path:
     return out
 
 
-def save(samples: np.ndarray, path: Path, title: str) -> None:
+def save(samples: Any, path: Path, title: str) -> None:
     """Write images as a grid and points as a picture of the plane, or either as an array."""
+    import numpy as np
+
+    from dlcore.report import figures
+    from dlcore.report.density import cloud
+
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix == ".npz":
         np.savez_compressed(path, **{"images" if samples.ndim == 4 else "points": samples})

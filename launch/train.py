@@ -3,19 +3,20 @@
 python -m launch.train --experiment=classify --data=digits --preset=default
 python -m launch.train --workdir=runs/classify-digits-default
 python -m launch.train --experiment=classify --seeds=0,1,2
+python -m launch.train --workdir=runs/classify-digits-default --extend=5
 
 `python -m launch.list` shows systems, presets, settings and data sets.
 A run that SIGTERM or Ctrl-C stopped has saved, and exits with --stopped_exit_code.
 """
 
-import jax
+from typing import TYPE_CHECKING
+
 from absl import flags
 
-from dlcore.parallel import processes
-from dlcore.train import check_identity, compare, outcome, read_json, stages
-from dlcore.train.progress import attempt, say
-from dlcore.train.run import Run
 from launch import request, runtime
+
+if TYPE_CHECKING:
+    from dlcore.train.run import Run
 
 flags.DEFINE_integer(
     "stopped_exit_code",
@@ -28,6 +29,10 @@ flags.DEFINE_integer(
 
 def main() -> None:
     """Train the run, or one for each of several seeds; then a table says how they differ."""
+    from dlcore.parallel import processes
+    from dlcore.train import compare
+    from dlcore.train.progress import say
+
     runtime.start()
     stop = runtime.StopRequest(flags.FLAGS.stopped_exit_code)
     folders = []
@@ -39,8 +44,13 @@ def main() -> None:
         say(compare.table(compare.grouped(runs), compare.shared_metrics(runs)))
 
 
-def train(run: Run, stop: runtime.StopRequest) -> None:
+def train(run: "Run", stop: runtime.StopRequest) -> None:
     """Train the run, evaluate it on the test split, write summary and report; a stop ends the process."""
+    import jax
+
+    from dlcore.train import check_identity, outcome, read_json, stages
+    from dlcore.train.progress import attempt, say
+
     check_identity(run.folder, run.identity())
     if stages.finished(run):
         say(f"{run.folder} holds a finished run: {outcome.show(read_json(run.folder / 'summary.json')['metrics'])}")

@@ -3,6 +3,8 @@
 Works for builders prepared with `file_format="array_record"` whose images are stored encoded (PNG, JPEG).
 """
 
+import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -42,9 +44,9 @@ def load(
         sources = builder.as_data_source()
     except Exception as error:  # TFDS raises many kinds, some with pages of text
         reason = str(error).strip().splitlines()[0][:160] if str(error).strip() else type(error).__name__
-        where = data_dir or "its default folder"
+        where, command = data_dir or "its default folder", preparation(name, data_dir)
         raise DataError(
-            f"tfds:{name} is not ready in {where} ({reason}); prepare it as array_record, or pass --data_dir"
+            f"tfds:{name} is not ready in {where} ({reason}); pass --data_dir, or prepare it: {command}"
         ) from None
     if missing := {"train", "test"} - sources.keys():
         raise DataError(f"tfds:{name} has splits {sorted(sources)}; {' and '.join(sorted(missing))} missing")
@@ -81,6 +83,13 @@ def load(
     return image_data(
         f"tfds:{name}", whole["train"], whole["test"], held=held, **options, notes=notes, fingerprint=marks
     )
+
+
+def preparation(name: str, data_dir: str | Path | None) -> str:
+    """The command that downloads and prepares a builder as it is read here; it needs TensorFlow for some builders."""
+    place = "" if data_dir is None else f", data_dir={json.dumps(str(data_dir))}"
+    made = f'tfds.builder({json.dumps(name)}{place}, file_format="array_record").download_and_prepare()'
+    return f"python -c {shlex.quote(f'import tensorflow_datasets as tfds; {made}')}"
 
 
 def _mark(info: Any) -> dict[str, int]:

@@ -40,6 +40,7 @@ from ._ensemble import ensemble as ensemble
 from ._ensemble import error_model as error_model
 from ._ensemble import member as member
 from ._evaluate import make_evaluate as make_evaluate
+from ._extend import extended as extended
 from ._fitting import first_rows as first_rows
 from ._loop import Cadence as Cadence
 from ._loop import Progress as Progress
@@ -47,6 +48,9 @@ from ._loop import cadence as cadence
 from ._loop import fit as fit
 from ._mistakes import decision_regions as decision_regions
 from ._mistakes import mistakes as mistakes
+from ._pretrained import pretrained as pretrained
+from ._pretrained import starting_from as starting_from
+from ._pretrained import swapped as swapped
 from ._quality import binary_baselines as binary_baselines
 from ._quality import generative_system as generative_system
 from ._quality import image_baselines as image_baselines
@@ -74,7 +78,6 @@ from ._system import compiled as compiled
 from ._system import likelihood as likelihood
 from ._system import main_fit as main_fit
 from ._transfer import loaded as loaded
-from ._transfer import swapped as swapped
 from ._updates import chain as chain
 from ._updates import ema as ema
 from ._updates import ema_update as ema_update

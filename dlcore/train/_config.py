@@ -8,7 +8,7 @@ import typing
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from dlcore.lookup import check_name
+from dlcore.train._setting_names import unknown_setting
 
 C = TypeVar("C")
 
@@ -39,6 +39,12 @@ class LoopConfig:
     """Steps per call into the compiled program; 0 chooses."""
     pipeline: str = "auto"
     """"resident" (data on the device), "grain" (streamed) or "auto"."""
+    init_from: str = ""
+    """A `.safetensors` file of weights to start from, as `launch.export` writes it; names and shapes must agree."""
+    init_fresh: tuple[str, ...] = ()
+    """Patterns of params and state that start anew in spite of `init_from`, such as "dense_2/**"."""
+    workers: int = 0
+    """Processes that read and decode ahead for the grain pipeline; 0 for threads of this one."""
     sharding: str = "replicate"
     """"replicate" or "fsdp": where params and optimiser states live."""
 
@@ -89,11 +95,12 @@ def budget(examples: int, *, batch_size: int, steps: int, every: int, restore_be
 def override(config: C, path: str, text: str) -> C:
     """`config` with the field at the dotted `path` set from `text`, read as the field's type.
 
-    Raises `ValueError` for an unknown field (naming the nearest) or a text of another type.
+    Raises `ValueError` for an unknown field (naming what was probably meant) or a text of another type.
     """
+    if (told := unknown_setting(config, path)) is not None:
+        raise ValueError(told)
     name, _, rest = path.partition(".")
     hints = typing.get_type_hints(type(config))
-    check_name("setting", name, hints)
     current = getattr(config, name)
     if dataclasses.is_dataclass(current):
         if not rest:

@@ -15,6 +15,7 @@ from dlcore.train._checkpoint import Checkpoints
 from dlcore.train._engine import make_engine, state_like
 from dlcore.train._evaluate import make_evaluate
 from dlcore.train._loop import Fitted, cadence, fit
+from dlcore.train._pretrained import pretrained, starting_from
 from dlcore.train._record import Recorder
 from dlcore.train._run_folder import read_json, write_json
 from dlcore.train._samples import draw_grids
@@ -32,12 +33,29 @@ def data_of(run: Run, stage: Fit, results: Results) -> Data:
     return run.whole() if stage.data is None else stage.data(run.whole(), results)
 
 
-def check_loop(run: Run, stage: Fit) -> None:
+def check_loop(run: Run, name: str, stage: Fit) -> None:
     """Raise `ValueError` for settings of the loop that cannot be, on these devices and this data."""
     check_batch(stage.loop.batch_size, make_mesh(), "train.batch_size")
     # How many examples a fit on data of its own has is not known yet.
     cadence(stage.loop, run.whole().train.size if stage.data is None else max(stage.loop.batch_size, 1), 1)
     named_rule(stage.loop.sharding)
+    if stage.loop.init_fresh and not stage.loop.init_from:
+        raise ValueError("train.init_fresh says what does not come from train.init_from; set that as well")
+    if stage.loop.init_from and begins(run, name):
+        check_start(run, name, stage)
+
+
+def check_start(run: Run, name: str, stage: Fit) -> None:
+    """Raise `ValueError` for weights to start from that cannot be read, or that do not fit, where that is known yet."""
+    tree, fresh = pretrained(stage.loop.init_from), stage.loop.init_fresh
+    if stage.data is None and stage.start is None:
+        state_like(
+            starting_from(stage, tree, fresh),
+            first_rows(run, stage, run.whole()),
+            key=run.key(name),
+            mesh=make_mesh(),
+            rule=named_rule(stage.loop.sharding),
+        )
 
 
 def first_rows(run: Run, stage: Fit, data: Data) -> Rows:
@@ -54,6 +72,11 @@ def started(stage: Fit, results: Results) -> Fit:
     return stage._replace(init=lambda key, batch: stage.start(*stage.init(key, batch), results))
 
 
+def begins(run: Run, name: str) -> bool:
+    """Whether a fit has no checkpoint yet, so that how it starts counts."""
+    return not any((run.folder / name / "checkpoints").glob("[0-9]*"))
+
+
 def evaluation_key(run: Run) -> jax.Array:
     """The key of what evaluations draw."""
     return jax.random.fold_in(jax.random.key(run.seed), 1)
@@ -63,9 +86,13 @@ def run_fit(run: Run, name: str, stage: Fit, results: Results, stop: Stop) -> Fi
     """Train a stage to its end, or until `stop()`; a finished one leaves `result.json` in its folder."""
     data, config = data_of(run, stage, results), stage.loop
     stage, rows = started(stage, results), first_rows(run, stage, data)
+    if begins(run, name) and config.init_from:
+        stage = starting_from(stage, pretrained(config.init_from), config.init_fresh)
+        say(f"starting from the weights in {config.init_from}")
     mesh, rule = make_mesh(), named_rule(config.sharding)
     process = (jax.process_index(), jax.process_count())
-    feed = choose(data.train, kind=config.pipeline, seed=run.seed, batch_size=config.batch_size, process=process)
+    how = {"kind": config.pipeline, "workers": config.workers}
+    feed = choose(data.train, seed=run.seed, batch_size=config.batch_size, process=process, **how)
     engine = make_engine(stage, feed, config, rows=rows, key=run.key(name), mesh=mesh, rule=rule)
     when = cadence(config, data.train.size, engine.dispatch)
     folder, writes = run.folder / name, processes.is_main()

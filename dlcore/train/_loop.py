@@ -43,7 +43,7 @@ def cadence(config: LoopConfig, examples: int, dispatch: int) -> Cadence:
     for name in ("log_every", "eval_batch_size", "keep"):
         if getattr(config, name) < 1:
             raise ValueError(f"train.{name} must be at least 1, got {getattr(config, name)}")
-    for name in ("epochs", "steps", "eval_every", "checkpoint_seconds", "patience", "steps_per_dispatch"):
+    for name in ("epochs", "steps", "eval_every", "checkpoint_seconds", "patience", "steps_per_dispatch", "workers"):
         if getattr(config, name) < 0:
             raise ValueError(f"train.{name} must not be negative, got {getattr(config, name)}")
     epoch = config.steps_per_epoch(examples)

@@ -1,10 +1,11 @@
 """A trained model in one file: params and state of a run's last fit as `.safetensors`, with what opens it as metadata.
 
 Tensors are named by their path, `params/dense_0/kernel` and `state/…`; any reader of the format sees them as arrays.
+Beside it stand its programs as portable StableHLO, for any number of rows.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,6 +19,7 @@ from dlcore.train._fitting import like_of, restore
 from dlcore.train._run_folder import read_json
 from dlcore.train._state import view_of
 from dlcore.train._system import main_fit
+from dlcore.train.progress import attempt
 from dlcore.train.run import Run, of_config
 from dlcore.tree import named_leaves, path_of
 from dlcore.types import Params, State, View
@@ -37,10 +39,22 @@ class Exported(NamedTuple):
 
 
 def write(run: Run, path: Path) -> list[Path]:
-    """Write the params and state that evaluation uses, and beside them `NAME.predict.stablehlo`, if there is one.
+    """Write the params and state that evaluation uses, and beside them `NAME.FUNCTION.stablehlo` of every program.
 
-    Returns the files. Raises `ValueError` for another suffix than `.safetensors`.
+    Returns the files; a program that cannot be written is noted, and left out. Raises `ValueError` for another suffix
+    than `.safetensors`.
     """
+    view, written = write_weights(run, path), [path]
+    for name in names(run):
+        made = attempt(f"the program {name}", lambda name=name: program(run, view, name), {})
+        if made is not None:
+            written.append(path.with_suffix(f".{name}.stablehlo"))
+            written[-1].write_bytes(made.mlir_module_serialized)
+    return written
+
+
+def write_weights(run: Run, path: Path) -> View:
+    """Write what evaluation uses, whole or not at all; raises as `write` does."""
     if path.suffix != SUFFIX:
         raise ValueError(f"an export ends in {SUFFIX}, got {path}; name it {path.with_suffix(SUFFIX).name}")
     (name, stage), mesh = main_fit(run.system), make_mesh()
@@ -58,11 +72,7 @@ def write(run: Run, path: Path) -> list[Path]:
     temporary = path.with_name(f".{path.name}")
     save_file(tensors, temporary, {name: json.dumps(value) for name, value in told.items()})
     temporary.replace(path)
-    if (predict := program(run, view)) is None:
-        return [path]
-    beside = path.with_suffix(".predict.stablehlo")
-    beside.write_bytes(predict.mlir_module_serialized)
-    return [path, beside]
+    return view
 
 
 def read(path: Path) -> tuple[Run, Exported]:
@@ -99,23 +109,42 @@ def is_foreign(path: Path) -> bool:
 TOLD = ("config", "rows", "step", "metrics")
 
 
-def program(run: Run, view: View, name: str = "predict") -> jax.export.Exported | None:
-    """The function `name` of a system as a program of (params, state, x [n, *shape] float32) for any n, or None.
+def names(run: Run) -> list[str]:
+    """The programs of a system: its functions, and `sample` of a generative model."""
+    return [*run.system.functions, *(["sample"] if main_fit(run.system)[1].sample is not None else [])]
 
-    It runs on CPU, GPU and TPU; `mlir_module_serialized` is its portable StableHLO.
+
+def program(run: Run, view: View, name: str = "predict") -> jax.export.Exported | None:
+    """The function `name` of a system as a program of (params, state, x [n, ...]) for any n; None where it has none.
+
+    "predict" takes what the model is given, which is images standardised as in training for most systems, other
+    functions images as they are stored, uint8; "sample" takes keys uint32 [n, 2], one for each sample. It runs on CPU,
+    GPU and TPU; `mlir_module_serialized` is its portable StableHLO.
     """
-    if name not in run.system.functions:
+    if name not in names(run):
         return None
-    shape = jax.export.symbolic_shape(", ".join(["n", *map(str, run.spec.shape)]))
+    fit, spec = main_fit(run.system)[1], run.spec
+    if name == "sample":
+        one = lambda params, state, keys: fit.sample(params, state, jax.random.wrap_key_data(keys[0]), 1)  # noqa: E731
+        return exported(one, view, jax.ShapeDtypeStruct((2,), jnp.uint32))
+    stored = ("point", jnp.float32) if len(spec.shape) == 1 else ("image", jnp.uint8)
+    rows = {stored[0]: jax.ShapeDtypeStruct((1, *spec.shape), stored[1]), "row": jax.ShapeDtypeStruct((1,), jnp.int32)}
+    given = jax.eval_shape(lambda rows: fit.preprocess(rows, key=None, train=False)["image"], rows)
+    like = given if name == "predict" else rows[stored[0]]
+    return exported(run.system.functions[name], view, jax.ShapeDtypeStruct(like.shape[1:], like.dtype))
+
+
+def exported(function: Callable[..., Any], view: View, row: jax.ShapeDtypeStruct) -> jax.export.Exported:
+    """`function(params, state, x)` as a program for x [n, *row.shape] of any n, on every platform."""
+    shape = jax.export.symbolic_shape(", ".join(["n", *map(str, row.shape)]))
     like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), (view.params, view.state))
-    function = run.system.functions[name]
 
     def each(params: Params, state: State, x: jax.Array) -> Any:
         # One row at a time: then all sizes but that of the batch are numbers while it is traced.
         alone = lambda row: jax.tree.map(lambda y: y[0], function(params, state, row[None]))  # noqa: E731
         return jax.vmap(alone)(x)
 
-    return jax.export.export(jax.jit(each), platforms=PLATFORMS)(*like, jax.ShapeDtypeStruct(shape, jnp.float32))
+    return jax.export.export(jax.jit(each), platforms=PLATFORMS)(*like, jax.ShapeDtypeStruct(shape, row.dtype))
 
 
 def _filled(path: Path, like: View, tensors: Mapping[str, jax.Array]) -> View:

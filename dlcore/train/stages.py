@@ -29,9 +29,9 @@ def execute(made: Run, stop: Stop = never) -> bool:
 
     Raises `ValueError`, before anything is written, for settings of a fit that cannot be.
     """
-    for stage in made.system.stages.values():
+    for name, stage in made.system.stages.items():
         if isinstance(stage, Fit):
-            check_loop(made, stage)
+            check_loop(made, name, stage)
     with ExitStack() as stack:
         if processes.is_main():
             stack.enter_context(locked(made.folder))

@@ -81,8 +81,7 @@ WORKERS = """
 import sys
 import numpy as np
 from absl import flags
-from dlcore.data.pipeline import choose
-from dlcore.data.source import in_memory
+from dlcore.data import choose, in_memory
 
 if __name__ == "__main__":
     flags.FLAGS(["test"])

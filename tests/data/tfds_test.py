@@ -1,6 +1,7 @@
 """A real TFDS builder, prepared here without TensorFlow and read back."""
 
 import io
+import shlex
 import subprocess
 import sys
 
@@ -131,8 +132,19 @@ def test_pixels_labels_and_splits(data_dir, in_memory, monkeypatch):
 
 
 def test_unknown_builder(data_dir):
-    with pytest.raises(DataError, match="tfds:no_such_set is not ready"):
+    with pytest.raises(DataError, match="tfds:no_such_set is not ready") as caught:
         load("tfds:no_such_set", data_dir=data_dir)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_the_command_that_is_told_prepares_a_builder(tmp_path, monkeypatch):
+    """Run word for word, in this process, where the builder of this file is registered."""
+    with pytest.raises(DataError, match="prepare it: python -c 'import tensorflow_datasets") as caught:
+        load("tfds:tiny_stripes", data_dir=tmp_path / "new's")
+    program, code = shlex.split(str(caught.value).split("prepare it: ")[1])[1:]
+    assert program == "-c"
+    exec(code, {})
+    assert sum(load("tfds:tiny_stripes", data_dir=tmp_path / "new's").spec.sizes) == 40
 
 
 @pytest.mark.parametrize("in_memory", [True, False])

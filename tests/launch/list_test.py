@@ -1,9 +1,12 @@
 """What can be trained is listed: all systems, and every setting with its type, default and description."""
 
+import dataclasses
 import importlib
+import json
 import pkgutil
 import subprocess
 import sys
+import typing
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,6 +17,7 @@ from absl.testing import flagsaver
 import experiments
 from dlcore.train import LoopConfig, override
 from launch import list as listing
+from launch import settings
 
 ROOT = Path(__file__).parents[2]
 NAMES = sorted(module.name for module in pkgutil.iter_modules(experiments.__path__))
@@ -38,9 +42,33 @@ def test_every_system_is_listed_with_its_presets(capsys):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_presets_are_those_of_the_module(name):
-    tree = listing.sources()[name]
     module = importlib.import_module(f"experiments.{name}")
-    assert listing.presets(tree) == tuple(module.PRESETS)
+    assert listing.source(name).assigned("PRESETS") == tuple(module.PRESETS)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_settings_are_those_of_the_imported_class(name):
+    """The source is read and not imported: beside what Python itself says of the dataclass."""
+    expected = list(imported(importlib.import_module(f"experiments.{name}").Config))
+    assert [tuple(one[:3]) for one in settings.settings(listing.source(name))] == expected
+
+
+def imported(config, above=""):
+    """(path, type, default) of every setting of a config class or of a config."""
+    kinds = config if isinstance(config, type) else type(config)
+    hints = typing.get_type_hints(kinds)
+    for one in dataclasses.fields(kinds):
+        kind, path = hints[one.name], above + one.name
+        own = one.default if one.default_factory is dataclasses.MISSING else one.default_factory()
+        value = own if config is kinds else getattr(config, one.name)
+        if dataclasses.is_dataclass(kind):
+            yield from imported(value, f"{path}.")
+            continue
+        name = kind.__name__ if isinstance(kind, type) and not typing.get_args(kind) else str(kind)
+        if isinstance(value, tuple):
+            yield path, name, ",".join(map(str, value)) or "(empty)"
+        else:
+            yield path, name, str(value).lower() if isinstance(value, bool) else str(value) or '""'
 
 
 @dataclass(frozen=True)
@@ -59,7 +87,7 @@ class Config:
 
 
 def test_settings_are_read_with_types_defaults_and_descriptions():
-    found = {path: rest for path, *rest in listing.settings(Config)}
+    found = {path: rest for path, *rest in settings.settings(settings.read(Path(__file__)))}
     assert found["widths"] == ["tuple[int, ...]", "(empty)", "How wide.\n\nEmpty: not at all."]
     assert found["flip"] == ["bool", "false", ""] and found["name"] == ["str", '""', "A name."]
     assert found["rate"] == ["float | None", "None", ""]
@@ -113,6 +141,38 @@ def test_help_tells_what_a_program_is_and_all_flags_that_it_takes(program, told)
     assert out.startswith(module.__doc__.strip().splitlines()[0])
     assert "--cpu_devices" in out and not error
     assert ("--workdir" in out) == (program not in ("compare", "list"))
+
+
+HEAVY = ("jax", "numpy", "dlcore", "matplotlib", "orbax", "flax")
+
+
+@pytest.mark.parametrize(
+    ("program", "given"),
+    [
+        ("list", ()),
+        ("list", ("--experiment=vae",)),
+        ("train", ("--help",)),
+        ("sample", ("--help",)),
+        ("bench", ("--help",)),
+    ],
+)
+def test_lists_and_help_answer_at_once(program, given):
+    """Nothing heavy is imported, and little time of the processor is used, whatever else runs on the machine."""
+    code = f"""
+import atexit, json, resource, runpy, sys
+def tell():
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    loaded = sorted(set({HEAVY!r}) & set(sys.modules))
+    print(json.dumps([used.ru_utime + used.ru_stime, loaded]))
+atexit.register(tell)
+sys.argv = ["launch.{program}", *{list(given)!r}]
+runpy.run_module("launch.{program}", run_name="__main__")
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, timeout=120, check=True
+    )
+    seconds, loaded = json.loads(done.stdout.splitlines()[-1])
+    assert not loaded and seconds < 1.0
 
 
 def test_the_script_tells_its_verbs():

@@ -8,6 +8,7 @@ from safetensors.numpy import load_file, save_file
 from dlcore.train import export, loaded, session
 from dlcore.tree import named_leaves
 
+PROGRAMS = ("predict", "features")
 X = np.random.default_rng(0).normal(size=(3, 8, 8, 1)).astype(np.float32)
 
 
@@ -21,7 +22,7 @@ def trained(request, tmp_path_factory):
 @pytest.fixture(scope="module")
 def exported(trained, tmp_path_factory):
     out = tmp_path_factory.mktemp("out") / "new" / "net.safetensors"
-    assert export.write(trained.run, out) == [out, out.with_suffix(".predict.stablehlo")]
+    assert export.write(trained.run, out) == [out, *(out.with_suffix(f".{name}.stablehlo") for name in PROGRAMS)]
     return out
 
 

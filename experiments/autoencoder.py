@@ -180,6 +180,8 @@ def build(config: Config, spec: DataSpec) -> System:
     return System(
         {"autoencoder": fit, "gallery": Study(look, uses=("autoencoder",), beside=True)},
         functions={"encode": encode, "reconstruct": lambda p, s, images: reconstruct(p, s, scale(images, spec.levels))},
+        headline=("mse", "psnr", "active_fraction"),
+        picture=("gallery/reconstructions",),
     )
 
 

@@ -154,7 +154,8 @@ def build(config: Config, spec: DataSpec) -> System:
     def look(key: Key, data: Data, results: Results) -> Findings:
         return Findings(panels=draw(predict, preprocess, results["networks"].params, data))
 
-    return System({"networks": fit, "methods": Study(look, uses=("networks",), beside=True)})
+    stages = {"networks": fit, "methods": Study(look, uses=("networks",), beside=True)}
+    return System(stages, headline=("accuracy_*",), picture=("methods/methods",))
 
 
 def scores(log_p: jax.Array, labels: jax.Array, where: jax.Array) -> dict[str, Any]:

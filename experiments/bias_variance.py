@@ -148,7 +148,9 @@ def build(config: Config, spec: DataSpec) -> System:
                 beside=True,
             ),
             "decomposition": Study(look, uses=("networks",), beside=True),
-        }
+        },
+        headline=("bias_squared_*", "variance_*"),
+        picture=("decomposition/networks",),
     )
 
 

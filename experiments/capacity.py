@@ -142,7 +142,9 @@ def build(config: Config, spec: DataSpec) -> System:
                 beside=True,
             ),
             "capacity": Study(look, uses=("networks",), beside=True),
-        }
+        },
+        headline=("error_width_*", "polynomial_best_degree"),
+        picture=("capacity/widths",),
     )
 
 

@@ -212,7 +212,8 @@ def build(config: Config, spec: DataSpec) -> System:
         return Findings(panels=(mistakes if images else decision_regions)(logits, data))
 
     functions = {"predict": predict} | ({"features": features(config, spec)} if images else {})
-    return System({"classifier": fit, "errors": Study(look, uses=("classifier",), beside=True)}, functions=functions)
+    stages = {"classifier": fit, "errors": Study(look, uses=("classifier",), beside=True)}
+    return System(stages, {}, functions, ("accuracy", "nll_nats", "ece"), ("errors/regions", "errors/mistakes"))
 
 
 def features(config: Config, spec: DataSpec) -> Any:

@@ -159,12 +159,8 @@ def held_out(data: Data) -> Mapping[str, np.ndarray]:
 def build(config: Config, spec: DataSpec) -> System:
     """Compose the Gaussians, both fits, the studies of labels and of damage, and figures."""
     density, quick = (make_density(config, spec, count) for count in (config.samples, config.study_samples))
-    network, prepare, classes, levels = (
-        MLP(config.hidden, spec.classes),
-        train.standardized(spec),
-        spec.classes,
-        spec.levels,
-    )
+    network, prepare = MLP(config.hidden, spec.classes), train.standardized(spec)
+    classes, levels = spec.classes, spec.levels
     order = (*gaussian_images.MODELS, "discriminative", config.density)
     discriminator = studies.discriminative(network, supervised(network, softmax_cross_entropy, inputs="x"), prepare)
     predict = class_density.classify(quick, key=jax.random.key(0))
@@ -214,6 +210,7 @@ def build(config: Config, spec: DataSpec) -> System:
             "gallery": Study(gallery, lambda arrays: studies.in_microseconds(arrays["timing"]), uses=uses, beside=True),
         },
         functions={"predict": predict},
+        headline=("accuracy", "accuracy_*"),
     )
 
 

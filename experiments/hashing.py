@@ -158,7 +158,8 @@ def build(config: Config, spec: DataSpec) -> System:
         uses=("codes",),
         cells=(*judged, "lengths"),
     )
-    return System({"codes": fit, "retrieval": search_all}, functions={"codes": packed})
+    told = ("map", "precision_at_100", "map_itq"), ("retrieval/neighbours",)
+    return System({"codes": fit, "retrieval": search_all}, {}, {"codes": packed}, *told)
 
 
 def study(config: Config, data: Data, packed: Any, trained: Result, cell: str) -> Findings:

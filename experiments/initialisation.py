@@ -122,7 +122,7 @@ def build(config: Config, spec: DataSpec) -> System:
         describe=lambda: table(summarize(model, example(spec.shape))),
     )
     look = Study(lambda key, data, results: Findings(panels={"scaling": draw(config)}), beside=True)
-    return System({"networks": fit, "scaling": look})
+    return System({"networks": fit, "scaling": look}, headline=("accuracy_*",))
 
 
 def by_part(params: Params) -> Params:

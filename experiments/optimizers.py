@@ -127,7 +127,8 @@ def build(config: Config, spec: DataSpec) -> System:
         return Findings(panels=draw(config, model, preprocess, results["network"].params, data))
 
     stages = {"network": fit, "surfaces": Study(races, beside=True)}
-    return System({**stages, "trainings": Study(networks, uses=("network",), beside=True)})
+    stages["trainings"] = Study(networks, uses=("network",), beside=True)
+    return System(stages, headline=("accuracy", "nll_nats"), picture=("surfaces/race", "trainings/network_race"))
 
 
 def draw(config: Config, model: Model, preprocess: Any, params: Params, data: Data) -> dict[str, Any]:

@@ -166,7 +166,8 @@ def build(config: Config, spec: DataSpec) -> System:
             "components": Study(lambda key, data, results: analyse(config, data), component_metrics),
             "autoencoders": fit,
             "comparison": Study(compare, angle_metrics, uses=("components", "autoencoders")),
-        }
+        },
+        headline=("mse", "explained_ratio", "mse_linear"),
     )
 
 

@@ -178,7 +178,8 @@ def build(config: Config, spec: DataSpec) -> System:
         return draw(predict, preprocess, results["unet"], pictures(data), names)
 
     masks = Study(look, lambda arrays: by_class(arrays["confusion"], names), uses=("unet",), beside=True)
-    return System({"unet": fit, "masks": masks}, functions={"predict": predict})
+    told = ("miou", "pixel_accuracy", "boundary_f")
+    return System({"unet": fit, "masks": masks}, functions={"predict": predict}, headline=told)
 
 
 def summary(sums: Mapping[str, Any]) -> dict[str, float]:

@@ -193,7 +193,7 @@ def build(config: Config, spec: DataSpec) -> System:
     )
     predict = lambda params, state, x: model.apply(params, state, x)[0]  # noqa: E731
     few = {"few_labels": study} if config.labels else {}
-    return System({**layers, "classifier": classifier, **few}, functions={"predict": predict})
+    return System({**layers, "classifier": classifier, **few}, {}, {"predict": predict}, ("accuracy", "gain*"))
 
 
 def compare(

@@ -185,7 +185,7 @@ def build(config: Config, spec: DataSpec) -> train.System:
         cells=cells,
     )
     fit = {} if config.source else {"first": first_fit(config, spec, first)}
-    return train.System({**fit, "few": grid})
+    return train.System({**fit, "few": grid}, headline=("gain_*", "accuracy_finetune_*"))
 
 
 def first_fit(config: Config, spec: DataSpec, classes: range) -> Any:

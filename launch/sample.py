@@ -51,6 +51,7 @@ def main() -> None:
         raise ValueError(f"--num must be at least 1, got {num}")
     chosen = options(name, run.fit.sample_options, run.run.spec)
     out = output(run.folder, f"seed{seed}" + "".join(f"-{FLAGS[name]}-{value}" for name, value in chosen.items()))
+    say(f"drawing {num} samples")
     samples = np.asarray(run.sample(num, key=seed, **chosen))
     said = ", ".join(f"{FLAGS[name]} {value}" for name, value in chosen.items())
     # Points are kept as numbers, too, and of more than two dimensions as those alone.

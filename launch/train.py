@@ -27,17 +27,24 @@ flags.DEFINE_integer(
 )
 
 
+flags.DEFINE_integer(
+    "profile", 0, "Write a trace of so many steps into STAGE/profile, for TensorBoard or Perfetto.", lower_bound=0
+)
+flags.DEFINE_string("wandb", "", "Also write to this project of Weights & Biases (DLCORE_EXTRAS=wandb).")
+
+
 def main() -> None:
     """Train the run, or one for each of several seeds; then a table says how they differ."""
     from dlcore.parallel import processes
-    from dlcore.train import compare
+    from dlcore.train import compare, weights_and_biases
     from dlcore.train.progress import say
 
     runtime.start()
     stop = runtime.StopRequest(flags.FLAGS.stopped_exit_code)
     folders = []
+    writers = (weights_and_biases(flags.FLAGS.wandb),) if flags.FLAGS.wandb else ()
     for run in request.runs_from_flags():
-        train(run, stop)
+        train(run._replace(writers=writers, profile=flags.FLAGS.profile), stop)
         folders.append(run.folder)
     if len(folders) > 1 and processes.is_main():
         runs = [compare.finished(folder) for folder in folders]

@@ -2,6 +2,7 @@ from . import classifiers as classifiers
 from . import codes as codes
 from . import comparison as comparison
 from . import components as components
+from . import curves as curves
 from . import density as density
 from . import diffusion as diffusion
 from . import ensembles as ensembles

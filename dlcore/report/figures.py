@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
+from dlcore.report import curves as grouping
 from dlcore.report.text import name_ticks, shown
 
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#8a8a8a"
@@ -28,33 +29,34 @@ LARGEST_IMAGE = 4096
 
 
 def curves(rows: Sequence[Mapping[str, float]]) -> Figure:
-    """One panel per quantity against the step, the splits over each other; `rows` are those of `metrics.jsonl`."""
-    found: dict[str, dict[str, list[tuple[float, float]]]] = {}
-    for row in rows:
-        for name, value in row.items():
-            if name != "step" and value is not None:
-                split, slash, quantity = name.partition("/")
-                split, quantity = (split, quantity) if slash else ("", split)
-                found.setdefault(quantity, {}).setdefault(split, []).append((row["step"], value))
-    columns = min(3, max(1, len(found)))
-    lines = -(-max(1, len(found)) // columns)
+    """One panel per quantity against the step, the splits over each other; `rows` are those of `metrics.jsonl`.
+
+    Variants of a quantity (see `curves.read`) share a panel, each in a colour of its own, training dashed.
+    """
+    panels = grouping.ordered(grouping.read(rows))
+    columns = min(3, max(1, len(panels)))
+    lines = -(-max(1, len(panels)) // columns)
     figure = Figure(figsize=(3.6 * columns, 2.6 * lines), layout="constrained")
-    for i, (quantity, splits) in enumerate(found.items()):
+    for i, (quantity, drawn) in enumerate(panels.items()):
         axes = figure.add_subplot(lines, columns, i + 1)
-        for split, points in splits.items():
+        variants = list(dict.fromkeys(variant for _, variant in drawn))
+        for (split, variant), points in drawn.items():
             steps, values = np.array(points).T
             marker = "o" if len(points) < 40 and split != "train" else None
-            axes.plot(
-                steps, values, color=COLOURS.get(split, GREY), label=split, linewidth=1.4, marker=marker, markersize=3
-            )
-        positive = min(min(v for _, v in points) for points in splits.values()) > 0
+            style = {"color": COLOURS.get(split, GREY), "label": split}
+            if len(variants) > 1:
+                twice = split == "train" and ("validation", variant) in drawn
+                style = {"color": f"C{variants.index(variant) % 10}", "label": None if twice else variant or quantity}
+                style |= {"linestyle": "--"} if twice else {}
+            axes.plot(steps, values, linewidth=1.4, marker=marker, markersize=3, **style)
+        positive = min(min(v for _, v in points) for points in drawn.values()) > 0
         if positive and quantity in ("loss", "nll_nats", "gradient_norm"):
             axes.set_yscale("log")
         axes.set_xlabel("step")
         axes.set_ylabel(LABELS.get(quantity, quantity.replace("_", " ")))
         axes.grid(alpha=0.25)
-        if splits.keys() - {"", "train"}:
-            axes.legend(frameon=False, fontsize=8)
+        if len(variants) > 1 or {split for split, _ in drawn} - {"", "train"}:
+            axes.legend(frameon=False, fontsize=8 if len(variants) < 6 else 6, ncols=1 + (len(variants) > 5))
     return figure
 
 

@@ -5,6 +5,7 @@ import html
 import json
 import shlex
 from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -21,24 +22,40 @@ figcaption { opacity: .7; font-size: .9rem; } details { margin: .6rem 0; } summa
 """
 
 
-def write_report(workdir: Path, notes: Mapping[str, str] | None = None, stages: Sequence[str] = ()) -> Path:
-    """Gather config, environment, summary, and figures and samples of the stages; parts that are missing are left out.
+def write_report(
+    workdir: Path,
+    notes: Mapping[str, str] | None = None,
+    stages: Sequence[str] = (),
+    *,
+    headline: Sequence[str] = (),
+    picture: Sequence[str] = (),
+) -> Path:
+    """The command, the metrics of the `headline` and the first `picture` that there is, curves, then all the rest.
 
-    `notes` says what failed, and why.
+    Metrics are called as in the summary, without `test/`; a picture is STAGE/TITLE. Without them the first metrics and
+    the first figure that is no curve stand there. Parts that are missing are left out. `notes` says what failed.
     """
     config, environment, summary = (_json(workdir / f"{name}.json") for name in ("config", "environment", "summary"))
     title = f"{config.get('experiment', 'run')} on {config.get('data', 'unknown data')}"
     status = f"finished after {summary.get('steps', 0):,} steps" if summary else "not finished"
     details = f"preset {config.get('preset')}, seed {config.get('seed')}, {status}"
     metrics = summary.pop("metrics", {}) if summary else {}
+    figures = {name: sorted((workdir / name / "figures").glob("*.png")) for name in stages}
+    best = _best(workdir, [path for paths in figures.values() for path in paths], picture)
+    curves = [path for paths in figures.values() for path in paths if path.stem == "curves"]
+    several = len(stages) > 1
     body = [
         f"<h1>{html.escape(title)}</h1>",
-        f'<p class="muted">{html.escape(details)}</p>',
         _command(environment.get("command", [])),
-        _table(metrics, "big"),
+        f'<p class="muted">{html.escape(details)}</p>',
+        _table(_headline(metrics, headline), "big"),
         _failures(notes or {}),
-        *(_stage(workdir / name, kind, len(stages) > 1) for kind in ("figures", "samples") for name in stages),
+        "".join(map(_figure, best)),
+        _images("Curves", curves, [path.parent.parent.name for path in curves] if several else None),
+        *(_stage(name, "figures", [p for p in figures[name] if p not in best + curves], several) for name in stages),
+        *(_stage(name, "samples", sorted((workdir / name / "samples").glob("*.png")), several) for name in stages),
         _images("Samples", sorted((workdir / "samples").glob("*.png"))),
+        _section("All metrics", metrics),
         _section("Summary", summary),
         _section("Configuration", _flat(config)),
         _section("Environment", _flat(environment)),
@@ -53,6 +70,24 @@ def write_report(workdir: Path, notes: Mapping[str, str] | None = None, stages: 
     return workdir / "report.html"
 
 
+MOST = 4
+"""Metrics that a report begins with where no headline is named; twice as many of one that is."""
+
+
+def _headline(metrics: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    """The metrics that the headline names; the first ones where it names none that there is."""
+    found = [name for one in names for name in metrics if fnmatchcase(name.removeprefix("test/"), one)]
+    chosen = list(dict.fromkeys(found))[: 2 * MOST] or list(metrics)[:MOST]
+    return {name: metrics[name] for name in chosen}
+
+
+def _best(workdir: Path, figures: Sequence[Path], picture: Sequence[str]) -> list[Path]:
+    """The figure that a report begins with, if there is any."""
+    named = [workdir / stage / "figures" / f"{title}.png" for stage, _, title in (p.partition("/") for p in picture)]
+    others = [path for path in figures if path.stem not in ("curves", "more_curves")]
+    return [path for path in (*named, *others) if path in figures][:1]
+
+
 def _command(arguments: Sequence[str]) -> str:
     """The command line that made the run, if a launcher did."""
     if not arguments or Path(arguments[0]).parent.name != "launch":
@@ -61,10 +96,10 @@ def _command(arguments: Sequence[str]) -> str:
     return f"<p><code>{html.escape(line)}</code></p>"
 
 
-def _stage(folder: Path, kind: str, several: bool) -> str:
+def _stage(name: str, kind: str, paths: Sequence[Path], several: bool) -> str:
     """Figures or samples of one stage, under its name where there are others."""
-    title = f"{folder.name.replace('_', ' ')}: {kind}" if several else kind
-    return _images(title.capitalize(), sorted((folder / kind).glob("*.png")))
+    title = f"{name.replace('_', ' ')}: {kind}" if several else kind
+    return _images(title.capitalize(), paths)
 
 
 def _json(path: Path) -> dict[str, Any]:
@@ -98,10 +133,12 @@ def _section(title: str, values: Mapping[str, Any]) -> str:
     return f"<details><summary>{title}</summary>{_table(values)}</details>" if values else ""
 
 
-def _images(title: str, paths: list[Path]) -> str:
-    def figure(path: Path) -> str:
-        data = base64.b64encode(path.read_bytes()).decode()
-        name = html.escape(path.stem.replace("_", " "))
-        return f'<figure><img alt="{name}" src="data:image/png;base64,{data}"><figcaption>{name}</figcaption></figure>'
+def _images(title: str, paths: Sequence[Path], captions: Sequence[str] | None = None) -> str:
+    names = captions or [path.stem for path in paths]
+    return f"<h2>{title}</h2>{''.join(map(_figure, paths, names))}" if paths else ""
 
-    return f"<h2>{title}</h2>{''.join(map(figure, paths))}" if paths else ""
+
+def _figure(path: Path, caption: str = "") -> str:
+    data = base64.b64encode(path.read_bytes()).decode()
+    name = html.escape((caption or path.stem).replace("_", " "))
+    return f'<figure><img alt="{name}" src="data:image/png;base64,{data}"><figcaption>{name}</figcaption></figure>'

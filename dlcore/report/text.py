@@ -24,6 +24,15 @@ def shown(text: str, most: int = 20) -> str:
     return _until(line, most - 1 - half) + "…" + _until(line[::-1], half)[::-1]
 
 
+def number(value: float) -> str:
+    """A number for people: four places behind the point, or three digits where those would show less than two.
+
+    >>> number(0.97541), number(3.1e-6), number(0.0), number(-0.00042), number(1234.5678)
+    ('0.9754', '3.1e-06', '0.0000', '-0.00042', '1234.5678')
+    """
+    return f"{value:.3g}" if 0 < abs(value) < 1e-3 else f"{value:.4f}"
+
+
 def width(text: str) -> int:
     """Columns of a line of text."""
     return sum(2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)

@@ -85,3 +85,5 @@ from ._updates import gradient_update as gradient_update
 from ._updates import repeated as repeated
 from ._updates import reported as reported
 from ._updates import with_average as with_average
+from ._writers import Writer as Writer
+from ._writers import weights_and_biases as weights_and_biases

@@ -16,7 +16,8 @@ from dlcore.train._engine import make_engine, state_like
 from dlcore.train._evaluate import make_evaluate
 from dlcore.train._loop import Fitted, cadence, fit
 from dlcore.train._pretrained import pretrained, starting_from
-from dlcore.train._record import Recorder
+from dlcore.train._profile import Trace
+from dlcore.train._record import Recorder, record_test
 from dlcore.train._run_folder import read_json, write_json
 from dlcore.train._samples import draw_grids
 from dlcore.train._state import count_params, sha256, view_of
@@ -108,9 +109,17 @@ def run_fit(run: Run, name: str, stage: Fit, results: Results, stop: Stop) -> Fi
 
     def validate(state: TrainState) -> dict[str, float]:
         whole = to_host(mesh, state)
-        attempt("a grid of samples", lambda: draw_grids(folder, stage, whole), {})
+        grids = attempt("a grid of samples", lambda: draw_grids(folder, stage, whole), {}) or {}
+        for title, grid in grids.items():
+            recorder.image(int(whole.step), title, grid)
         return evaluate(state, announced(data.validation, "validation"), evaluation_key(run))
 
+    def open_recorder(step: int) -> Recorder:
+        nonlocal recorder
+        recorder = Recorder(folder if writes else None, total=when.total, step=step, writers=run.writers)
+        return recorder
+
+    recorder = None
     checkpoints = Checkpoints(folder / "checkpoints", keep=config.keep)
     try:
         fitted = fit(
@@ -121,17 +130,20 @@ def run_fit(run: Run, name: str, stage: Fit, results: Results, stop: Stop) -> Fi
             when,
             mesh=mesh,
             checkpoints=checkpoints,
-            open_recorder=lambda step: Recorder(folder if writes else None, total=when.total, step=step),
+            open_recorder=open_recorder,
+            trace=Trace(folder / "profile", run.profile) if writes and run.profile else None,
             validate=validate if data.validation.size else None,
             stop=stop,
         )
     finally:
         checkpoints.close()
     if fitted.finished:
+        say(f"evaluating {data.test.size:,} test examples{', by the full protocol' if own else ''}")
         measured = test(fitted.state, announced(data.test, "test"), evaluation_key(run))
         host = to_host(mesh, fitted.state)
         if writes:
             write_json(folder / "result.json", outcome(stage, fitted, host, measured))
+            attempt("writing test metrics", lambda: record_test(folder, fitted.step, measured, run.writers), {})
     return fitted
 
 

@@ -14,10 +14,13 @@ from jax.sharding import Mesh
 from dlcore.data import Pipeline
 from dlcore.parallel.mesh import global_batch, on_every_device
 from dlcore.parallel.processes import any_process
+from dlcore.report.text import number
 from dlcore.train._checkpoint import Checkpoints
 from dlcore.train._config import LoopConfig
 from dlcore.train._engine import Engine
+from dlcore.train._profile import Trace
 from dlcore.train._record import Recorder
+from dlcore.train._stopwatch import Stopwatch
 from dlcore.train._system import Fit
 from dlcore.types import Mean, TrainState
 
@@ -109,15 +112,16 @@ def fit(
     open_recorder: Callable[[int], Recorder],
     validate: Callable[[TrainState], dict[str, float]] | None = None,
     stop: Callable[[], bool] = lambda: False,
+    trace: Trace | None = None,
 ) -> Fitted:
     """Train to the end that `when` says, or until `stop()` says so, starting from the newest checkpoint.
 
     Everything that the result depends on is in the checkpoint, and dispatches begin at the same
     steps however often the run is interrupted: the final state is the same to the bit.
-    `open_recorder(step)` opens the log. With `patience`, the best parameters by the
-    stage's monitor are restored at the end. Raises `FloatingPointError` when a metric is not finite.
+    `open_recorder(step)` opens the log, `trace` writes a profile of a few steps. With `patience`, the best parameters
+    by the stage's monitor are restored at the end. Raises `FloatingPointError` when a metric is not finite.
     """
-    loop = _Loop(stage, pipeline, config, mesh, checkpoints, engine, when)
+    loop = _Loop(stage, pipeline, config, mesh, checkpoints, engine, when, trace)
     loop.start(open_recorder)
     try:
         while loop.step < when.total and not loop.progress.stopped_early:
@@ -136,6 +140,8 @@ def fit(
                 return loop.result(finished=False)
         return loop.result(finished=True)
     finally:
+        if trace is not None:
+            trace.stop()
         loop.log.close()
 
 
@@ -151,9 +157,10 @@ class _Loop:
         checkpoints: Checkpoints,
         engine: Engine,
         when: Cadence,
+        trace: Trace | None,
     ):
         self.stage, self.pipeline, self.config, self.mesh = stage, pipeline, config, mesh
-        self.checkpoints, self.engine, self.when = checkpoints, engine, when
+        self.checkpoints, self.engine, self.when, self.trace = checkpoints, engine, when, trace
         self.programs: dict[int, Any] = {}
         self.in_flight: deque[Any] = deque()
         self.unwritten: tuple[int, Any] | None = None
@@ -177,7 +184,7 @@ class _Loop:
         self.totals = on_every_device(self.mesh, {**self.engine.zeros, **saved_totals})
         self.clock = Stopwatch(self.progress.train_seconds)
         self.logged = (self.step, self.clock.seconds())
-        self.saved_at = time.monotonic()
+        self.began, self.first, self.saved_at = time.monotonic(), self.step, time.monotonic()
         self.log = open_recorder(self.step)
         for note in notes:
             self.log.say(note)
@@ -189,6 +196,8 @@ class _Loop:
         args = (self.state, self.totals, self.engine.resident, feeds)
         if count not in self.programs:
             self.programs[count] = self.compile(count, args)
+        if self.trace is not None:
+            self.trace.before(count, self.pause)
         self.clock.run()
         self.state, self.totals = self.programs[count](*args)
         self.step += count
@@ -200,10 +209,12 @@ class _Loop:
     def compile(self, count: int, args: tuple[Any, ...]) -> Any:
         """The program for `count` steps, its compile time told apart."""
         self.pause()
+        self.log.say("compiling the training step")
         began = time.monotonic()
         program = self.engine.program.lower(*args).compile()
         seconds = time.monotonic() - began
         self.progress.compile_seconds += seconds
+        self.began += seconds  # an estimate of the time left does not count it
         self.log.say(f"compiled the training step ({count} per dispatch) in {seconds:.1f} s")
         return program
 
@@ -230,16 +241,19 @@ class _Loop:
         self.logged = (step, self.clock.seconds())
         images = (step - last_step) * self.config.batch_size
         self.log.write(step, "train", metrics)
-        self.log.progress(step, metrics, images / max(self.logged[1] - last_seconds, 1e-9))
+        left = (time.monotonic() - self.began) / max(step - self.first, 1) * (self.when.total - step)
+        self.log.progress(step, metrics, images / max(self.logged[1] - last_seconds, 1e-9), left)
         if not all(map(math.isfinite, metrics.values())):
             raise FloatingPointError(f"training became non-finite near step {step}: {metrics}; lower the learning rate")
 
     def validate(self, evaluate: Callable[[TrainState], dict[str, float]]) -> bool:
         """Evaluate on the validation split; whether it is the best so far."""
         self.pause()
+        if self.progress.best_step is None:
+            self.log.say("evaluating on the validation split, for the first time")
         metrics = evaluate(self.state)
         self.log.write(self.step, "validation", metrics)
-        self.log.say(f"step {self.step}  " + "  ".join(f"validation/{n} {v:.4f}" for n, v in metrics.items()))
+        self.log.say(f"step {self.step}  " + "  ".join(f"validation/{n} {number(v)}" for n, v in metrics.items()))
         name, mode = self.stage.monitor
         self.progress.judge(metrics[name], self.step, mode, self.config.patience)
         return self.progress.best_step == self.step
@@ -266,23 +280,3 @@ class _Loop:
             self.log.say(f"restoring the best parameters, of step {best}")
             self.state, _ = self.checkpoints.restore(self.engine.like, best)
         return Fitted(self.state, self.step, self.progress, finished)
-
-
-class Stopwatch:
-    """Seconds that run and pause."""
-
-    def __init__(self, seconds: float = 0.0):
-        self._seconds, self._since = seconds, None
-
-    def run(self) -> None:
-        """Go on, if paused."""
-        if self._since is None:
-            self._since = time.monotonic()
-
-    def pause(self) -> None:
-        """Stop, if running."""
-        self._seconds, self._since = self.seconds(), None
-
-    def seconds(self) -> float:
-        """The total so far."""
-        return self._seconds + (0.0 if self._since is None else time.monotonic() - self._since)

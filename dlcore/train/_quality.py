@@ -16,6 +16,9 @@ from dlcore.types import Key
 CLASSIFIER = {"classifier": RunSpec("classify", "features")}
 """The run that measures: put it among the `needs` of the system."""
 
+HEADLINE = ("bits_per_dim", "nll_nats", "elbo_nats", "frechet", "precision", "recall", "classes")
+"""What generative models are judged by, as far as they have it."""
+
 BATCH = 256
 """Samples drawn at once."""
 
@@ -107,4 +110,4 @@ def generative_system(
     measured = quality_study(name, spec, fit.sample, quality_samples)
     stages |= measured
     stages["gallery"] = Study(lambda key, data, results: look(key, data, results[name]), uses=(name,), beside=True)
-    return System(stages, CLASSIFIER if measured else {})
+    return System(stages, CLASSIFIER if measured else {}, headline=HEADLINE, picture=("gallery/samples",))

@@ -10,21 +10,30 @@ from dlcore.parallel import processes
 from dlcore.report import figures
 from dlcore.train._state import view_of
 from dlcore.train._system import Fit
+from dlcore.train.progress import say
 from dlcore.types import TrainState
 
 GRID = 64
 """Samples in a grid."""
 
 
-def draw_grids(folder: Path, stage: Fit, state: TrainState) -> None:
-    """Samples of the moment, always from the same key: of the params and of what the view has in their place."""
+def draw_grids(folder: Path, stage: Fit, state: TrainState) -> dict[str, np.ndarray]:
+    """Samples of the moment, always from the same key: of the params and of what the view has in their place.
+
+    The grids, uint8 [h, w, c] by name, are written into the folder.
+    """
     if stage.sample is None or not processes.is_main():
-        return
+        return {}
+    if not (folder / "samples").is_dir():
+        say(f"drawing {GRID} samples, for the first time")
     state = jax.device_put(state)
     view = view_of(stage.update, state)
     sources: dict[str, Any] = {"": state} | ({"-ema": view} if view.params is not state.params else {})
+    drawn: dict[str, np.ndarray] = {}
     for name, source in sources.items():
         images = np.asarray(stage.sample(source.params, source.state, jax.random.key(0), GRID))
         if images.ndim == 4:
             path = folder / "samples" / f"step-{int(state.step):06d}{name}.png"
-            figures.save_png(figures.image_grid(images), path)
+            drawn[f"samples{name}"] = figures.image_grid(images)
+            figures.save_png(drawn[f"samples{name}"], path)
+    return drawn

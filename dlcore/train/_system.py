@@ -116,6 +116,10 @@ class System(NamedTuple):
     needs: Mapping[str, RunSpec] = NOTHING
     functions: Mapping[str, Callable[..., Any]] = NOTHING
     """What a trained system is used for, `f(params, state, *inputs)` of arrays by name: "predict", "features", …"""
+    headline: tuple[str, ...] = ()
+    """The metrics that a run is judged by, the first most: `test/NAME` in the summary, or patterns ("accuracy_*")."""
+    picture: tuple[str, ...] = ()
+    """Figures as STAGE/TITLE, of which the report begins with the first that there is."""
 
 
 def check(system: System) -> System:

@@ -31,7 +31,7 @@ def finished(folder: Path) -> Finished:
     if not (folder / "summary.json").exists():
         raise ValueError(f"{folder} holds a run that is not finished; finish it, or leave it out")
     summary = read_json(folder / "summary.json")
-    told = ("steps", "parameters", "train_seconds")
+    told = [name for name in ("steps", "parameters", "train_seconds", "wall_seconds") if name in summary]
     numbers = {name: float(v) for name, v in summary["metrics"].items() if isinstance(v, int | float)}
     names = {name: str(held[name]) for name in ("experiment", "data", "preset") if name in held}
     settings = {path: str(value) for path, value in _flat(held["config"])}

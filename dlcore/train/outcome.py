@@ -8,8 +8,9 @@ from typing import Any
 
 import jax
 
-from dlcore.report import figures, panel
+from dlcore.report import curves, figures, panel
 from dlcore.report.html import write_report
+from dlcore.report.text import number
 from dlcore.train._record import read_rows
 from dlcore.train._run_folder import read_json, write_json
 from dlcore.train._system import beside
@@ -44,6 +45,12 @@ def summarize(run: Run) -> None:
     say(f"finished {summary['steps']} steps in {seconds}" if fits else "finished")
 
 
+def told(run: Run, wall_seconds: float) -> None:
+    """Put the time that the run took, all in all, into the summary; no digest includes it."""
+    summary = read_json(run.folder / "summary.json")
+    write_json(run.folder / "summary.json", {**summary, "wall_seconds": wall_seconds})
+
+
 def together(metrics: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """Metrics of stages as `test/NAME`; one that two stages have is `STAGE/test/NAME`."""
     names = [name for found in metrics.values() for name in found]
@@ -75,15 +82,19 @@ def metrics_of(run: Run) -> dict[str, Any]:
 
 def draw(run: Run, notes: dict[str, str]) -> None:
     """Draw the curves and panels of every stage into its folder, and write the report; what fails is noted."""
+    say("drawing the figures")
     for name in run.system.stages:
         folder = run.folder / name
         panels = attempt(f"the panels of {name}", lambda folder=folder: panel.load(folder), notes) or {}
         if (folder / "metrics.jsonl").exists():
-            panels = {"curves": panel.panel("figures.curves", read_rows(folder / "metrics.jsonl")), **panels}
+            rows = read_rows(folder / "metrics.jsonl")
+            panels = {"curves": panel.panel("figures.curves", curves.first(rows)), **panels}
+            panels |= {"more_curves": panel.panel("figures.curves", more)} if (more := curves.rest(rows)) else {}
         for title, one in panels.items():
             path = folder / "figures" / f"{title}.png"
             attempt(f"the figure {title}", lambda one=one, path=path: figures.save(panel.draw(one), path), notes)
-    report = attempt("report.html", lambda: write_report(run.folder, notes, tuple(run.system.stages)), notes)
+    told = {"headline": run.system.headline, "picture": run.system.picture}
+    report = attempt("report.html", lambda: write_report(run.folder, notes, tuple(run.system.stages), **told), notes)
     if report is not None:
         say(f"wrote {report}")
 
@@ -97,4 +108,4 @@ def peak_memory() -> int:
 
 def show(metrics: Mapping[str, Any]) -> str:
     """Metrics on one line."""
-    return "  ".join(f"{k} {v}" if isinstance(v, str) else f"{k} {v:.4f}" for k, v in metrics.items())
+    return "  ".join(f"{k} {v}" if isinstance(v, str) else f"{k} {number(v)}" for k, v in metrics.items())

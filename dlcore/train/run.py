@@ -18,6 +18,7 @@ from dlcore.lookup import check_name
 from dlcore.train._config import from_json, override, to_json
 from dlcore.train._run_folder import LAYOUT, check_layout, read_json
 from dlcore.train._system import System, check
+from dlcore.train._writers import MakeWriter
 
 NAMES = ("experiment", "preset", "data", "seed", "image_size")
 
@@ -35,6 +36,10 @@ class Run(NamedTuple):
     """Experiment, preset, data and image size, by which the run is built again; empty for a system at hand."""
     config: Any = None
     data_dir: str | None = None
+    writers: tuple[MakeWriter, ...] = ()
+    """Who is told metrics and pictures, beside TensorBoard."""
+    profile: int = 0
+    """Steps of each fit of which a trace is written."""
 
     def identity(self) -> dict[str, Any]:
         """What makes the run what it is."""

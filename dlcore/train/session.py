@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from dlcore.data import Data
@@ -23,7 +24,7 @@ from dlcore.train._evaluate import make_evaluate
 from dlcore.train._fitting import data_of, evaluation_key, restore, restored_view, step_of
 from dlcore.train._run_folder import check_data, check_identity, read_json
 from dlcore.train._system import Fit, Result, System, check, compiled, main_fit
-from dlcore.train.progress import announced
+from dlcore.train.progress import announced, ticker
 from dlcore.train.run import Run
 from dlcore.types import Params, State
 
@@ -80,6 +81,10 @@ def open_run(
     if made.data is not None:
         check_data(made.folder, made.identity()["fingerprint"])
     return OpenRun(made)
+
+
+AT_ONCE = 256
+"""Samples drawn by one call; of more, lines say how far it is."""
 
 
 class OpenRun:
@@ -157,7 +162,14 @@ class OpenRun:
                 known = ", ".join(self.fit.sample_options) or "no options"
                 raise ValueError(f"sample: {name}= has no meaning for this run, which takes {known}")
         key = jax.random.key(key) if isinstance(key, int) else key
-        return self.fit.sample(self.params, self.state, key, num, **options)
+        draw = lambda key, count: self.fit.sample(self.params, self.state, key, count, **options)  # noqa: E731
+        if num <= AT_ONCE:
+            return draw(key, num)
+        tell, parts = ticker("samples", num), []
+        for start in range(0, num, AT_ONCE):
+            tell(start)
+            parts.append(jax.block_until_ready(draw(jax.random.fold_in(key, start), AT_ONCE)))
+        return jnp.concatenate(parts)[:num]
 
     def predict(self, images: np.ndarray, batch: int = 256) -> np.ndarray:
         """Class probabilities [n, classes] of images [n, h, w, c] as they are stored, uint8 levels of the run's data.

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -12,6 +13,7 @@ import jax
 from dlcore.parallel import processes
 from dlcore.train import environment, outcome, run
 from dlcore.train._fitting import Stop, check_loop, fit_result, run_fit
+from dlcore.train._record import clock
 from dlcore.train._run_folder import LAYOUT, claim, locked, read_json, write_json
 from dlcore.train._studying import run_study, study_result
 from dlcore.train._system import Fit, Result, Results, RunSpec, Study, System, beside, compiled, main_fit
@@ -29,6 +31,7 @@ def execute(made: Run, stop: Stop = never) -> bool:
 
     Raises `ValueError`, before anything is written, for settings of a fit that cannot be.
     """
+    began = time.monotonic()
     for name, stage in made.system.stages.items():
         if isinstance(stage, Fit):
             check_loop(made, name, stage)
@@ -36,7 +39,8 @@ def execute(made: Run, stop: Stop = never) -> bool:
         if processes.is_main():
             stack.enter_context(locked(made.folder))
             claim(made.folder, made.identity(), made.notes())
-            note_environment(made.folder / "environment.json")
+            began -= note_environment(made.folder / "environment.json")
+            stack.callback(lambda: note_wall_seconds(made, time.monotonic() - began))
         for name, stage in made.system.stages.items():
             if beside(stage) or done(made, name):
                 continue
@@ -45,17 +49,29 @@ def execute(made: Run, stop: Stop = never) -> bool:
         if processes.is_main():
             outcome.summarize(made)
             complete(made)
-            say(outcome.show(read_json(made.folder / "summary.json")["metrics"]))
+            seconds = time.monotonic() - began
+            outcome.told(made, seconds)
+            say(f"{outcome.show(read_json(made.folder / 'summary.json')['metrics'])}  wall time {clock(seconds)}")
     return True
 
 
-def note_environment(path: Path) -> None:
-    """Write what the run runs on; of one that goes on, say what has changed."""
-    now = environment.describe()
-    changed = environment.changes(read_json(path), now) if path.exists() else []
-    if changed:
+def note_environment(path: Path) -> float:
+    """Write what the run runs on; of one that goes on, say what has changed.
+
+    The command that began it stays, and so do the seconds that earlier starts took, which are returned.
+    """
+    now, before = environment.describe(), read_json(path) if path.exists() else {}
+    if before and (changed := environment.changes(before, now)):
         say(f"its bits may not be those of a run in one go: {'; '.join(changed)}")
-    write_json(path, now)
+    kept = {name: before[name] for name in ("command", "wall_seconds") if name in before}
+    write_json(path, {**now, **kept})
+    return kept.get("wall_seconds", 0.0)
+
+
+def note_wall_seconds(made: Run, seconds: float) -> None:
+    """Keep how long all starts of a run took, whether this one has finished it or was stopped."""
+    path = made.folder / "environment.json"
+    write_json(path, {**read_json(path), "wall_seconds": seconds})
 
 
 def complete(made: Run) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dlcore.report import figures
+from dlcore.report import curves, figures
 
 NAMES = ["cat", "dog", "bird"]
 
@@ -27,7 +27,7 @@ def test_curves_put_the_splits_of_a_quantity_on_one_panel():
         {"step": 2, "validation/accuracy": 0.2},
     ]
     found = panels(figures.curves(rows))
-    assert found.keys() == {"loss", "accuracy", "learning rate"}
+    assert list(found) == ["loss", "accuracy", "learning rate"]
     accuracy = lines(found["accuracy"])
     np.testing.assert_array_equal(accuracy["train"], [[1, 0.1], [2, 0.3]])
     np.testing.assert_array_equal(accuracy["validation"], [[2, 0.2]])
@@ -35,6 +35,32 @@ def test_curves_put_the_splits_of_a_quantity_on_one_panel():
     np.testing.assert_array_equal(rate.get_xydata(), [[1, 0.5], [2, 0.25]])
     assert [text.get_text() for text in found["accuracy"].get_legend().get_texts()] == ["train", "validation"]
     assert all(axes.get_xlabel() == "step" for axes in found.values())
+
+
+def test_variants_of_a_quantity_share_a_panel():
+    names = ("he", "lecun", "zeros")
+    rows = [{"step": 1, **{f"train/accuracy_{name}": i / 10 for i, name in enumerate(names)}, "train/error_a": 1.0}]
+    rows += [{"step": 2, **{f"validation/accuracy_{name}": i / 5 for i, name in enumerate(names)}, "train/loss": 2.0}]
+    figure = figures.curves(rows)
+    assert [axes.get_ylabel() for axes in figure.axes] == ["loss", "accuracy", "error a"], "the loss first"
+    drawn = figure.axes[1].get_lines()
+    assert [text.get_text() for text in figure.axes[1].get_legend().get_texts()] == list(names)
+    assert {(line.get_linestyle(), float(line.get_ydata()[0])) for line in drawn} == {
+        *(("--", i / 10) for i in range(3)),
+        *(("-", i / 5) for i in range(3)),
+    }
+    assert len({line.get_color() for line in drawn}) == 3
+
+
+def test_few_curves_come_first_and_none_is_lost():
+    quantities = [f"q{i}" for i in range(9)]
+    rows = [{"step": 1, **{f"train/{q}": 1.0 for q in quantities}, "train/loss": 1.0, "train/learning_rate": 0.5}]
+    rows += [{"step": 1, "validation/q7": 1.0, "validation/only": 2.0}]
+    first, rest = curves.first(rows), curves.rest(rows)
+    shown = [axes.get_ylabel() for axes in figures.curves(first).axes]
+    assert shown == ["loss", "q7", "only", "q0", "q1", "q2"]
+    assert [axes.get_ylabel() for axes in figures.curves(rest).axes] == ["q3", "q4", "q5", "q6", "q8", "learning rate"]
+    assert curves.rest(rows[:1]) and not curves.rest([{"step": 1, "train/loss": 1.0}])
 
 
 @pytest.mark.parametrize("rows", [[], [{"step": 1}], [{"step": 1, "train/loss": None}]])

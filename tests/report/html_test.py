@@ -83,7 +83,7 @@ def test_numbers_keep_their_leading_digits(run):
 
 def test_every_image_is_inside(run):
     images = [attributes for tag, attributes in read(run).tags if tag == "img"]
-    assert [image["alt"] for image in images] == ["a<b", "curves", "step 10"]
+    assert [image["alt"] for image in images] == ["a<b", "curves", "step 10"], "the picture, curves, then the rest"
     stored = [run / "vae" / f"{name}.png" for name in ("figures/a<b", "figures/curves", "samples/step_10")]
     for image, path in zip(images, stored, strict=True):
         kind, _, data = image["src"].partition(",")
@@ -109,7 +109,7 @@ def test_an_unfinished_run_has_a_report(run, name):
     path.rename(run / "hidden")
     text = " ".join(read(run).text)
     assert ("not finished" in text) == (name == "summary.json")
-    assert ("Figures" in text) == (name != "vae/figures") and ("Samples" in text) == (name != "vae/samples")
+    assert ("Curves" in text) == (name != "vae/figures") and ("Samples" in text) == (name != "vae/samples")
 
 
 def test_a_torn_file_is_left_out(run):
@@ -124,10 +124,36 @@ def test_an_empty_folder_has_a_report(tmp_path):
 def test_writing_again_changes_nothing(run):
     first = write_report(run, stages=("vae",)).read_bytes()
     assert write_report(run, stages=("vae",)).read_bytes() == first
-    assert b"<h2>Figures</h2>" in first
+    assert b"<h2>Curves</h2>" in first
 
 
 def test_several_stages_are_told_apart(run):
     figures.save_png(np.zeros((2, 2, 1), np.uint8), run / "gallery" / "figures" / "sheet.png")
     text = " ".join(Page(write_report(run, stages=("vae", "gallery")).read_text(encoding="utf-8")).text)
-    assert "Vae: figures" in text and "Vae: samples" in text and "Gallery: figures" in text
+    assert "Vae: samples" in text and "Gallery: figures" in text
+
+
+def test_the_command_the_headline_and_the_picture_come_before_curves_and_the_rest(run):
+    summary = json.loads((run / "summary.json").read_text())
+    summary["metrics"] = {"test/a": 0.5, "test/loss": 3e-7, "test/iou_b": 0.25, "test/iou_a": 0.75}
+    (run / "summary.json").write_text(json.dumps(summary))
+    (run / "environment.json").write_text(json.dumps({"command": ["launch/train.py", "--experiment=vae"]}))
+    figures.save_png(np.zeros((2, 2, 1), np.uint8), run / "gallery" / "figures" / "sheet.png")
+    written = write_report(
+        run, stages=("vae", "gallery"), headline=("loss", "iou_*", "absent"), picture=("gallery/none", "gallery/sheet")
+    )
+    page = written.read_text(encoding="utf-8")
+    order = ["--experiment=vae", "test/loss", "test/iou_b", "test/iou_a", 'alt="sheet"', "<h2>Curves", 'alt="a&lt;b"']
+    places = [page.index(part) for part in [*order, "<h2>Vae: samples", "All metrics", "test/a<"]]
+    assert places == sorted(places) and page.count('alt="sheet"') == 1, "shown once, where it stands first"
+    assert "3e-07" in page
+
+
+def test_without_a_headline_the_first_metrics_stand_there(run):
+    big = (
+        write_report(run, stages=("vae",))
+        .read_text(encoding="utf-8")
+        .split('<table class="big">')[1]
+        .split("</table>")[0]
+    )
+    assert "test/accuracy" in big and "test/loss" in big

@@ -5,7 +5,8 @@
 #   launch/local.sh test [pytest arguments] | docs
 # --processes=N starts N processes that compute as one. DLCORE_EXTRAS=cuda12,tpu,... says which optional dependencies
 # there are to be (none: DLCORE_EXTRAS=), else those that fit this machine,
-# DLCORE_PYTHON names the interpreter, DLCORE_VENV the environment's folder.
+# DLCORE_PYTHON names the interpreter, DLCORE_VENV the environment's folder. What is installed has the tested versions,
+# of launch/constraints.txt; DLCORE_NEWEST=1 takes the newest ones.
 set -euo pipefail
 
 root=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd -P)
@@ -48,8 +49,12 @@ default_extras() {
   case $driver in 12) echo cuda12 ;; 1[3-9]) echo cuda13 ;; esac
 }
 
-# Installed already? The stamp holds the wanted extras and the very text of pyproject.toml.
-installed() { [ -f "$1" ] && cmp -s "$1" "$root/pyproject.toml" && [ -x "$venv/bin/python" ]; }
+# What an installation depends on: the stamp of one holds this very text, and its name the extras.
+constraints=$root/launch/constraints.txt
+if [ -n "${DLCORE_NEWEST:-}" ] || [ ! -f "$constraints" ]; then constraints=""; fi
+wanted() { cat "$root/pyproject.toml" ${constraints:+"$constraints"}; }
+
+installed() { [ -f "$1" ] && wanted | cmp -s - "$1" && [ -x "$venv/bin/python" ]; }
 
 # Only a folder that this script began (it holds the lock file) is ever emptied.
 make_venv() {
@@ -66,11 +71,12 @@ install() {
   printf 'dlcore: installing into %s with %s (first use; a minute or two)\n' "$venv" "$("$venv/bin/python" -V)" >&2
   local target="$root${extras:+[$extras]}"
   if command -v uv >/dev/null; then
-    uv pip install --quiet --python "$venv/bin/python" -e "$target" >"$log" 2>&1
+    uv pip install --quiet --python "$venv/bin/python" ${constraints:+-c "$constraints"} -e "$target" >"$log" 2>&1
   else
-    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check -e "$target" >"$log" 2>&1
+    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check ${constraints:+-c "$constraints"} \
+      -e "$target" >"$log" 2>&1
   fi || { cat "$log" >&2; fail "the installation failed; see above, and run the same command again"; }
-  cp "$root/pyproject.toml" "$stamp"
+  wanted >"$stamp"
 }
 
 prepare() {

@@ -4,9 +4,11 @@ import shutil
 import signal
 import subprocess
 import time
+import tomllib
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parents[2]
 TOOLS = ("bash", "env", "dirname", "sed", "find", "mkdir", "flock", "cmp", "cp", "cat", "sleep", "rm", "ls")
@@ -18,7 +20,9 @@ case "$1" in
 -m)
   case "$2" in
   venv) echo "venv $3" >>"$CALLS"; mkdir -p "$3/bin"; cp "$0" "$3/bin/python" ;;
-  pip) sleep "${SLOW:-0}"; echo "pip ${*: -1}" >>"$CALLS"; echo "pip says why"; exit "${PIP_STATUS:-0}" ;;
+  pip)
+    for ((i = 1; i < $#; i++)); do if [ "${!i}" = -c ]; then j=$((i + 1)); echo "constraints ${!j}" >>"$CALLS"; fi; done
+    sleep "${SLOW:-0}"; echo "pip ${*: -1}" >>"$CALLS"; echo "pip says why"; exit "${PIP_STATUS:-0}" ;;
   *)
     trap 'echo "asked to stop" >>"$CALLS"; exit "${STOPPED:-0}"' TERM
     # In one write: several processes may note their calls at once.
@@ -164,6 +168,34 @@ def test_extra_follows_the_driver(sandbox, driver, extra):
     smi.chmod(0o755)
     sandbox.run("train")
     assert f"pip {sandbox.root}{extra}" in sandbox.calls()
+
+
+def test_the_tested_versions_are_installed_unless_the_newest_are_asked_for(sandbox):
+    tested = sandbox.root / "launch" / "constraints.txt"
+    tested.write_text("jax==0.10.2\n")
+    assert sandbox.run("train")[0] == 0
+    assert sandbox.calls()[1:3] == [f"constraints {tested}", f"pip {sandbox.root}"]
+    sandbox.run("train")
+    assert len(sandbox.calls()) == 1, "nothing has changed"
+    tested.write_text("jax==0.12.0\n")
+    sandbox.run("train")
+    assert f"constraints {tested}" in sandbox.calls(), "other versions are installed again"
+    sandbox.run("train", DLCORE_NEWEST="1")
+    found = sandbox.calls()
+    assert f"pip {sandbox.root}" in found and not any(call.startswith("constraints") for call in found)
+
+
+def test_the_tested_versions_are_those_of_every_dependency():
+    """Every requirement of the project and of its tests has one version, on the oldest and on the newest Python."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    lines = [Requirement(line) for line in (ROOT / "launch/constraints.txt").read_text().splitlines() if line[0] != "#"]
+    for python in ("3.11", "3.12", "3.13"):
+        where = {"python_version": python, "python_full_version": f"{python}.4", "sys_platform": "linux"}
+        pinned = {line.name: line for line in lines if line.marker is None or line.marker.evaluate(where)}
+        for text in (*project["dependencies"], *project["optional-dependencies"]["test"]):
+            wanted = Requirement(text)
+            (version,) = pinned[wanted.name.replace("_", "-").lower()].specifier
+            assert version.operator == "==" and wanted.specifier.contains(version.version), (python, text)
 
 
 def test_a_changed_pyproject_is_installed_again(sandbox):

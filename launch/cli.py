@@ -6,7 +6,7 @@ import sys
 
 from launch import settings
 
-VERBS = ("train", "list", "eval", "predict", "sample", "report", "export", "compare", "bench", "doctor")
+VERBS = ("train", "list", "eval", "predict", "sample", "report", "export", "compare", "verify", "bench", "doctor")
 
 
 def main() -> None:

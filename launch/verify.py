@@ -10,17 +10,20 @@ exported and read back it has the same params. Exits with 1 where a promise is b
 import sys
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from absl import flags
 
-from dlcore.train import run
-from dlcore.train.progress import say
-from dlcore.train.verify import verify
 from launch import paths, request, runtime
+
+if TYPE_CHECKING:
+    from dlcore.train.run import Run
 
 
 def main() -> None:
     """Check promise after promise in the folder --workdir, by default one that is removed again."""
+    from dlcore.train import run
+
     values = flags.FLAGS
     if values.experiment is None:
         raise ValueError(f"pass --experiment, one of {', '.join(run.experiment_names())}")
@@ -36,9 +39,13 @@ def main() -> None:
 
 def checked(folder: Path) -> int:
     """Print every check; how many promises are broken."""
+    from dlcore.train import run
+    from dlcore.train.progress import say
+    from dlcore.train.verify import verify
+
     values, broken = flags.FLAGS, 0
 
-    def make(where: Path) -> run.Run:
+    def make(where: Path) -> "Run":
         return run.named(
             values.experiment,
             data=values.data or "digits",
@@ -57,4 +64,4 @@ def checked(folder: Path) -> int:
 
 
 if __name__ == "__main__":
-    runtime.run(main, uses=tuple(name for name in request.FLAGS if name != "seeds"))
+    runtime.run(main, uses=tuple(name for name in request.FLAGS if name not in ("seeds", "extend")))

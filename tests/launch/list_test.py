@@ -16,8 +16,8 @@ from absl.testing import flagsaver
 
 import experiments
 from dlcore.train import LoopConfig, override
+from launch import cli, settings
 from launch import list as listing
-from launch import settings
 
 ROOT = Path(__file__).parents[2]
 NAMES = sorted(module.name for module in pkgutil.iter_modules(experiments.__path__))
@@ -151,9 +151,7 @@ HEAVY = ("jax", "numpy", "dlcore", "matplotlib", "orbax", "flax")
     [
         ("list", ()),
         ("list", ("--experiment=vae",)),
-        ("train", ("--help",)),
-        ("sample", ("--help",)),
-        ("bench", ("--help",)),
+        *((verb, ("--help",)) for verb in cli.VERBS),
     ],
 )
 def test_lists_and_help_answer_at_once(program, given):

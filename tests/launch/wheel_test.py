@@ -96,7 +96,7 @@ def test_the_command_names_its_verbs_and_refuses_others(tmp_path):
     wrong = command("tarin", cwd=tmp_path)
     assert wrong.returncode == 2 and "unknown verb 'tarin'" in wrong.stderr and len(wrong.stderr.splitlines()) == 1
     script = (ROOT / "launch/local.sh").read_text(encoding="utf-8")
-    assert {*cli.VERBS, "test"} == set(script.split('verbs="')[1].split('"')[0].split()), "as local.sh"
+    assert {*cli.VERBS, "test"} <= set(script.split('verbs="')[1].split('"')[0].split()), "as local.sh"
 
 
 def test_a_verb_has_its_flags(tmp_path):

@@ -10,7 +10,7 @@ Panels: TypeAlias = dict[str, dict[tuple[str, str], Points]]
 
 FAMILIES = ("loss", "accuracy", "error", "nll_nats", "mse", "bias_squared", "variance")
 """Quantities that several networks of one run have: `accuracy_he`, `accuracy_zeros`, …"""
-FEW = 6
+FEW = 9
 """Panels that come first."""
 
 

@@ -129,8 +129,11 @@ def program(run: Run, view: View, name: str = "predict") -> jax.export.Exported 
         return exported(one, view, jax.ShapeDtypeStruct((2,), jnp.uint32))
     stored = ("point", jnp.float32) if len(spec.shape) == 1 else ("image", jnp.uint8)
     rows = {stored[0]: jax.ShapeDtypeStruct((1, *spec.shape), stored[1]), "row": jax.ShapeDtypeStruct((1,), jnp.int32)}
-    given = jax.eval_shape(lambda rows: fit.preprocess(rows, key=None, train=False)["image"], rows)
-    like = given if name == "predict" else rows[stored[0]]
+    # Some preprocess more than the input.
+    rows |= {"label": jax.ShapeDtypeStruct((1,), jnp.int32)} if spec.classes else {}
+    rows |= {"mask": jax.ShapeDtypeStruct((1, *spec.shape[:2]), jnp.uint8)} if spec.mask_classes else {}
+    given = lambda rows: fit.preprocess(rows, key=None, train=False)["image"]  # noqa: E731
+    like = jax.eval_shape(given, rows) if name == "predict" else rows[stored[0]]
     return exported(run.system.functions[name], view, jax.ShapeDtypeStruct(like.shape[1:], like.dtype))
 
 

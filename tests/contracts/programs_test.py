@@ -17,7 +17,7 @@ from dlcore.train._engine import state_like
 from dlcore.train.run import Run
 from dlcore.types import View
 
-WITHOUT = ("bagging", "bias_variance", "capacity", "initialisation", "optimizers", "transfer")
+WITHOUT = ("bagging", "bias_variance", "capacity", "initialisation", "optimizers", "pca", "transfer")
 """Studies of many fits, which leave no model to be used."""
 
 

@@ -139,7 +139,7 @@ def draw(config: Config, model: Model, preprocess: Any, params: Params, data: Da
     def losses(params: Params, x: jax.Array, y: jax.Array) -> jax.Array:
         return softmax_cross_entropy(model.apply(params, {}, x)[0], y)
 
-    start = model.init(jax.random.key(SEED), x)[0]
+    start = jax.jit(model.init)(jax.random.key(SEED), x)[0]
     trainings = functools.partial(
         studies.train_many,
         losses,

@@ -210,10 +210,10 @@ def receptive_field(network: PixelNetwork, config: Config, params: Params, state
     label = (jnp.zeros(1, jnp.int32),) if config.conditional else ()
 
     def influence(model: Any, params: Params, state: State, *label: Any) -> np.ndarray:
-        gradient = jax.grad(lambda x: jnp.abs(model.apply(params, state, x, *label)[0][0, *site]).sum())(x)
-        return np.asarray(jnp.abs(gradient[0]).max(-1))
+        output = lambda x: jnp.abs(model.apply(params, state, x, *label)[0][0, *site]).sum()  # noqa: E731
+        return np.asarray(jax.jit(lambda x: jnp.abs(jax.grad(output)(x)[0]).max(-1))(x))
 
     found = {"this network": influence(network.model, params, state, *label)}
     for name, stack in stacks.items():
-        found[name] = influence(stack.model, *stack.model.init(jax.random.key(1), x))
+        found[name] = influence(stack.model, *jax.jit(stack.model.init)(jax.random.key(1), x))
     return panel("receptive.maps", found, site, "gradient of the marked pixel's prediction (grey: exactly none)")

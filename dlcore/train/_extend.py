@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dlcore.train import export
+from dlcore.train._run_folder import check_data
 from dlcore.train._system import main_fit
 from dlcore.train.run import Run, of_folder, overridden, rebuilt
 
@@ -13,7 +14,8 @@ def extended(old: Run, epochs: float, *, folder: Path | None = None, settings: S
 
     It starts from the params and state that evaluation of the old run uses, which are exported beside it as
     `model.safetensors`; optimiser, schedule and order of the data start anew, with the settings of the old run and
-    `settings` over them. Raises `ValueError` for a run that is not finished, or that has no setting `train.epochs`.
+    `settings` over them. Raises `ValueError` for a run that is not finished, or that has no setting `train.epochs`, and
+    `DataError` if its data has changed.
     """
     if not epochs > 0:
         raise ValueError(f"a run is extended by a number of epochs above 0, got {epochs:g}")
@@ -25,6 +27,7 @@ def extended(old: Run, epochs: float, *, folder: Path | None = None, settings: S
         raise ValueError(
             f"{old.folder} is not finished; finish it before it is extended: the same command goes on with it"
         )
+    check_data(old.folder, old.identity()["fingerprint"])
     weights = old.folder / f"model{export.SUFFIX}"
     if not weights.exists():
         export.write_weights(old, weights)

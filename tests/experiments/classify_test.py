@@ -5,9 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dlcore.data import DataSpec
-from dlcore.train import over_views
-from experiments.classify import Config, features, make_model
+from dlcore.data import DataSpec, random_resized_crop
+from dlcore.train import over_views, session
+from experiments.classify import Config, build, features, make_model, make_preprocess
 
 SPEC = DataSpec("squares", (16, 16, 1), 256, 3, ("a", "b", "c"), (8, 0, 8), (0.5,), (0.3,))
 IMAGES = np.random.default_rng(0).integers(0, 256, (2, 16, 16, 1)).astype(np.uint8)
@@ -65,3 +65,43 @@ def test_test_time_augmentation_averages_probabilities_over_ten_views():
     )
     with pytest.raises(ValueError, match="test_shift must not be negative"):
         over_views(model, shift=-1)
+
+
+def test_points_of_the_plane_are_classified_and_their_regions_drawn(tmp_path):
+    settings = ["train.steps=150", "widths=16,16", "train.eval_every=0"]
+    run = session.train("classify", data="two_moons", preset="smoke", settings=settings, folder=tmp_path / "run")
+    assert run.metrics["test/accuracy"] > 0.95
+    drawn = {path.stem for path in (tmp_path / "run/errors/figures").glob("*.png")}
+    assert drawn == {"regions", "confusion", "calibration"}
+    page = (tmp_path / "run/report.html").read_text()
+    assert page.index('alt="regions"') < page.index('alt="curves"' if 'alt="curves"' in page else "<h2>Curves")
+    points = run.run.data.test.all()["point"]
+    at = (points - np.array(run.run.spec.mean)) / np.array(run.run.spec.std)
+    predicted = run.functions["predict"](run.params, run.state, at.astype(np.float32)).argmax(-1)
+    assert (predicted == run.run.data.test.all()["label"]).mean() == pytest.approx(run.metrics["test/accuracy"])
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ({"model": "cnn"}, "model=cnn needs images"),
+        ({"shift": 1}, "augmentations are for images"),
+        ({"crop": 0.5}, "are for"),
+    ],
+)
+def test_what_points_have_no_meaning_for_is_refused(setting, message):
+    spec = SPEC._replace(name="plane", shape=(2,), levels=None, mean=(0.0, 0.0), std=(1.0, 1.0))
+    with pytest.raises(ValueError, match=message):
+        build(Config(**{"model": "mlp", **setting}), spec)
+
+
+def test_random_parts_are_cut_in_training_only():
+    preprocess = make_preprocess(Config("mlp", crop=0.3), SPEC)
+    batch = {"image": IMAGES, "label": np.array([0, 1])}
+    plain = make_preprocess(Config("mlp"), SPEC)(batch, key=None, train=False)["image"]
+    np.testing.assert_array_equal(preprocess(batch, key=None, train=False)["image"], plain)
+    key = jax.random.key(3)
+    found = preprocess(batch, key=key, train=True)["image"]
+    expected = random_resized_crop(jax.random.fold_in(key, 6), plain, (0.3, 1.0))
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+    assert (np.asarray(found) != np.asarray(plain)).any()

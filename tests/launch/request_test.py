@@ -89,3 +89,27 @@ def test_a_report_needs_no_data(begun, images, monkeypatch, capsys, gone):
         flags.FLAGS(["test", f"--workdir={run.folder}"])
         report.main()
     assert "drawn from what was kept" in capsys.readouterr().out and (run.folder / "report.html").exists()
+
+
+MISTAKES = {
+    ("--extend=2",): "pass its --workdir",
+    ("--extend=2", "--experiment=classify"): "pass its --workdir",
+    ("--extend=2", "--workdir={run}", "--seed=3"): "pass its --workdir, and --set for what changes",
+    ("--extend=2", "--workdir={run}"): "is not finished; finish it before it is extended",
+    ("--extend=0", "--workdir={run}"): "by a number of epochs above 0",
+}
+
+
+@pytest.mark.parametrize("given", MISTAKES)
+def test_only_a_finished_run_in_a_folder_is_extended(begun, given):
+    run, _ = begun
+    with pytest.raises(ValueError, match=MISTAKES[given]):
+        asked(*(flag.format(run=run.folder) for flag in given))
+    assert [path.name for path in run.folder.parent.iterdir() if path.name.startswith("run")] == ["run"]
+
+
+def test_several_seeds_are_no_extension():
+    with flagsaver.flagsaver():
+        flags.FLAGS(["test", "--experiment=classify", "--seeds=0,1", "--extend=2"])
+        with pytest.raises(ValueError, match="--extend goes on from one run"):
+            next(request.runs_from_flags())

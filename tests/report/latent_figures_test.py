@@ -65,3 +65,25 @@ def test_completions_stand_under_what_was_given():
     x = np.zeros((2, 2, 2, 1))
     drawn = images.completions(x, x, [x, x])
     assert [label for label, _ in drawn.arguments[0]] == ["image", "given", "completion 1", "completion 2"]
+
+
+def test_regions_of_classes_are_coloured_and_bounded_and_count_their_points():
+    """Two classes left and right of x = 1, known to be so by their probabilities on the grid."""
+    low, high = np.array([-2.0, -2.0]), np.array([4.0, 4.0])
+    cells = density.grid(low, high, 60)
+    right = 1 / (1 + np.exp(-4 * (cells[:, 0] - 1)))
+    probabilities = np.stack([1 - right, right], -1).reshape(60, 60, 2)
+    points = np.array([[0.0, 0.0], [3.0, 1.0], [2.0, 3.0], [-1.0, 2.0]])
+    figure = density.regions(low, high, probabilities, points, np.array([0, 1, 0, 0]), ("left", "right"))
+    (axes,) = figure.axes
+    assert "75.0% of 4 test points in their own" in axes.get_title()
+    colours = axes.get_images()[0].get_array()
+    assert colours.shape == (60, 60, 3) and (colours[:, :25] == colours[:1, :25]).all(), "the same in every row"
+    np.testing.assert_array_less(colours[30, 0].min(), colours[30, 29].min(), "deeper where it is surer")
+    bounds = np.concatenate(
+        [path.vertices for c in axes.collections for path in c.get_paths() if len(path.vertices) > 50]
+    )
+    assert np.abs(bounds[:, 0] - 1).max() < 0.1
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["left", "right"]
+    offsets = [c.get_offsets() for c in axes.collections if len(c.get_offsets()) in (1, 3)]
+    np.testing.assert_array_equal(sorted(map(len, offsets)), [1, 3])

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import shutil
+import types
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +22,7 @@ from dlcore.train import (
     LoopConfig,
     Progress,
     Recorder,
+    _loop,
     cadence,
     fit,
     gradient_update,
@@ -248,3 +250,25 @@ def test_nan_is_never_the_best(mode):
     assert never.best_step is None and never.stopped_early
     with pytest.raises(ValueError, match="mode"):
         never.judge(1.0, 4, "least", patience=1)
+
+
+def test_the_time_left_does_not_count_compiling(tmp_path, monkeypatch):
+    """A clock that moves only while the program is compiled: nothing is left to be waited for."""
+    left, now, compiled = [], [0.0], _loop._Loop.compile
+    monkeypatch.setattr(_loop, "time", types.SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(Recorder, "progress", lambda self, step, metrics, rate, seconds: left.append(seconds))
+
+    def slow(self, count, args):
+        program = self.engine.program
+
+        class Slow:
+            def lower(self, *args):
+                now[0] += 1000.0
+                return program.lower(*args)
+
+        self.engine = self.engine._replace(program=Slow())
+        return compiled(self, count, args)
+
+    monkeypatch.setattr(_loop._Loop, "compile", slow)
+    run(tmp_path)
+    assert left and max(left) == 0.0 and now[0] >= 1000.0

@@ -134,7 +134,7 @@ def _for_points(examples: int) -> dict[str, Config]:
     train = budget(examples, batch_size=128, steps=2_000, every=200)
     mlp = Config("mlp", (64, 64), optimizer=optimizer, train=train)
     longer = replace(mlp, widths=(256, 256), ema=0.999, train=train.scaled(3))
-    short = replace(mlp, train=train.scaled(1 / 10))
+    short = replace(mlp, train=train.scaled(1 / 10, every=1 / 4))
     return {"smoke": short, "default": mlp, "full": longer, "mlp": mlp, "mlp_full": longer, "features": short}
 
 

@@ -172,7 +172,12 @@ def save_png(image: np.ndarray, path: Path, scale: int = 4) -> None:
 
 
 def save(figure: Figure, path: Path, dpi: int = 150) -> None:
-    """Write a figure as PNG, atomically and without a date; a character that the font lacks is a box."""
+    """Write a figure as PNG, atomically and without a date; a character that the font lacks is a box.
+
+    A title that would be wider than the figure is broken into lines.
+    """
+    for text in (*figure.texts, *(axes.title for axes in figure.axes)):
+        text.set_wrap(True)
     buffer = io.BytesIO()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=r"Glyph \d+ .* missing from")

@@ -23,8 +23,9 @@ def interpolation(images: Images, codes: np.ndarray, lines: int = 5, steps: int 
     """Straight lines between the codes of neighbouring images."""
     along = np.linspace(0, 1, steps)[:, None]
     pairs = [(i, i + 1) for i in range(0, 2 * lines, 2)]
-    rows = [(f"{i} to {j}", images((1 - along) * codes[i] + along * codes[j])) for i, j in pairs]
-    return panel("images.rows", rows, "between the codes of two test images")
+    # No numbers beside them: those of the pairs would be read as digits.
+    rows = [("", images((1 - along) * codes[i] + along * codes[j])) for i, j in pairs]
+    return panel("images.rows", rows, "each row: between the codes of two test images")
 
 
 def circle(start: np.ndarray, end: np.ndarray, steps: int = 10) -> np.ndarray:
@@ -40,8 +41,8 @@ def circle(start: np.ndarray, end: np.ndarray, steps: int = 10) -> np.ndarray:
 def circles(images: Images, codes: np.ndarray, lines: int = 5, steps: int = 10) -> Panel:
     """Great circles between the codes of neighbouring images."""
     pairs = [(i, i + 1) for i in range(0, 2 * lines, 2)]
-    rows = [(f"{i} to {j}", np.asarray(images(circle(codes[i], codes[j], steps)))) for i, j in pairs]
-    return panel("images.rows", rows, "between two test images on a great circle of latent space")
+    rows = [("", np.asarray(images(circle(codes[i], codes[j], steps)))) for i, j in pairs]
+    return panel("images.rows", rows, "each row: between two test images on a great circle of latent space")
 
 
 def temperatures(sample: Callable[[float, int], np.ndarray], title: str) -> Panel:

@@ -5,6 +5,8 @@ import math
 
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 from PIL import Image
 
 from dlcore.report import curves, figures
@@ -182,3 +184,15 @@ def test_a_failed_write_keeps_the_old_file(tmp_path, monkeypatch):
 def test_written_files_leave_nothing_beside_them(tmp_path):
     figures.write_bytes(tmp_path / "new" / "a", b"x")
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["a"]
+
+
+@pytest.mark.parametrize("kind", ["figure", "axes"])
+def test_long_titles_stay_inside_the_figure(tmp_path, kind):
+    figure = Figure(figsize=(2.5, 2.5), layout="constrained")
+    axes = figure.add_subplot()
+    title = "a title that says much more than a narrow figure has room for on one line"
+    text = figure.suptitle(title) if kind == "figure" else axes.set_title(title)
+    figures.save(figure, tmp_path / "figure.png", dpi=100)
+    box = text.get_window_extent(FigureCanvasAgg(figure).get_renderer())
+    assert box.x0 >= 0 and box.x1 <= 250 and box.y1 <= 250 and box.height > 20, "in several lines"
+    assert text.get_text() == title

@@ -68,7 +68,7 @@ def test_test_time_augmentation_averages_probabilities_over_ten_views():
 
 
 def test_points_of_the_plane_are_classified_and_their_regions_drawn(tmp_path):
-    settings = ["train.steps=150", "widths=16,16", "train.eval_every=0"]
+    settings = ["train.steps=150", "train.eval_every=0"]
     run = session.train("classify", data="two_moons", preset="smoke", settings=settings, folder=tmp_path / "run")
     assert run.metrics["test/accuracy"] > 0.95
     drawn = {path.stem for path in (tmp_path / "run/errors/figures").glob("*.png")}
@@ -97,7 +97,7 @@ def test_what_points_have_no_meaning_for_is_refused(setting, message):
 
 def test_random_parts_are_cut_in_training_only():
     preprocess = make_preprocess(Config("mlp", crop=0.3), SPEC)
-    batch = {"image": IMAGES, "label": np.array([0, 1])}
+    batch = {"image": jnp.asarray(IMAGES), "label": jnp.array([0, 1])}
     plain = make_preprocess(Config("mlp"), SPEC)(batch, key=None, train=False)["image"]
     np.testing.assert_array_equal(preprocess(batch, key=None, train=False)["image"], plain)
     key = jax.random.key(3)

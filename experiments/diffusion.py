@@ -109,7 +109,7 @@ def preset(name: str, spec: DataSpec) -> Config:
     if name == "smoke":
         short = train.scaled(1 / 50, every=1 / 50)
         if max(spec.shape[:2]) <= 16:
-            short, optimizer = train.scaled(1 / 5), replace(optimizer, learning_rate=4e-3)
+            short, optimizer = train.scaled(1 / 2, every=1 / 2), replace(optimizer, learning_rate=4e-3)
         small = {"widths": (16, 32), "sample_steps": 10, "quality_samples": 0}
         return replace(base, **small, ema=0.99, optimizer=optimizer, train=short)
     if name == "full":

@@ -18,7 +18,7 @@ SMALL = {
     "bias_variance": {"smoke": 380, "default": 1900, "full": 3800},
     "capacity": {"smoke": 380, "default": 1900, "full": 5700},
     "classify": {"smoke": 95, "default": 1520, "full": 4560, "mlp": 1520, "mlp_full": 4560, "features": 570},
-    "diffusion": {"smoke": 380, "default": 1900, "full": 9500},
+    "diffusion": {"smoke": 950, "default": 1900, "full": 9500},
     "flow": {"smoke": 190, "default": 1140, "full": 4560, "real_nvp": 1140},
     "gan": {"smoke": 1170, "default": 11700, "full": 58500},
     "generative_classifier": {"smoke": 475, "default": 3800, "full": 15200},

@@ -13,7 +13,7 @@ import pytest
 from absl import flags
 from absl.testing import flagsaver
 
-from dlcore.train import session
+from dlcore.train import session, stages
 from launch import eval as evaluate
 from launch import paths, report, runtime, sample, train
 
@@ -117,7 +117,7 @@ def test_folder_of_another_run_is_refused(finished, here, flag, text):
 
 def test_seed_and_settings_have_folders_of_their_own(tmp_path, monkeypatch, here):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(train.stages, "execute", lambda run, stop: [run.folder.mkdir(parents=True, exist_ok=True)])
+    monkeypatch.setattr(stages, "execute", lambda run, stop: [run.folder.mkdir(parents=True, exist_ok=True)])
     for extra in ((), ("--seed=3",), ("--set=ema=0.5",), ("--data_dir=x",)):
         here(train, *SMALL, *extra)
     name = "classify-digits-mlp{}-train.steps=12-widths=4{}"

@@ -228,7 +228,11 @@ def test_a_folder_that_is_no_run_or_one_of_another_layout_is_refused(program, tm
 def test_export(finished, tmp_path):
     done = command("export", f"--workdir={finished[0]}", "--out=a/net.safetensors", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert {path.name for path in (tmp_path / "a").iterdir()} == {"net.safetensors", "net.predict.stablehlo"}
+    assert {path.name for path in (tmp_path / "a").iterdir()} == {
+        "net.safetensors",
+        "net.predict.stablehlo",
+        "net.features.stablehlo",
+    }
     opened = session.open_run(tmp_path / "a" / "net.safetensors")
     assert opened.metrics == json.loads((finished[0] / "summary.json").read_text())["metrics"]
 

@@ -68,12 +68,12 @@ def from_flags() -> "Run":
     from dlcore.train import run
 
     values = flags.FLAGS
+    if values.extend is not None:
+        return announced(_extended(None if values.workdir is None else paths.local("workdir", values.workdir)))
     if values.workdir is None and values.experiment is None:
         names = ", ".join(run.experiment_names())
         raise ValueError(f"pass --experiment (one of {names}), or --workdir of a run to go on with")
     folder = None if values.workdir is None else paths.local("workdir", values.workdir)
-    if values.extend is not None:
-        return announced(_extended(folder))
     if folder is not None and (folder / "config.json").exists():
         return announced(_continued(folder))
     if values.experiment is None:

@@ -161,14 +161,12 @@ def build(config: Config, spec: DataSpec) -> System:
         }
         return Findings({"angles": angles}, panels)
 
-    return System(
-        {
-            "components": Study(lambda key, data, results: analyse(config, data), component_metrics),
-            "autoencoders": fit,
-            "comparison": Study(compare, angle_metrics, uses=("components", "autoencoders")),
-        },
-        headline=("mse", "explained_ratio", "mse_linear"),
-    )
+    stages = {
+        "components": Study(lambda key, data, results: analyse(config, data), component_metrics),
+        "autoencoders": fit,
+        "comparison": Study(compare, angle_metrics, uses=("components", "autoencoders")),
+    }
+    return System(stages, headline=("mse", "explained_ratio", "mse_linear"))
 
 
 def kind_of(params: Params) -> Params:

@@ -94,12 +94,16 @@ def written(source: Source, value: ast.expr | None) -> str:
     if value is None:
         return MISSING
     try:
-        literal = _value(source, value)
+        return shown(_value(source, value))
     except ValueError:
         return ast.unparse(value)
-    if isinstance(literal, tuple):
-        return ",".join(map(str, literal)) or "(empty)"
-    return str(literal).lower() if isinstance(literal, bool) else str(literal) or '""'
+
+
+def shown(value: Any) -> str:
+    """The value of a setting as `--set` would write it."""
+    if isinstance(value, tuple):
+        return ",".join(map(str, value)) or "(empty)"
+    return str(value).lower() if isinstance(value, bool) else str(value) or '""'
 
 
 def _value(source: Source, value: ast.expr) -> Any:

@@ -2,6 +2,7 @@
 
 import ast
 import datetime
+import functools
 import importlib
 import importlib.util
 import json
@@ -15,7 +16,8 @@ import numpy as np
 from dlcore import data
 from docs.making import evidence, reference
 from docs.making.docstrings import inline
-from launch.list import settings
+from launch import list as listing
+from launch import settings
 
 ROOT = Path(__file__).parents[2]
 NUMBERS = ROOT / "tests" / "lecture" / "row_numbers.py"
@@ -152,7 +154,8 @@ class Chapters:
                 "",
             ]
         config = importlib.import_module(f"experiments.{name}").preset("smoke", self.spec)
-        before, text = next((default, text) for path, _, default, text in settings(config) if path == setting)
+        before = settings.shown(functools.reduce(getattr, setting.split("."), config))
+        text = next(one.text for one in settings.settings(listing.source(name)) if one.path == setting)
         said = inline(text) if text else ""
         return [
             f"Run ``{name}`` with ``{setting}={value}`` in place of ``{before}`` and compare. {said}".strip(),

@@ -59,7 +59,7 @@ def train_all(runs: list[str], folder: Path) -> None:
         if done.returncode:
             raise RuntimeError(f"docs: {command(name)} failed\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}")
 
-    waiting = [name for name in runs if not (place(folder, name) / "summary.json").exists()]
+    waiting = [name for name in runs if not (place(folder, name) / "report.html").exists()]  # written last
     with ThreadPoolExecutor(2) as pool:
         list(pool.map(train, waiting))
 

@@ -6,6 +6,7 @@ python -m docs.making.strip
 from pathlib import Path
 
 import matplotlib.image
+import numpy as np
 from matplotlib.figure import Figure
 
 from docs.making.evidence import ROOT, picture
@@ -13,38 +14,41 @@ from docs.making.evidence import ROOT, picture
 FAMILIES = {
     "capacity": "fits",
     "optimizers": "race",
-    "initialisation": "curves",
+    "initialisation": "scaling",
     "bagging": "methods",
     "classify": "mistakes",
+    "segment": "examples",
     "visualize": "attributions",
     "transfer": "transfer",
-    "segment": "examples",
     "autoencoder": "reconstructions",
     "stacked": "few_labels",
     "pca": "components",
     "hashing": "neighbours",
-    "generative_classifier": "samples",
     "vae": "samples",
-    "pixelcnn": "samples",
     "gan": "samples",
-    "flow": "samples",
-    "diffusion": "samples",
+    "flow --data=two_moons": "density",
+    "diffusion": "denoising",
 }
-"""By experiment the figure that shows it."""
+"""By run the figure that shows it."""
 COLUMNS = 6
 
 
 def draw(runs: Path, target: Path) -> None:
     """One small picture for each family, its name above it."""
     lines = -(-len(FAMILIES) // COLUMNS)
-    figure = Figure(figsize=(11, 1.9 * lines), layout="constrained")
-    for axes, (experiment, name) in zip(figure.subplots(lines, COLUMNS).flat, FAMILIES.items(), strict=True):
-        axes.imshow(
-            matplotlib.image.imread(picture(runs, experiment, name)), aspect="equal", interpolation="antialiased"
-        )
-        axes.set_title(experiment.replace("_", " "), fontsize=8)
+    figure = Figure(figsize=(11, 1.7 * lines), layout="constrained")
+    for place, (run, name) in enumerate(FAMILIES.items(), 1):
+        axes = figure.add_subplot(lines, COLUMNS, place)
+        axes.imshow(cut(matplotlib.image.imread(picture(runs, run, name))), interpolation="antialiased")
+        axes.set_title(run.split()[0].replace("_", " "), fontsize=8)
         axes.axis("off")
-    figure.savefig(target, dpi=110, facecolor="white")
+    figure.savefig(target, dpi=90, facecolor="white", pil_kwargs={"optimize": True})
+
+
+def cut(image: np.ndarray) -> np.ndarray:
+    """The upper left of a picture that is much wider or taller than others."""
+    height, width = image.shape[:2]
+    return image[: int(width / 1.2), : int(1.6 * height)]
 
 
 if __name__ == "__main__":

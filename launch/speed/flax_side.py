@@ -63,8 +63,8 @@ class ResNet20(linen.Module):
 
         x = linen.relu(batch_norm(conv(x, 16, "stem.conv"), "stem.norm", train))
         for stage, features in ((1, 16), (2, 32), (3, 64)):
-            for block in range(1, 4):
-                at, stride = f"stage_{stage}.block_{block}.add.body", 2 if stage > 1 and block == 1 else 1
+            for block in range(3):
+                at, stride = f"stage_{stage}.block_{block}.add.body", 2 if stage > 1 and block == 0 else 1
                 h = linen.relu(batch_norm(conv(x, features, f"{at}.conv_1", stride), f"{at}.norm_1", train))
                 h = batch_norm(conv(h, features, f"{at}.conv_2"), f"{at}.norm_2", train)
                 x = jnp.pad(x[:, ::stride, ::stride], [(0, 0)] * 3 + [(0, features - x.shape[-1])])

@@ -99,7 +99,7 @@ def resnet(net: Net, batch: Tensors) -> torch.Tensor:
     h = functional.max_pool2d(h, 3, 2, 1) if _stem_stride(net) == 2 else h
     for stage in range(1, 5):
         for block in range(10):
-            at = f"stage_{stage}/block_{block + 1}/add"
+            at = f"stage_{stage}/block_{block}/add"
             if f"{at}/body/conv_1/kernel" in net.params:
                 h = functional.relu(_residual(net, h, at, 2 if stage > 1 and block == 0 else 1))
     return net.dense(h.mean((2, 3)), "head")

@@ -13,6 +13,7 @@ from docs.making.evidence import ROOT, picture
 
 FAMILIES = {
     "capacity": "fits",
+    "bias_variance": "networks",
     "optimizers": "race",
     "initialisation": "scaling",
     "bagging": "methods",
@@ -20,35 +21,37 @@ FAMILIES = {
     "segment": "examples",
     "visualize": "attributions",
     "transfer": "transfer",
-    "autoencoder": "reconstructions",
+    "autoencoder": "filters",
     "stacked": "few_labels",
     "pca": "components",
     "hashing": "neighbours",
     "vae": "samples",
+    "pixelcnn": "samples",
     "gan": "samples",
     "flow --data=two_moons": "density",
     "diffusion": "denoising",
 }
 """By run the figure that shows it."""
-COLUMNS = 6
+COLUMNS = 9
 
 
 def draw(runs: Path, target: Path) -> None:
     """One small picture for each family, its name above it."""
     lines = -(-len(FAMILIES) // COLUMNS)
-    figure = Figure(figsize=(11, 1.7 * lines), layout="constrained")
+    figure = Figure(figsize=(1.5 * COLUMNS, 1.65 * lines))
+    figure.subplots_adjust(0.005, 0.005, 0.995, 1 - 0.15 / lines, wspace=0.05, hspace=0.14)
     for place, (run, name) in enumerate(FAMILIES.items(), 1):
         axes = figure.add_subplot(lines, COLUMNS, place)
-        axes.imshow(cut(matplotlib.image.imread(picture(runs, run, name))), interpolation="antialiased")
-        axes.set_title(run.split()[0].replace("_", " "), fontsize=8)
-        axes.axis("off")
-    figure.savefig(target, dpi=90, facecolor="white", pil_kwargs={"optimize": True})
+        axes.imshow(square(matplotlib.image.imread(picture(runs, run, name))), interpolation="antialiased")
+        axes.set_title(run.split()[0].replace("_", " "), fontsize=8, pad=3)
+        axes.set(xticks=[], yticks=[])
+    figure.savefig(target, dpi=110, facecolor="white", pil_kwargs={"optimize": True})
 
 
-def cut(image: np.ndarray) -> np.ndarray:
-    """The upper left of a picture that is much wider or taller than others."""
-    height, width = image.shape[:2]
-    return image[: int(width / 1.2), : int(1.6 * height)]
+def square(image: np.ndarray) -> np.ndarray:
+    """The largest square in the lower right of a picture: below titles, and one panel of several."""
+    side = min(image.shape[:2])
+    return image[-side:, -side:]
 
 
 if __name__ == "__main__":

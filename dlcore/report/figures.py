@@ -177,7 +177,8 @@ def save(figure: Figure, path: Path, dpi: int = 150) -> None:
     A title that would be wider than the figure is broken into lines.
     """
     for text in (*figure.texts, *(axes.title for axes in figure.axes)):
-        text.set_wrap(True)
+        # Measuring lines reads "$" as mathematics, also where names are drawn as they are.
+        text.set_wrap(text.get_parse_math())
     buffer = io.BytesIO()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=r"Glyph \d+ .* missing from")

@@ -58,7 +58,7 @@ def train(run: "Run", stop: runtime.StopRequest) -> None:
     from dlcore.train import check_identity, outcome, read_json, stages
     from dlcore.train.progress import attempt, say
 
-    check_identity(run.folder, run.identity())
+    check_identity(run.folder, run.identity(), run.config)
     if stages.finished(run):
         say(f"{run.folder} holds a finished run: {outcome.show(read_json(run.folder / 'summary.json')['metrics'])}")
         if stages.lacking(run):

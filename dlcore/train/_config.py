@@ -5,6 +5,7 @@ import json
 import math
 import types
 import typing
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -150,6 +151,32 @@ def from_json(kind: type[C], values: dict[str, Any]) -> C:
         return tuple(value) if isinstance(value, list) else value
 
     return kind(**{name: read(name, value) for name, value in values.items()})
+
+
+def completed(config: Any, values: Mapping[str, Any]) -> dict[str, Any]:
+    """JSON values of a config like `config`, with the defaults of the settings that are not among them.
+
+    Those are settings that the version of dlcore which wrote the values did not have.
+    """
+    found = dict(values)
+    for field in dataclasses.fields(config):
+        own = getattr(config, field.name)
+        if dataclasses.is_dataclass(own) and isinstance(values.get(field.name), dict):
+            found[field.name] = completed(own, values[field.name])
+        elif field.name not in values:
+            found |= _default(field)
+    return found
+
+
+def _default(field: dataclasses.Field) -> dict[str, Any]:
+    """The default of a setting by its name, as JSON; nothing where it has none."""
+    if field.default_factory is not dataclasses.MISSING:
+        value = field.default_factory()
+    elif field.default is not dataclasses.MISSING:
+        value = field.default
+    else:
+        return {}
+    return {field.name: json.loads(json.dumps(value, default=dataclasses.asdict))}
 
 
 def differences(old: Any, new: Any, path: str = "") -> list[str]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from dlcore.data import DataError, Fingerprint, changes
-from dlcore.train._config import differences
+from dlcore.train._config import completed, differences
 
 
 def write_json(path: Path, values: Mapping[str, Any]) -> None:
@@ -67,12 +67,17 @@ def check_layout(folder: Path) -> None:
         )
 
 
-def check_identity(folder: Path, identity: Mapping[str, Any]) -> None:
-    """Raise `ValueError`, with the differences, when the folder belongs to another run than `identity`."""
+def check_identity(folder: Path, identity: Mapping[str, Any], config: Any = None) -> None:
+    """Raise `ValueError`, with the differences, when the folder belongs to another run than `identity`.
+
+    Settings of `config` that the folder does not tell of, for they are newer, have their defaults there.
+    """
     path = folder / "config.json"
     check_layout(folder)
     if path.exists():
         held, names = read_json(path), [name for name in identity if name != "fingerprint"]
+        if config is not None:
+            held["config"] = completed(config, held.get("config", {}))
         if lines := differences({name: held.get(name) for name in names}, {name: identity[name] for name in names}):
             raise ValueError(
                 f"{folder} holds another run ({'; '.join(lines)}); choose another --workdir or drop the flags"
@@ -88,10 +93,10 @@ def check_data(folder: Path, fingerprint: Fingerprint) -> None:
         )
 
 
-def claim(folder: Path, identity: Mapping[str, Any], notes: Mapping[str, Any]) -> None:
+def claim(folder: Path, identity: Mapping[str, Any], notes: Mapping[str, Any], config: Any = None) -> None:
     """Make the folder this run's: write `config.json`, or check the one there (see `check_identity`).
 
     `identity` is what makes the run what it is; `notes` may change between starts.
     """
-    check_identity(folder, identity)
+    check_identity(folder, identity, config)
     write_json(folder / "config.json", {**identity, **notes})

@@ -54,7 +54,7 @@ def train(
         if isinstance(data, str) or folder is None:
             raise ValueError("train: a system at hand needs data= as Data, and folder=")
         made = Run(Path(folder), check(system), data, data.spec, seed, {})
-    check_identity(made.folder, made.identity())
+    check_identity(made.folder, made.identity(), made.config)
     if not stages.finished(made):
         stages.execute(made)
     elif stages.lacking(made):

@@ -38,7 +38,7 @@ def execute(made: Run, stop: Stop = never) -> bool:
     with ExitStack() as stack:
         if processes.is_main():
             stack.enter_context(locked(made.folder))
-            claim(made.folder, made.identity(), made.notes())
+            claim(made.folder, made.identity(), made.notes(), made.config)
             began -= note_environment(made.folder / "environment.json")
             stack.callback(lambda: note_wall_seconds(made, time.monotonic() - began))
         for name, stage in made.system.stages.items():

@@ -1,5 +1,6 @@
 """The data of a run: told when it is loaded, remembered in the run folder, and refused when it changed."""
 
+import json
 import shutil
 
 import numpy as np
@@ -57,6 +58,24 @@ def test_the_size_is_remembered(begun):
     assert other.spec.shape == (4, 4, 1)
     with pytest.raises(ValueError, match="image_size: 8 in the folder, 4 asked for"):
         check_identity(other.folder, other.identity())
+
+
+def test_a_folder_from_before_a_setting_has_its_default(begun):
+    run, line = begun
+    path = run.folder / "config.json"
+    whole = read_json(path)
+    older = json.loads(json.dumps(whole))
+    del older["config"]["train"]["workers"], older["config"]["crop"]
+    path.write_text(json.dumps(older))
+    for again in (asked(f"--workdir={run.folder}"), asked(*line)):
+        check_identity(again.folder, again.identity(), again.config)
+    other = asked(*line, "--set=train.workers=2", "--set=crop=0.5")
+    lines = ("config.train.workers: 0 in the folder, 2", "config.crop: .* in the folder, 0.5")
+    for text in lines:
+        with pytest.raises(ValueError, match=text):
+            check_identity(other.folder, other.identity(), other.config)
+    claim(run.folder, run.identity(), run.notes(), run.config)
+    assert read_json(path) == whole
 
 
 def test_notes_are_printed_and_kept(begun, capsys):

@@ -22,8 +22,8 @@ from dlcore.evaluation import psnr
 from dlcore.generative import autoencoder, code_penalty
 from dlcore.lookup import lookup
 from dlcore.losses import absolute_error, sigmoid_cross_entropy, squared_error
-from dlcore.networks import ConvDecoder, ConvEncoder, MLPDecoder, MLPEncoder, mirrored_ties
-from dlcore.nn import by_row, corruption, cropped, padded_sides, summarize, table
+from dlcore.networks import coders, mirrored_ties
+from dlcore.nn import by_row, corruption, example, tables
 from dlcore.optim import OptimizerConfig
 from dlcore.report.panel import panel
 from dlcore.train import Findings, LoopConfig, Result, Results, Study, System, budget, fit_by_gradient
@@ -40,11 +40,13 @@ class Config:
     """All that defines a run, beside data and seed."""
 
     model: str = "mlp"
-    """"mlp" or "conv"."""
+    """"mlp"; "conv", with a dense code; or "map", convolutional with a map of codes."""
     widths: tuple[int, ...] = (512, 256)
     """Hidden widths, or channels, of the encoder; the decoder has them in reverse. None makes one layer each."""
     latent: int = 32
-    """Units of the code; more than there are pixels make it over-complete."""
+    """Units of the code, of a map at each place; more than there are pixels make it over-complete."""
+    patch: int = 4
+    """Of a map: pixels each way that make one place."""
     activation: str = "relu"
     """Of the hidden layers."""
     code: str = "linear"
@@ -82,6 +84,12 @@ def preset(name: str, spec: DataSpec) -> Config:
     train = budget(spec.sizes[0], batch_size=size, steps=steps, every=steps // 10)
     base = Config(widths=(128,) if small else (512, 256), latent=16 if small else 32, optimizer=optimizer, train=train)
     units, single = (64 if small else 256), replace(base, widths=())
+    noisy = replace(base, corruption="gaussian", widths=(256,), latent=units)
+    if not small:
+        # A dense code loses the details of what is hard to see; a map of codes keeps them, and needs fewer images.
+        loop = budget(spec.sizes[0], batch_size=64, steps=6_500, every=650)
+        noisy = replace(noisy, model="map", widths=(64, 64), latent=64, train=loop)
+        noisy = replace(noisy, optimizer=replace(optimizer, learning_rate=2e-3))
     # Tied, the linear one converges sooner, and the contractive one cannot shrink its encoder and grow its decoder.
     return {
         "smoke": replace(base, train=train.scaled(1 / 10, 1 / 2) if small else train.scaled(1 / 50, 1 / 10)),
@@ -92,7 +100,7 @@ def preset(name: str, spec: DataSpec) -> Config:
         "sparse": replace(single, latent=units, code="sigmoid", kl=0.3 if small else 1.0, threshold=0.1),
         "k_sparse": replace(single, latent=units, code="relu", keep=units // 8),
         "contractive": replace(single, latent=64, code="sigmoid", tied=True, contractive=0.1, train=train.scaled(0.25)),
-        "denoising": replace(base, widths=(256,) if small else (1024,), latent=units, corruption="gaussian"),
+        "denoising": noisy,
         "conv": replace(base, model="conv", widths=(16, 32) if small else (32, 64), train=train.scaled(1 / 2)),
     }[name]
 
@@ -105,20 +113,11 @@ def make_networks(config: Config, spec: DataSpec) -> autoencoder.Autoencoder:
         raise ValueError(f"keep={config.keep} units of a code of latent={config.latent}; keep fewer")
     if config.kl and config.code != "sigmoid":
         raise ValueError(f"kl={config.kl} needs units between 0 and 1; set code=sigmoid instead of {config.code}")
-    if config.tied and (config.model == "conv" or config.activation == "gated"):
+    if config.tied and (config.model != "mlp" or config.activation == "gated"):
         raise ValueError("tied=true needs layers that have transposes; use model=mlp, and activation=relu or the like")
-    code = {"code": config.code, "keep": config.keep}
-    if config.model == "conv":
-        encoder = ConvEncoder(config.widths, config.latent, **code)
-        drawn = padded_sides(spec.shape, 2 ** len(config.widths))
-        return autoencoder.Autoencoder(encoder, cropped(ConvDecoder(config.widths[::-1], drawn), *spec.shape[:2]))
-    if config.model != "mlp":
-        raise ValueError(f"model must be mlp or conv, got {config.model!r}")
-    encoder = MLPEncoder(config.widths, config.latent, activation=config.activation, **code)
-    decoder = MLPDecoder(config.widths[::-1], spec.shape, activation=config.activation)
-    return autoencoder.Autoencoder(
-        encoder, decoder, mirrored_ties(len(config.widths) + 1) if config.tied else autoencoder.UNTIED
-    )
+    options = {"activation": config.activation, "code": config.code, "keep": config.keep, "patch": config.patch}
+    pair = coders(config.model, config.widths, config.latent, spec.shape, **options)
+    return autoencoder.Autoencoder(*pair, mirrored_ties(len(config.widths) + 1) if config.tied else autoencoder.UNTIED)
 
 
 def make_corruption(config: Config, level: float) -> Any:
@@ -168,7 +167,7 @@ def build(config: Config, spec: DataSpec) -> System:
         evaluate=evaluate,
         summarize=summary,
         monitor=("mse", "min"),
-        describe=lambda: describe(networks, spec.shape, (config.latent,)),
+        describe=lambda: describe(networks, spec.shape),
     )
 
     def encode(params: Params, state: State, images: Any) -> jax.Array:
@@ -195,10 +194,13 @@ def summary(sums: Mapping[str, Any]) -> dict[str, float]:
     return found | code_penalty.report(sums["units"])
 
 
-def describe(networks: autoencoder.Autoencoder, *shapes: tuple[int, ...]) -> str:
+def describe(networks: autoencoder.Autoencoder, shape: tuple[int, ...]) -> str:
     """The summaries of encoder and decoder, for one example; a tied decoder's kernels are counted in both."""
-    like = [jax.ShapeDtypeStruct((1, *shape), jnp.float32) for shape in shapes]
-    return "\n".join(table(summarize(*pair)) for pair in zip((networks.encoder, networks.decoder), like, strict=True))
+    x = example(shape)
+    code = jax.eval_shape(
+        lambda key, x: networks.encoder.apply(*networks.encoder.init(key, x), x)[0], jax.random.key(0), x
+    )
+    return tables((networks.encoder, x), (networks.decoder, code))
 
 
 def draw(config: Config, encode: Any, reconstruct: Any, trained: Result, data: Data) -> dict[str, Any]:

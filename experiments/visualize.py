@@ -2,11 +2,13 @@
 
 ./launch/local.sh train --experiment=visualize --data=digits
 ./launch/local.sh train --experiment=visualize --data=fashion_mnist
+./launch/local.sh train --experiment=visualize --data=digits --set=source=runs/classify-digits-default
+
+`by_class/figures/explorer.html` is a page to choose image, class, method and layer on.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,10 +17,11 @@ import numpy as np
 from dlcore import visualize
 from dlcore.data import Data, DataSpec, Standardize, scale
 from dlcore.lookup import check_name
+from dlcore.report import inside as figures
 from dlcore.report.panel import panel
-from dlcore.train import Findings, Results, RunSpec, Study, System, one_of_each
+from dlcore.train import Findings, Results, RunSpec, Study, System, one_of_each, session
 from dlcore.tree import named_leaves
-from dlcore.types import Key, Model
+from dlcore.types import Key, Model, Params, State
 from dlcore.visualize import METHODS, SIGNED, Picture, Question, Settings, compared, measures
 from experiments import classify
 
@@ -37,6 +40,8 @@ class Config:
 
     classifier: str = "default"
     """Preset of `classify`, trained once and shared; one with convolutions."""
+    source: str = ""
+    """Instead of it a run folder of `classify`, or the `.safetensors` of one, which has to stay where it is."""
     methods: tuple[str, ...] = tuple(METHODS)
     """Attributions by name; "random" is what they have to beat."""
     layer: str = ""
@@ -69,37 +74,36 @@ def preset(name: str, spec: DataSpec) -> Config:
     return {"smoke": smoke, "default": Config(), "full": Config("full", measured=1000, masks=4000)}[name]
 
 
-class Network(NamedTuple):
-    """The classifier as it was built, and which of its parts are looked at."""
+class Source(NamedTuple):
+    """Where the classifier comes from: a need of this run, or another run or its export."""
 
     model: Model
-    layer: str
-    patch_layer: str
-    stages: tuple[str, ...]
-    """Parts with places, in the order of their calls."""
-    kernel: str
-    groups: tuple[str, ...]
-    """Parts with params, the last one first."""
+    spec: DataSpec
+    """Of the data that it was trained on: their mean and standard deviation prepare images."""
+    opened: session.OpenRun | None = None
+
+    def view(self, results: Results) -> tuple[Params, State]:
+        """Its params and state."""
+        held = self.opened or results["classifier"]
+        return tuple(jax.tree.map(jnp.asarray, tree) for tree in (held.params, held.state))
 
 
-def make_network(config: Config, spec: DataSpec) -> Network:
-    """The network of the classifier's preset. Raises `ValueError` for one without places, and for unknown layers."""
+def make_source(config: Config, spec: DataSpec) -> Source:
+    """The classifier that `config` names. Raises `ValueError` for a run of another kind, or on images of others."""
     check_name("preset of classify", config.classifier, classify.PRESETS)
-    model = classify.make_model(classify.preset(config.classifier, spec), spec)
-    image = jax.ShapeDtypeStruct((1, *spec.shape), jnp.float32)
-    params, state = jax.eval_shape(model.init, jax.random.key(0), image)
-    shapes = visualize.paths(model, params, state, image)
-    stages, kernel = visualize.spatial(shapes), visualize.first_kernel(params, shapes)
-    if not stages or kernel is None:
-        raise ValueError(f"visualize: classifier={config.classifier} has no convolutions; use one of a CNN, as default")
-    layer, patch_layer = config.layer or stages[-1], config.patch_layer or stages[len(stages) // 2]
-    for path in (layer, patch_layer):
-        check_name("layer with places", path, [path for path, shape in shapes.items() if len(shape) == 4])
-    groups = tuple(name for name in reversed(model.apply.parts) if name in params)
-    return Network(model, layer, patch_layer, tuple(stages), kernel, groups)
+    if not config.source:
+        return Source(classify.make_model(classify.preset(config.classifier, spec), spec), spec)
+    opened = session.open_run(config.source, with_data=False)
+    kind, trained = opened.run.names.get("experiment"), opened.run.spec
+    if kind != "classify":
+        raise ValueError(f"source={config.source} is a run of {kind}; give one of classify")
+    if (trained.shape, trained.classes) != (spec.shape, spec.classes):
+        of = f"images {trained.shape} of {trained.classes} classes, {spec.name} has {spec.shape} of {spec.classes}"
+        raise ValueError(f"source={config.source} was trained on {of}; use it with --data={trained.name}")
+    return Source(classify.make_model(opened.config, trained), trained, opened)
 
 
-def make_settings(config: Config, network: Network, spec: DataSpec) -> Settings:
+def make_settings(config: Config, network: visualize.Network, spec: DataSpec) -> Settings:
     """What the methods are told, for images like `spec`."""
     side, std = min(spec.shape[:2]), config.noise / float(np.mean(spec.std))
     window = config.window or max(2, side // 7)
@@ -116,16 +120,18 @@ class Shown(NamedTuple):
 
 def build(config: Config, spec: DataSpec) -> System:
     """Attributions one after another, then what single layers see, then images that are found by descent."""
-    network, standard = make_network(config, spec), Standardize(spec.mean, spec.std)
+    source = make_source(config, spec)
+    network = visualize.network(source.model, spec.shape, config.layer, config.patch_layer)
+    standard = Standardize(source.spec.mean, source.spec.std)
     for name in config.methods:
         check_name("method", name, METHODS)
     if min(config.images, config.measured) < 1:
         raise ValueError(f"images and measured must be at least 1, got {config.images} and {config.measured}")
-    settings, black = make_settings(config, network, spec), standard(jnp.zeros(spec.shape))
+    layers = {name: visualize.layers_of(name, network.stages) for name in config.methods if name != "random"}
+    settings, black = make_settings(config, network, source.spec), standard(jnp.zeros(spec.shape))
 
     def asked(data: Data, results: Results, rows: np.ndarray) -> Shown:
-        trained = results["classifier"]
-        params, state = (jax.tree.map(jnp.asarray, tree) for tree in (trained.params, trained.state))
+        params, state = source.view(results)
         raw = scale(jnp.asarray(data.test.read(rows)["image"]), spec.levels)
         x = standard(raw)
         target = jax.jit(lambda x: network.model.apply(params, state, x)[0].argmax(-1))(x)
@@ -139,6 +145,13 @@ def build(config: Config, spec: DataSpec) -> System:
         options = {"groups": network.groups, "curve_steps": config.curve_steps, "baseline": black, "key": key}
         return Findings(compared(name, shown.question, measured.question, settings, **options))
 
+    def explain(key: Key, data: Data, results: Results, name: str) -> Findings:
+        shown = asked(data, results, one_of_each(data.test, config.images))
+        if name == "images":
+            return Findings({"images": shown.raw, "answers": visualize.answers(shown.question)})
+        options = {"layers": network.stages, "baseline": black, "key": key}
+        return Findings({"maps": visualize.by_class(name, shown.question, settings, spec.classes, **options)})
+
     def look(key: Key, data: Data, results: Results) -> Findings:
         return inside(network, asked(data, results, one_of_each(data.test, config.images)), data, standard, key)
 
@@ -146,39 +159,35 @@ def build(config: Config, spec: DataSpec) -> System:
         shown = asked(data, results, one_of_each(data.test, config.images))
         return found_images(config, network, shown, spec, standard, cell, key)
 
+    needs = {} if config.source else {"classifier": RunSpec("classify", config.classifier)}
+    used = tuple(needs)
     stages = {
         "attributions": Study(
             attribute,
             lambda arrays: measures({name: arrays[name] for name in config.methods}),
-            lambda arrays: draw(config, network, spec, arrays),
-            uses=("classifier",),
+            lambda arrays: figures.attributions(arrays, config.methods, SIGNED, spec.class_names, network.groups),
+            uses=used,
             cells=("images", *config.methods),
         ),
-        "layers": Study(look, uses=("classifier",)),
+        "by_class": Study(
+            explain,
+            panels=lambda arrays: {"explorer": figures.explorer(arrays, layers, SIGNED, spec.class_names)},
+            uses=used,
+            cells=("images", *layers),
+        ),
+        "layers": Study(look, uses=used),
         "pictures": Study(
             find,
             lambda arrays: {f"inverted_{path}": float(arrays[path]["distance"]) for path in network.stages},
-            lambda arrays: draw_found(network, spec, arrays),
-            uses=("classifier",),
+            lambda arrays: figures.found(arrays, network.stages, PRICES, spec.class_names),
+            uses=used,
             cells=("classes", *network.stages),
         ),
     }
-    return System(stages, {"classifier": RunSpec("classify", config.classifier)})
+    return System(stages, needs)
 
 
-def draw(config: Config, network: Network, spec: DataSpec, arrays: Mapping[str, Any]) -> dict[str, Any]:
-    """Figures of the attributions."""
-    shown, names = arrays["images"], [name for name in config.methods if name != "random"]
-    titles = [spec.class_names[k] for k in shown["predicted"]]
-    of = lambda what, names=config.methods: {name: arrays[name][what] for name in names}  # noqa: E731
-    return {
-        "attributions": panel("maps.attributions", shown["images"], of("maps", names), SIGNED, titles),
-        "curves": panel("maps.curves", of("deletion"), of("insertion")),
-        "forgetting": panel("maps.forgetting", network.groups, of("kept")),
-    }
-
-
-def inside(network: Network, shown: Shown, data: Data, standard: Standardize, key: Key) -> Findings:
+def inside(network: visualize.Network, shown: Shown, data: Data, standard: Standardize, key: Key) -> Findings:
     """Filters of the first layer, outputs of every stage, and the strongest patches of some channels."""
     (net, x), spec, path = (shown.question[:3], shown.question.x), data.spec, network.patch_layer
     chunks = np.array_split(np.arange(data.test.size), -(-data.test.size // BATCH))
@@ -202,7 +211,7 @@ def inside(network: Network, shown: Shown, data: Data, standard: Standardize, ke
 
 
 def found_images(
-    config: Config, network: Network, shown: Shown, spec: DataSpec, standard: Standardize, cell: str, key: Key
+    config: Config, network: visualize.Network, shown: Shown, spec: DataSpec, standard: Standardize, cell: str, key: Key
 ) -> Findings:
     """Images that the classes answer to most, or what the stage `cell` keeps of the images that are shown."""
     net, x = shown.question[:3], shown.question.x
@@ -216,13 +225,3 @@ def found_images(
     return Findings(
         {"images": images, "distance": visualize.distance(*net, kept, cell, images, prepare=standard).mean()}
     )
-
-
-def draw_found(network: Network, spec: DataSpec, arrays: Mapping[str, Any]) -> dict[str, Any]:
-    """Figures of the images that were found by descent."""
-    classes = [(f"TV × {price:g}", images) for price, images in zip(PRICES, arrays["classes"]["images"], strict=True)]
-    rows = [("image", arrays["classes"]["shown"]), *((path, arrays[path]["images"]) for path in network.stages)]
-    return {
-        "classes": panel("images.rows", classes, ", ".join(spec.class_names[:10])),
-        "inverted": panel("images.rows", rows, "what is left of an image behind each stage"),
-    }

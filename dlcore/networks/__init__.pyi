@@ -3,6 +3,8 @@ from ._alexnet import AlexNetConfig as AlexNetConfig
 from ._alexnet import DenseHead as DenseHead
 from ._autoencoder import ConvDecoder as ConvDecoder
 from ._autoencoder import ConvEncoder as ConvEncoder
+from ._autoencoder import MapDecoder as MapDecoder
+from ._autoencoder import MapEncoder as MapEncoder
 from ._autoencoder import MLPDecoder as MLPDecoder
 from ._autoencoder import MLPEncoder as MLPEncoder
 from ._autoencoder import mirrored_ties as mirrored_ties

@@ -3,7 +3,8 @@
 import math
 from collections.abc import Sequence
 
-from dlcore.nn import GLU, Activation, Conv, Dense, DepthToSpace, Flatten, KeepLargest, Reshape, serial
+from dlcore.nn import GLU, Activation, Conv, Dense, DepthToSpace, Flatten, KeepLargest, Reshape, residual, serial
+from dlcore.nn.init import zeros
 from dlcore.types import Model
 
 
@@ -80,3 +81,41 @@ def ConvDecoder(channels: Sequence[int], shape: Sequence[int], *, hidden: int = 
     for features in (*channels[1:], channels[-1]):
         layers += [Conv(4 * features, 3), DepthToSpace(2), Activation(activation)]
     return serial(*layers, Conv(outputs, 3))
+
+
+def _body(widths: Sequence[int], activation: str) -> list[Model]:
+    """A residual block h + conv(φ(conv(φ(h)))) per width, the last kernel starting at 0."""
+    if not widths:
+        raise ValueError("a map of codes needs the channels of at least one block; give widths such as 64,64")
+    layers: list[Model] = []
+    for before, features in zip((widths[0], *widths), widths, strict=False):
+        act, last = Activation(activation), Conv(features, 3, kernel_init=zeros)
+        layers += [] if before == features else [Conv(features, 1)]
+        layers.append(residual(serial(act, Conv(features, 3), act, last)))
+    return [*layers, Activation(activation)]
+
+
+def MapEncoder(
+    widths: Sequence[int], channels: int, *, patch: int = 4, activation: str = "silu", code: str = "linear"
+) -> Model:
+    """Image [b, h, w, c] to a map of codes, `channels` at each place, flat [b, h/patch · w/patch · channels].
+
+    `patch` pixels each way make a place. Nothing is dense: a residual block per entry of `widths` mixes places, so that
+    details keep theirs. The code is over-complete where it has more channels than a patch has pixels.
+    """
+    body, last = _body(widths, activation), [] if code == "linear" else [Activation(code)]
+    return serial(Conv(widths[0], patch, stride=patch), *body, Conv(channels, 1), *last, Flatten())
+
+
+def MapDecoder(
+    widths: Sequence[int], channels: int, shape: Sequence[int], *, patch: int = 4, activation: str = "silu"
+) -> Model:
+    """The flat code of a `MapEncoder` of so many channels to an image of `shape` [h, w, c].
+
+    Raises `ValueError` for sides that patches do not divide.
+    """
+    height, width, outputs = shape
+    if height % patch or width % patch:
+        raise ValueError(f"MapDecoder: {height}×{width} cannot be cut into patches of {patch}; use another patch")
+    body, places = _body(widths, activation), Reshape((height // patch, width // patch, channels))
+    return serial(places, Conv(widths[0], 1), *body, Conv(outputs * patch**2, 3), DepthToSpace(patch))

@@ -6,10 +6,12 @@ from . import curves as curves
 from . import density as density
 from . import diffusion as diffusion
 from . import ensembles as ensembles
+from . import explorer as explorer
 from . import figures as figures
 from . import gan as gan
 from . import html as html
 from . import images as images
+from . import inside as inside
 from . import maps as maps
 from . import optimizers as optimizers
 from . import panel as panel

@@ -18,6 +18,7 @@ h1 { font-size: 1.5rem; margin-bottom: 0; } h2 { font-size: 1.1rem; margin-top: 
 table { border-collapse: collapse; } td, th { padding: .15rem .9rem .15rem 0; text-align: left; vertical-align: top; }
 td { font-variant-numeric: tabular-nums; } .big td { font-size: 1.15rem; } .muted { opacity: .65; }
 figure { margin: 1rem 0; } img { max-width: 100%; background: white; border-radius: 4px; image-rendering: auto; }
+iframe { width: 100%; height: 56rem; border: 0; }
 figcaption { opacity: .7; font-size: .9rem; } details { margin: .6rem 0; } summary { cursor: pointer; }
 """
 
@@ -43,6 +44,8 @@ def write_report(
     figures = {name: sorted((workdir / name / "figures").glob("*.png")) for name in stages}
     best = _best(workdir, [path for paths in figures.values() for path in paths], picture)
     curves = [path for paths in figures.values() for path in paths if path.stem == "curves"]
+    pages = {name: sorted((workdir / name / "figures").glob("*.html")) for name in stages}
+    rest = {name: pages[name] + [path for path in figures[name] if path not in best + curves] for name in stages}
     several = len(stages) > 1
     body = [
         f"<h1>{html.escape(title)}</h1>",
@@ -52,7 +55,7 @@ def write_report(
         _failures(notes or {}),
         "".join(map(_figure, best)),
         _images("Curves", curves, [path.parent.parent.name for path in curves] if several else None),
-        *(_stage(name, "figures", [p for p in figures[name] if p not in best + curves], several) for name in stages),
+        *(_stage(name, "figures", rest[name], several) for name in stages),
         *(_stage(name, "samples", sorted((workdir / name / "samples").glob("*.png")), several) for name in stages),
         _images("Samples", sorted((workdir / "samples").glob("*.png"))),
         _section("All metrics", metrics),
@@ -139,6 +142,16 @@ def _images(title: str, paths: Sequence[Path], captions: Sequence[str] | None = 
 
 
 def _figure(path: Path, caption: str = "") -> str:
+    if path.suffix == ".html":
+        return _page(path)
     data = base64.b64encode(path.read_bytes()).decode()
     name = html.escape((caption or path.stem).replace("_", " "))
     return f'<figure><img alt="{name}" src="data:image/png;base64,{data}"><figcaption>{name}</figcaption></figure>'
+
+
+def _page(path: Path) -> str:
+    """A page of its own within the report, which stays one file."""
+    name = html.escape(path.stem.replace("_", " "))
+    held = html.escape(path.read_text(encoding="utf-8", errors="replace"))
+    frame = f'<iframe title="{name}" sandbox="allow-scripts" srcdoc="{held}"></iframe>'
+    return f"<details><summary>{name}</summary>{frame}</details>"

@@ -4,11 +4,13 @@ import hashlib
 import resource
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import jax
 
 from dlcore.report import curves, figures, panel
+from dlcore.report.explorer import Page
 from dlcore.report.html import write_report
 from dlcore.report.text import number
 from dlcore.train._record import read_rows
@@ -91,12 +93,20 @@ def draw(run: Run, notes: dict[str, str]) -> None:
             panels = {"curves": panel.panel("figures.curves", curves.first(rows)), **panels}
             panels |= {"more_curves": panel.panel("figures.curves", more)} if (more := curves.rest(rows)) else {}
         for title, one in panels.items():
-            path = folder / "figures" / f"{title}.png"
-            attempt(f"the figure {title}", lambda one=one, path=path: figures.save(panel.draw(one), path), notes)
+            path = folder / "figures" / title
+            attempt(f"the figure {title}", lambda one=one, path=path: keep(panel.draw(one), path), notes)
     told = {"headline": run.system.headline, "picture": run.system.picture}
     report = attempt("report.html", lambda: write_report(run.folder, notes, tuple(run.system.stages), **told), notes)
     if report is not None:
         say(f"wrote {report}")
+
+
+def keep(drawn: Any, path: Path) -> None:
+    """Write a figure as PATH.png, or a page as PATH.html."""
+    if isinstance(drawn, Page):
+        drawn.save(path.with_name(f"{path.name}.html"))
+    else:
+        figures.save(drawn, path.with_name(f"{path.name}.png"))
 
 
 def peak_memory() -> int:

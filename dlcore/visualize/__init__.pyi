@@ -1,3 +1,7 @@
+from ._by_class import LAYERED as LAYERED
+from ._by_class import answers as answers
+from ._by_class import by_class as by_class
+from ._by_class import layers_of as layers_of
 from ._cam import activation_and_gradient as activation_and_gradient
 from ._cam import enlarged as enlarged
 from ._cam import grad_cam as grad_cam
@@ -30,6 +34,8 @@ from ._metrics import infidelity as infidelity
 from ._metrics import insertion as insertion
 from ._metrics import randomization as randomization
 from ._metrics import rank_correlation as rank_correlation
+from ._network import Network as Network
+from ._network import network as network
 from ._occlusion import occlusion as occlusion
 from ._occlusion import random_mask as random_mask
 from ._occlusion import rise as rise

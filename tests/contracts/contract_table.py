@@ -148,6 +148,7 @@ EXPERIMENTS = {
         "tied_denoising": {"widths": (8,), "latent": 3, "tied": True, "corruption": "masking", "ema": 0.9},
         "sparse_contractive": {"widths": (), "latent": 12, "code": "sigmoid", "kl": 1.0, "contractive": 0.1},
         "conv": {"model": "conv", "widths": (4, 6), "latent": 3, "loss": "bce", "l1": 0.1},
+        "map": {"model": "map", "widths": (4, 6), "latent": 3, "patch": 2, "corruption": "gaussian"},
     },
     "bagging": {"bootstrap": {"widths": (6,), "members": 2, "masks": 2}},
     "bias_variance": {"replicas": {"widths": (2, 6), "replicas": 3, "fraction": 0.5}},

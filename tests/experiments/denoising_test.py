@@ -67,7 +67,7 @@ def test_presets_are_what_they_are_called():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"model": "cnn"}, "model must be mlp or conv, got 'cnn'"),
+        ({"model": "cnn"}, "unknown model 'cnn'"),
         ({"kl": 1.0}, "kl=1.0 needs units between 0 and 1; set code=sigmoid instead of linear"),
         ({"keep": 40}, "keep=40 units of a code of latent=32; keep fewer"),
         ({"tied": True, "activation": "gated"}, "tied=true needs layers that have transposes"),

@@ -6,27 +6,19 @@ import numpy as np
 import pytest
 
 from dlcore.data import Data, DataSpec, in_memory
+from dlcore.report.explorer import Page
 from dlcore.report.panel import draw
-from dlcore.train import Result, one_of_each
+from dlcore.train import Result, export, one_of_each, session
 from experiments import visualize
 
 SPEC = DataSpec("squares", (16, 16, 1), 256, 3, ("a", "b", "c"), (8, 0, 11), (0.5,), (0.3,))
 TINY = {"images": 2, "measured": 3, "samples": 2, "steps": 3, "masks": 3, "curve_steps": 2, "descent": 2}
 
 
-def test_the_layers_are_those_of_the_classifier():
-    network = visualize.make_network(visualize.Config(), SPEC)
-    assert network.stages == ("stage_1", "stage_2", "stage_3") and network.layer == "stage_3"
-    assert network.patch_layer == "stage_2" and network.kernel == "stage_1/conv_0/kernel"
-    assert network.groups == ("head", "stage_3", "stage_2", "stage_1")
-    chosen = visualize.make_network(visualize.Config(layer="stage_1/conv_0"), SPEC)
-    assert chosen.layer == "stage_1/conv_0"
-
-
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"classifier": "mlp"}, "classifier=mlp has no convolutions"),
+        ({"classifier": "mlp"}, "the classifier has no convolutions"),
         ({"classifier": "defualt"}, "did you mean 'default'"),
         ({"methods": ("grad_cm",)}, "did you mean 'grad_cam'"),
         ({"layer": "stage_4"}, "unknown layer with places 'stage_4'"),
@@ -50,7 +42,7 @@ def test_stages_compute_and_draw_on_a_network_that_knows_nothing():
     rows = {"image": rng.integers(0, 256, (11, 16, 16, 1)).astype(np.uint8), "label": np.arange(11, dtype=np.int32) % 3}
     data = Data(SPEC, in_memory(rows), in_memory(rows), in_memory(rows))
     config = visualize.Config(**TINY)
-    model = visualize.make_network(config, SPEC).model
+    model = visualize.make_source(config, SPEC).model
     params, state = jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, 16, 16, 1)))
     results = {"classifier": Result(params=jax.device_get(params), state=jax.device_get(state))}
     for stage in visualize.build(config, SPEC).stages.values():
@@ -62,4 +54,36 @@ def test_stages_compute_and_draw_on_a_network_that_knows_nothing():
             found = stage.compute(jax.random.key(1), data, results)
             arrays, panels = found.arrays, found.panels
         assert np.isfinite(list(stage.metrics(arrays).values())).all()
-        assert len(panels) > 1 and all(draw(one).axes for one in panels.values())
+        drawn = [draw(one) for one in panels.values()]
+        assert drawn and all(one.html if isinstance(one, Page) else one.axes for one in drawn)
+
+
+def small_run(folder, data, **options):
+    """A run of `classify` with a tiny network."""
+    settings = ["model=cnn", "widths=4,6", "train.steps=2", "train.batch_size=4"]
+    return session.train("classify", data=data, folder=folder, preset="smoke", settings=settings, **options)
+
+
+def test_the_classifier_of_another_run_or_its_export_is_looked_at(tmp_path):
+    run = small_run(tmp_path / "source", "digits")
+    export.write(run.run, tmp_path / "exported.safetensors")
+    spec = run.run.spec
+    for source in (tmp_path / "source", tmp_path / "exported.safetensors"):
+        config = visualize.Config(source=str(source))
+        made = visualize.make_source(config, spec)
+        params, state = made.view({})
+        x = jax.random.normal(jax.random.key(0), (3, *spec.shape))
+        np.testing.assert_array_equal(
+            made.model.apply(params, state, x)[0], run.functions["predict"](run.params, run.state, x)
+        )
+        system = visualize.build(config, spec)
+        assert not system.needs and all(stage.uses == () for stage in system.stages.values())
+    moved = spec._replace(mean=(0.1,), std=(2.0,))
+    assert visualize.make_source(config, moved).spec.mean == spec.mean, "images are prepared as in training"
+    with pytest.raises(ValueError, match=r"was trained on images \(8, 8, 1\) of 10 classes, squares has"):
+        visualize.build(config, SPEC)
+
+
+def test_a_source_that_is_no_classifier_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="nowhere"):
+        visualize.build(visualize.Config(source=str(tmp_path / "nowhere")), SPEC)

@@ -98,6 +98,15 @@ def test_nothing_comes_from_outside(run):
     assert not any("href" in attributes for _, attributes in page.tags)
 
 
+def test_a_page_stands_within_the_report(run):
+    page = '<p title="a">1 &lt; 2</p><script>"use strict";</script>'
+    (run / "vae" / "figures" / "all_maps.html").write_text(page, encoding="utf-8")
+    frames = [attributes for tag, attributes in read(run).tags if tag == "iframe"]
+    # A parser gives back what the frame is to show, and it may not reach what is around it.
+    assert frames == [{"title": "all maps", "sandbox": "allow-scripts", "srcdoc": page}]
+    assert "all maps" in read(run).text
+
+
 def test_light_and_dark(run):
     write_report(run)
     assert "color-scheme: light dark" in (run / "report.html").read_text()

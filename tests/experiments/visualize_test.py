@@ -60,7 +60,7 @@ def test_stages_compute_and_draw_on_a_network_that_knows_nothing():
 
 def small_run(folder, data, **options):
     """A run of `classify` with a tiny network."""
-    settings = ["model=cnn", "widths=4,6", "train.steps=2", "train.batch_size=4"]
+    settings = ["model=cnn", "widths=4,6", "train.steps=2", "train.batch_size=8"]
     return session.train("classify", data=data, folder=folder, preset="smoke", settings=settings, **options)
 
 

@@ -73,9 +73,9 @@ def test_the_classifier_of_another_run_or_its_export_is_looked_at(tmp_path):
         made = visualize.make_source(config, spec)
         params, state = made.view({})
         x = jax.random.normal(jax.random.key(0), (3, *spec.shape))
-        np.testing.assert_array_equal(
-            made.model.apply(params, state, x)[0], run.functions["predict"](run.params, run.state, x)
-        )
+        # Compiled and not, the same sums differ by rounding.
+        expected = run.functions["predict"](run.params, run.state, x)
+        np.testing.assert_allclose(made.model.apply(params, state, x)[0], expected, rtol=1e-4, atol=1e-6)
         system = visualize.build(config, spec)
         assert not system.needs and all(stage.uses == () for stage in system.stages.values())
     moved = spec._replace(mean=(0.1,), std=(2.0,))

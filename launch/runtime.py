@@ -43,6 +43,8 @@ def start() -> None:
     if flags.FLAGS.cpu_devices:
         jax.config.update("jax_platforms", "cpu")
         jax.config.update("jax_num_cpu_devices", flags.FLAGS.cpu_devices)
+    if flags.FLAGS.cpu_devices > 1:
+        backend.simulate_devices()
     jax.config.update("jax_compilation_cache_dir", str(compile_cache()))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)

@@ -13,7 +13,7 @@ from outcomes import pytest_runtest_logreport, pytest_sessionfinish  # noqa: F40
 
 typecheck.install()  # before anything of dlcore is imported
 
-from dlcore.parallel.backend import protect  # noqa: E402
+from dlcore.parallel.backend import protect, simulate_devices  # noqa: E402
 
 CACHE = pathlib.Path(__file__).parents[1] / ".cache" / f"jax-{jax.__version__}"
 
@@ -29,6 +29,7 @@ protect()
 # so do the slow proofs, some of which compare times. Eight devices on two busy cores may wait long for each other.
 given = os.environ.get("XLA_FLAGS")
 os.environ["XLA_FLAGS"] = f"{given or ''} --xla_cpu_collective_call_terminate_timeout_seconds=300"
+simulate_devices()
 if "slow" not in sys.argv:
     os.environ["XLA_FLAGS"] += " --xla_backend_optimization_level=0"
 jax.block_until_ready(jax.jit(lambda x: x + 1)(jnp.zeros(1)))

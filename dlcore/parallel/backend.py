@@ -23,6 +23,10 @@ PROTECTION = f"--{OPTION}=-reduce"
 AFFECTED = ((0, 10, 2), (0, 12, 0, 1))
 """First and last version of jaxlib that is known to compute wrong, and to take the flag; XLA aborts on unknown ones."""
 
+SCHEDULER = "xla_cpu_enable_concurrency_optimized_scheduler"
+IN_ORDER = f"--{SCHEDULER}=false"
+"""What runs side by side on each simulated device may leave no thread for what the others wait for: a deadlock."""
+
 DETERMINISM = "--xla_gpu_deterministic_ops=true"
 GPU_PLUGINS = ("jax_cuda12_plugin", "jax_cuda13_plugin", "jax_rocm60_plugin", "jax_rocm7_plugin")
 
@@ -62,6 +66,18 @@ def protect(environment: MutableMapping[str, str] = os.environ, jaxlib_version: 
     if affected(jaxlib_version):
         _add(environment, PROTECTION, unless=(OPTION,))
         _checked = _checked or PROTECTION in environment["XLA_FLAGS"].split()
+
+
+def simulate_devices(
+    environment: MutableMapping[str, str] = os.environ, jaxlib_version: str = jaxlib.__version__
+) -> None:
+    """Keep several simulated devices on few cores from waiting for each other for ever, in `XLA_FLAGS`.
+
+    A choice that the user made for the same option stays, and a jaxlib that may not know the flag is left alone.
+    """
+    first, last = AFFECTED
+    if first <= version(jaxlib_version) <= last:
+        _add(environment, IN_ORDER, unless=(SCHEDULER,))
 
 
 def deterministic(environment: MutableMapping[str, str] = os.environ, *, on_gpu: bool | None = None) -> None:

@@ -141,3 +141,19 @@ def test_launchers_set_their_flags_before_a_backend_starts_and_record_them(tmp_p
     for switch, expected in (("", [*protection, backend.DETERMINISM]), ("--nodeterministic", protection)):
         done = python(f"import sys; sys.argv += {[switch] if switch else []}\n{code}", JAX_PLATFORMS="cpu")
         assert done.stdout.strip().strip('"').split() == expected, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("given", "jaxlib_version", "expected"),
+    [
+        ("", "0.12.0.1", backend.IN_ORDER),
+        ("", "0.10.2", backend.IN_ORDER),
+        ("", "0.13.0", ""),
+        (f"--{backend.SCHEDULER}=true", "0.12.0.1", f"--{backend.SCHEDULER}=true"),
+        ("--xla_a=1", "0.12.0.1", f"--xla_a=1 {backend.IN_ORDER}"),
+    ],
+)
+def test_simulated_devices_compute_in_order_where_the_flag_is_known(given, jaxlib_version, expected):
+    environment = {"XLA_FLAGS": given}
+    backend.simulate_devices(environment, jaxlib_version)
+    assert environment["XLA_FLAGS"].split() == expected.split()

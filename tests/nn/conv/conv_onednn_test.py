@@ -138,7 +138,7 @@ def everything(function, x, kernel):
 OPTIONS = ((2, 1), ((1, 0), (2, 1)), (1, 2), 2)
 
 
-def both(transform, *arrays):
+def assert_both_agree(transform, *arrays):
     ways = (conv_by_onednn, conv_by_xla)
     found, expected = (jax.jit(transform(lambda x, k, way=way: way(x, k, *OPTIONS)))(*arrays) for way in ways)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-5), found, expected)
@@ -147,8 +147,8 @@ def both(transform, *arrays):
 @needed
 def test_derivatives_of_second_order():
     x, kernel = draw((2, 6, 7, 4), (3, 2), 6, 2)
-    both(lambda f: lambda x, k: everything(f, x, k), x, kernel)
-    both(lambda f: jax.hessian(lambda k, x: jnp.sin(f(x, k)).sum()), kernel[..., :1, :4], x[:, :, :, :2])
+    assert_both_agree(lambda f: lambda x, k: everything(f, x, k), x, kernel)
+    assert_both_agree(lambda f: jax.hessian(lambda k, x: jnp.sin(f(x, k)).sum()), kernel[..., :1, :4], x[:, :, :, :2])
 
 
 @needed
@@ -158,7 +158,7 @@ def test_vmap(axes):
     stacked = [
         a if axis is None else jnp.stack([a, a + 1, 2 * a], axis) for a, axis in zip((x, kernel), axes, strict=True)
     ]
-    both(lambda f: jax.vmap(lambda x, k: everything(f, x, k), axes), *stacked)
+    assert_both_agree(lambda f: jax.vmap(lambda x, k: everything(f, x, k), axes), *stacked)
 
 
 @needed

@@ -53,8 +53,13 @@ def version(text: str) -> tuple[int, ...]:
 
 def affected(jaxlib_version: str = jaxlib.__version__, machine: str = platform.machine()) -> bool:
     """Whether this jaxlib is known to compute some fused reductions wrong on CPUs like this one."""
+    return machine.lower() in ("x86_64", "amd64") and _known(jaxlib_version)
+
+
+def _known(jaxlib_version: str) -> bool:
+    """Whether this jaxlib is one of those whose faults and flags were tried."""
     first, last = AFFECTED
-    return machine.lower() in ("x86_64", "amd64") and first <= version(jaxlib_version) <= last
+    return first <= version(jaxlib_version) <= last
 
 
 def protect(environment: MutableMapping[str, str] = os.environ, jaxlib_version: str = jaxlib.__version__) -> None:
@@ -75,8 +80,7 @@ def simulate_devices(
 
     A choice that the user made for the same option stays, and a jaxlib that may not know the flag is left alone.
     """
-    first, last = AFFECTED
-    if first <= version(jaxlib_version) <= last:
+    if _known(jaxlib_version):
         _add(environment, IN_ORDER, unless=(SCHEDULER,))
 
 

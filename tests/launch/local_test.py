@@ -1,5 +1,6 @@
 """launch/local.sh against a stand-in interpreter that notes how it is called: no network, no installation."""
 
+import itertools
 import shutil
 import signal
 import subprocess
@@ -186,13 +187,14 @@ def test_the_tested_versions_are_installed_unless_the_newest_are_asked_for(sandb
 
 
 def test_the_tested_versions_are_those_of_every_dependency():
-    """Every requirement of the project and of its tests has one version, on the oldest and on the newest Python."""
+    """Every requirement of the project, its tests and its pages has one version, on the oldest and newest Python."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     lines = [Requirement(line) for line in (ROOT / "launch/constraints.txt").read_text().splitlines() if line[0] != "#"]
     for python in ("3.11", "3.12", "3.13"):
         where = {"python_version": python, "python_full_version": f"{python}.4", "sys_platform": "linux"}
         pinned = {line.name: line for line in lines if line.marker is None or line.marker.evaluate(where)}
-        for text in (*project["dependencies"], *project["optional-dependencies"]["test"]):
+        extras = [project["optional-dependencies"][extra] for extra in ("test", "docs", "onednn", "faiss")]
+        for text in (*project["dependencies"], *itertools.chain(*extras)):
             wanted = Requirement(text)
             (version,) = pinned[wanted.name.replace("_", "-").lower()].specifier
             assert version.operator == "==" and wanted.specifier.contains(version.version), (python, text)

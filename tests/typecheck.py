@@ -2,17 +2,24 @@
 
 `jaxtyping.install_import_hook` builds the checks of a function (4 ms) where it is defined: for all 2,000 of dlcore in
 each process, and anew whenever a factory makes the `init` and `apply` of a layer. This hook builds them at the first
-call, once for all functions that the same `def` made with the same annotations.
+call, once for all functions that the same `def` made with the same annotations. The marked code is kept in `.cache/`.
 """
 
 import ast
+import contextlib
 import functools
+import hashlib
 import importlib.abc
 import importlib.machinery
+import importlib.util
+import marshal
+import os
 import sys
+import tempfile
 import threading
 import types
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import beartype as library
@@ -22,6 +29,11 @@ check = library.beartype(conf=library.BeartypeConf(is_pep484_tower=True))  # PEP
 
 CHECKS: dict[tuple, Callable] = {}
 """The checks of the functions that one `def` made, by its code and its annotations."""
+
+
+CACHE = Path(__file__).parents[1] / ".cache" / "checked"
+HOOK = b"%s %d %s" % (importlib.util.MAGIC_NUMBER, sys.flags.optimize, Path(__file__).read_bytes())
+"""What the code of a source depends on beside it: the version of byte-code, the flag -O and this file."""
 
 
 class _Calls(threading.local):
@@ -90,11 +102,26 @@ def _name(name: str, where: ast.stmt) -> ast.expr:
     return ast.copy_location(ast.Name(name, ast.Load()), where)
 
 
+def kept(path: str, source: bytes, folder: Path = CACHE) -> types.CodeType:
+    """The code of a marked source, compiled once by all processes: its file is named by all that it depends on."""
+    place = folder / hashlib.sha256(b"\0".join((HOOK, path.encode(), source))).hexdigest()
+    try:
+        return marshal.loads(place.read_bytes())
+    except (OSError, EOFError, ValueError, TypeError):  # not there, or damaged
+        code = compile(_Marked().visit(ast.parse(source)), path, "exec", dont_inherit=True)
+    with contextlib.suppress(OSError):  # a folder that cannot be written costs time alone
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=folder, delete=False) as file:
+            file.write(marshal.dumps(code))
+        os.replace(file.name, place)
+    return code
+
+
 class _Loader(importlib.machinery.SourceFileLoader):
     def get_code(self, fullname: str) -> types.CodeType:
         # Neither from nor into __pycache__, which is of the source as it stands.
         path = self.get_filename(fullname)
-        return compile(_Marked().visit(ast.parse(self.get_data(path))), path, "exec", dont_inherit=True)
+        return kept(path, self.get_data(path))
 
     def exec_module(self, module: types.ModuleType) -> None:
         vars(module).update(MARKS)

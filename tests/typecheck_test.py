@@ -1,9 +1,11 @@
 """The type checker of this suite checks what it should, whichever closure is called."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import jax.numpy as jnp
 import pytest
 from jaxtyping import Array, Float, TypeCheckError, config
-from typecheck import CALLS, checked
+from typecheck import CALLS, MARKS, checked, kept
 
 import dlcore
 
@@ -54,3 +56,32 @@ def test_dlcore_is_checked():
         dlcore.nn.Dense(3).apply({"kernel": 3}, {}, 5)
     with pytest.raises(TypeCheckError, match="batch_size"):
         dlcore.train.LoopConfig(batch_size="many")
+
+
+SOURCE = b"def half(count: int) -> int:\n    return count // 2\n"
+
+
+def run(source, folder):
+    names = dict(MARKS)
+    exec(kept("half.py", source, folder), names)
+    return names["half"]
+
+
+def test_marked_code_is_kept_and_still_checks(tmp_path, monkeypatch):
+    assert run(SOURCE, tmp_path)(4) == 2
+    (place,) = tmp_path.iterdir()
+    monkeypatch.setattr("typecheck._Marked", None)  # from here on, nothing can be marked
+    with pytest.raises(TypeCheckError, match="count"):
+        run(SOURCE, tmp_path)("four")
+    monkeypatch.undo()
+    assert run(SOURCE.replace(b"2", b"3"), tmp_path)(6) == 2, "an edited file is marked anew"
+    assert run(SOURCE, tmp_path)(4) == 2 and len(list(tmp_path.iterdir())) == 2
+    place.write_bytes(place.read_bytes()[:40])
+    assert run(SOURCE, tmp_path)(4) == 2, "what is cut off is made again"
+    assert run(SOURCE, place / "folder")(4) == 2, "and what cannot be kept runs as well"
+
+
+def test_many_that_keep_at_once_leave_one_whole_file(tmp_path):
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda _: run(SOURCE, tmp_path)(4), range(64)))
+    assert found == [2] * 64 and len(list(tmp_path.iterdir())) == 1

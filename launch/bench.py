@@ -2,10 +2,11 @@
 
     python -m launch.bench --experiment=classify --data=digits --steps=200
     python -m launch.bench --suite=standard --peer=torch,flax [--workloads=cnn,resnet20]
+    python -m launch.bench --suite=gpu [--workloads=resnet50,mlp] [--tiny]
 
 The two take turns, so that a noisy machine slows both; medians are compared. A suite times whole workloads, each side
-in a process of its own, and writes `speed.json` and `speed.png` into
-`--out`, by default `runs/speed`.
+in a process of its own, and writes `speed.json` and `speed.png` into `--out`, by default `runs/speed`; the one of a GPU
+`gpu.json` and `gpu.png`, with `torch.compile` beside dlcore where PyTorch is installed, within a budget of seconds.
 """
 
 import statistics
@@ -25,11 +26,14 @@ if TYPE_CHECKING:
 
 flags.DEFINE_integer("steps", 0, "Steps per turn; 0 for as many as take the bare loop about five seconds.")
 flags.DEFINE_integer("turns", 5, "How often the two take turns.")
-flags.DEFINE_enum("suite", None, ["standard"], "Time whole workloads instead of an experiment.")
+flags.DEFINE_enum("suite", None, ["standard", "gpu"], "Time whole workloads instead of an experiment, on CPU or GPU.")
 flags.DEFINE_list("peer", [], "Sides beside dlcore in a suite: torch, flax, without (dlcore without oneDNN).")
 flags.DEFINE_list("workloads", [], "Those of a suite to time; all by default.")
 flags.DEFINE_float("seconds", 2.0, "Length of a turn in a suite.")
-flags.DEFINE_integer("images", 0, "Batch of a suite's workloads; 0 for as many as each lists.")
+flags.DEFINE_integer("images", 0, "Batch of the standard suite's workloads; 0 for as many as each lists.")
+flags.DEFINE_boolean("tiny", False, "Small networks and batches, by which a CPU tries --suite=gpu out.")
+flags.DEFINE_float("budget", 520.0, "Seconds that --suite=gpu takes at most; what does not fit is left out, and said.")
+flags.DEFINE_float("row_budget", 90.0, "Seconds of one row of --suite=gpu, of each side.")
 
 
 def main() -> None:
@@ -41,12 +45,13 @@ def main() -> None:
 
     if flags.FLAGS.turns < 1 or flags.FLAGS.steps < 0:
         raise ValueError("--turns must be at least 1 and --steps not negative")
+    if flags.FLAGS.suite == "gpu":
+        return on_gpu()
     runtime.start()
     if flags.FLAGS.suite:
         options = {name: flags.FLAGS[name].value for name in ("seconds", "turns", "images")}
         folder = paths.local("out", flags.FLAGS.out or "runs/speed")
-        suite.standard(flags.FLAGS.workloads, flags.FLAGS.peer, folder=folder, **options)
-        return
+        return suite.standard(flags.FLAGS.workloads, flags.FLAGS.peer, folder=folder, **options)
     if jax.process_count() > 1:
         raise ValueError("bench measures one process; drop --processes, --coordinator and what belongs to it")
     run = request.from_flags()
@@ -64,6 +69,17 @@ def main() -> None:
         rate = statistics.median(values)
         print(f"{name:<10} {rate:10,.1f} steps/s {rate * batch:12,.0f} images/s")
     print(f"engine / bare loop: {statistics.median(ratios):.3f} (median of {len(ratios)} turns of {steps} steps)")
+    return None
+
+
+def on_gpu() -> None:
+    """The suite of a GPU, whose processes choose their own flags; no backend starts in this one."""
+    from launch.speed.gpu import gpu
+
+    if flags.FLAGS.peer:
+        raise ValueError("--suite=gpu stands beside PyTorch where that is installed; drop --peer")
+    options = {name: flags.FLAGS[name].value for name in ("tiny", "budget", "row_budget", "seconds")}
+    gpu(flags.FLAGS.workloads, folder=paths.local("out", flags.FLAGS.out or "runs/speed"), **options)
 
 
 def bare_loop(run: "Run") -> Callable[[int], float]:

@@ -46,7 +46,7 @@ ONLY_IN = {
     "flax": {"dlcore/interop", "launch/speed/flax_side.py"},
     "matplotlib": {"dlcore/report"},
     "tensorflow": set(),
-    "torch": {"launch/speed/torch_side.py"},
+    "torch": {"launch/speed/torch_side.py", "launch/speed/torch_gpu.py"},
     "chex": set(),
     "distrax": set(),
     "clu": set(),

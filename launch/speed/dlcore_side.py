@@ -1,7 +1,6 @@
 """The workloads by dlcore: its own networks, updates and training step."""
 
 import functools
-import math
 import resource
 import time
 from collections.abc import Callable
@@ -15,7 +14,7 @@ import optax
 
 from dlcore import nn, train
 from dlcore.tree import named_leaves
-from dlcore.types import Batch, Params, State
+from dlcore.types import Batch, Params, State, TrainState, Update
 from launch.speed.networks import NETWORKS, Network
 from launch.speed.workload import LEARNING_RATE, Workload
 
@@ -24,16 +23,14 @@ def open_workload(name: str, weights: Path, images: int) -> Workload:
     """Build, compile and write the start of a workload, by which the other sides start; `images` 0 for as listed."""
     network = NETWORKS[name]()
     batch = batch_of(network, images)
-    tx = optax.adam(LEARNING_RATE)
-    update = train.chain(**{k: train.gradient_update(f, tx, only=only) for k, (only, f) in network.objectives.items()})
-    state = jax.jit(lambda batch: train.create(jax.random.key(0), lambda key: network.init(key, batch), update))(batch)
-    started = {"params": state.params, "state": state.state, "batch": batch}
-    np.savez(weights, **{path: np.asarray(leaf) for path, leaf in named_leaves(started)})
+    update = update_of(network)
+    state = started(network, update, batch)
+    write_start(weights, state, batch)
     began = time.monotonic()
     step = jax.jit(train.make_train_step(update), donate_argnums=0).lower(state, batch).compile()
     facts = {"compile_seconds": time.monotonic() - began, "flops": _flops(step)}
     first = first_loss(network, state.params, state.state, batch)
-    count = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(state.params))
+    count = train.count_params(state.params)
     products = nn.flops(jax.make_jaxpr(train.make_train_step(update))(state, batch))
     holder = {"state": state}
 
@@ -50,6 +47,23 @@ def open_workload(name: str, weights: Path, images: int) -> Workload:
     infer = _repeated(jax.jit(network.predict), now, lambda i: batch)
     sample = network.sample and _repeated(jax.jit(network.sample), now, functools.partial(jax.random.key))
     return Workload(len(batch["image"]), first, count, steps, infer, sample, facts)
+
+
+def update_of(network: Network) -> Update:
+    """A training step of every objective, by Adam."""
+    tx = optax.adam(LEARNING_RATE)
+    return train.chain(**{k: train.gradient_update(f, tx, only=only) for k, (only, f) in network.objectives.items()})
+
+
+def started(network: Network, update: Update, batch: Batch) -> TrainState:
+    """The training state at step 0."""
+    return jax.jit(lambda batch: train.create(jax.random.key(0), lambda key: network.init(key, batch), update))(batch)
+
+
+def write_start(weights: Path, state: TrainState, batch: Batch) -> None:
+    """Write params, state and a batch for the other sides."""
+    arrays = {"params": state.params, "state": state.state, "batch": batch}
+    np.savez(weights, **{path: np.asarray(leaf) for path, leaf in named_leaves(arrays)})
 
 
 def batch_of(network: Network, images: int) -> dict[str, jax.Array]:

@@ -1,5 +1,6 @@
 """The workloads in dlcore: networks, losses and batches. All randomness of a loss stands in the batch."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -111,10 +112,11 @@ def vae() -> Network:
     return Network((128, 28, 28, 1), init, {"loss": ("**", objective(elbo))}, predict, batch, sample)
 
 
-def diffusion() -> Network:
+def diffusion(
+    widths: Sequence[int] = (32, 64, 128), shape: tuple[int, ...] = (32, 32, 32, 1), dtype: str = "float32"
+) -> Network:
     """The noise in a noisy image at a given time, by a U-Net."""
-    model = nets.TimeUNet(1, (32, 64, 128))
-    shape = (32, 32, 32, 1)
+    model = nn.in_precision(nets.TimeUNet(1, widths), dtype)
     network = regression(shape, model, lambda batch: (batch["image"], batch["time"]), "noise")
 
     def batch(rng: np.random.Generator, shape: tuple[int, ...]) -> dict[str, np.ndarray]:
@@ -132,10 +134,10 @@ def diffusion() -> Network:
     return network._replace(batch=batch, sample=sample)
 
 
-def gan() -> Network:
+def gan(dtype: str = "float32") -> Network:
     """DCGAN: a step of the discriminator, then one of the generator, both with the non-saturating loss."""
-    generator = nets.DCGenerator((28, 28, 1), (128, 64))
-    discriminator = nets.DCDiscriminator((64, 128))
+    generator = nn.in_precision(nets.DCGenerator((28, 28, 1), (128, 64)), dtype)
+    discriminator = nn.in_precision(nets.DCDiscriminator((64, 128)), dtype)
 
     def init(key: Key, batch: Batch) -> tuple[Params, State]:
         keys = jax.random.split(key)
@@ -179,11 +181,17 @@ def levels(rng: np.random.Generator, shape: Sequence[int]) -> dict[str, np.ndarr
     return {"image": (rng.integers(0, 256, shape) / 255).astype(np.float32)}
 
 
-def pixelcnn() -> Network:
+def pixelcnn(
+    features: int = 64,
+    windows: Sequence[int] = (7, 3, 3, 3, 3, 3),
+    shape: tuple[int, ...] = (32, 28, 28, 1),
+    dtype: str = "float32",
+) -> Network:
     """Gated, six layers of 64 features, a mixture of five logistics."""
     head = likelihoods.pixel_head("mixture", 256, 1, components=5)
-    network = nets.GatedPixelCNN(head.channels, features=64, windows=(7, 3, 3, 3, 3, 3))
-    loss, shape = autoregressive.negative_log_likelihood(network.model, head), (32, 28, 28, 1)
+    network = nets.GatedPixelCNN(head.channels, features=features, windows=windows)
+    network = network._replace(model=nn.in_precision(network.model, dtype))
+    loss = autoregressive.negative_log_likelihood(network.model, head)
     draw = autoregressive.make_sample(network, head, shape[1:])
     centred = lambda batch: autoregressive.centre(batch["image"])  # noqa: E731
     return Network(
@@ -196,10 +204,16 @@ def pixelcnn() -> Network:
     )
 
 
-def glow() -> Network:
-    """Two scales of eight steps, couplings of 64 features, in real-valued images."""
-    shape = (32, 32, 32, 1)
-    bijector = flow.Glow(shape[1:], lambda shape, outputs: nets.ConvConditioner(64, outputs), scales=2, steps=8)
+def glow(width: int = 64, steps: int = 8, shape: tuple[int, ...] = (32, 32, 32, 1), dtype: str = "float32") -> Network:
+    """Two scales of eight steps, couplings of 64 features, in real-valued images.
+
+    The couplings compute in `dtype`, densities in float32.
+    """
+
+    def conditioner(shape: tuple[int, ...], outputs: int) -> Model:
+        return nn.in_precision(nets.ConvConditioner(width, outputs), dtype)
+
+    bijector = flow.Glow(shape[1:], conditioner, scales=2, steps=steps)
     loss = flow.density.negative_log_likelihood(bijector, target="image")
     return Network(
         shape,
@@ -207,7 +221,7 @@ def glow() -> Network:
         {"loss": ("**", loss)},
         lambda params, state, batch: flow.density.log_prob(bijector, params, batch["image"]),
         images,
-        lambda params, state, key: flow.density.sample(key, bijector, params, (SAMPLES, 1024)),
+        lambda params, state, key: flow.density.sample(key, bijector, params, (SAMPLES, math.prod(shape[1:]))),
     )
 
 

@@ -11,6 +11,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from launch.speed.clock import ANSWER
+
 ROOT = Path(__file__).parents[2]
 AGREE = 1e-3
 """Relative difference up to which two first losses are the same."""
@@ -55,8 +57,8 @@ class Side:
 
     def _answer(self) -> Row:
         for line in self._process.stdout:
-            if line.startswith("answer "):
-                return json.loads(line.removeprefix("answer "))
+            if line.startswith(ANSWER):
+                return json.loads(line.removeprefix(ANSWER))
         raise ValueError(f"{self.name} ended with exit code {self._process.wait()}; its error stands above")
 
 

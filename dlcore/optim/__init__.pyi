@@ -73,6 +73,8 @@ from ._minimize import finite_or_worst as finite_or_worst
 from ._minimize import minimize as minimize
 from ._minimize import run as run
 from ._minimize import state as state
+from ._muon import muon as muon
+from ._muon import orthogonalized as orthogonalized
 from ._named import named as named
 from ._named import parsed as parsed
 from ._named import takes as takes

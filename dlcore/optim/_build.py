@@ -7,6 +7,7 @@ import jax
 import optax
 
 from dlcore.lookup import lookup
+from dlcore.optim._muon import muon
 from dlcore.optim._named import PREFIX, named, takes
 from dlcore.optim.schedules import (
     Schedule,
@@ -27,7 +28,8 @@ class OptimizerConfig:
     """An optimiser, its schedule, and what it does to gradients first."""
 
     name: str = "adam"
-    """sgd, momentum, nesterov, adagrad, rmsprop, adam or adamw, or any of optax: optax.lion, optax.contrib.prodigy."""
+    """sgd, momentum, nesterov, adagrad, rmsprop, adam, adamw or muon, or any of optax: optax.lion,
+    optax.contrib.prodigy."""
     arguments: tuple[str, ...] = ()
     """Of an optimiser of optax, as in a call: "b1=0.95", "b2=0.98". What is left open has optax's own default, but
     `learning_rate`, and `weight_decay` if one is set."""
@@ -51,8 +53,10 @@ class OptimizerConfig:
     rho: float = 0.9
     """Decay of rmsprop's mean of squares."""
     epsilon: float = 1e-8
+    vector_rate: float = 1.0
+    """Of muon: the rate of biases and scales, which Adam moves, as a multiple of the learning rate of matrices."""
     weight_decay: float = 0.0
-    """Decoupled for adamw; for the others an L2 penalty, its gradient added before the optimiser."""
+    """Decoupled for adamw and muon; for the others an L2 penalty, its gradient added before the optimiser."""
     clip_value: float = 0.0
     """Largest absolute value of a gradient's entry; 0 does not clip."""
     clip_norm: float = 0.0
@@ -100,6 +104,7 @@ def make_optimizer(config: OptimizerConfig, total_steps: int) -> optax.GradientT
         "momentum",
         "decay_steps",
         "rho",
+        "vector_rate",
     ):
         if getattr(config, name) < 0:
             raise ValueError(f"optimizer.{name} must not be negative, got {getattr(config, name)}")
@@ -115,10 +120,19 @@ def make_optimizer(config: OptimizerConfig, total_steps: int) -> optax.GradientT
             rate, config.b1, config.b2, config.epsilon, weight_decay=config.weight_decay, mask=decay_mask
         ),
     }
+    optimizers["muon"] = lambda: muon(
+        rate,
+        config.momentum,
+        vector_rate=config.vector_rate,
+        weight_decay=config.weight_decay,
+        b1=config.b1,
+        b2=config.b2,
+        epsilon=config.epsilon,
+    )
     chain = [optax.clip(config.clip_value)] if config.clip_value else []
     chain += [optax.clip_by_global_norm(config.clip_norm)] if config.clip_norm else []
     ours = not config.name.startswith(PREFIX)
-    decoupled = config.name == "adamw" if ours else "weight_decay" in takes(config.name)
+    decoupled = config.name in ("adamw", "muon") if ours else "weight_decay" in takes(config.name)
     if config.weight_decay and not decoupled:
         chain.append(optax.add_decayed_weights(config.weight_decay, decay_mask))
     optimizers["optax.NAME"] = lambda: _of_optax(config, rate)

@@ -11,12 +11,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import jax
-
 from dlcore import evaluation, networks
 from dlcore.data import Data, DataSpec
 from dlcore.losses import softmax_cross_entropy, supervised
-from dlcore.nn import in_precision, last_features
+from dlcore.nn import in_precision
 from dlcore.optim import OptimizerConfig
 from dlcore.train import (
     Findings,
@@ -26,14 +24,19 @@ from dlcore.train import (
     System,
     augmented,
     budget,
+    classified_by,
     decision_regions,
+    features_and_logits,
     fit_model,
     mistakes,
     over_views,
 )
-from dlcore.types import Batch, Key, Model, Params, State
+from dlcore.types import Key, Model
+from experiments import _speed
 
-PRESETS = ("smoke", "default", "full", "mlp", "mlp_full", "features")
+PRESETS = ("smoke", "default", "full", "mlp", "mlp_full", "features", "speed94", "speed95", "speed96")
+SEEDS = dict.fromkeys(_speed.RECIPES, _speed.SEEDS)
+"""Those of `--seeds=registered`, by preset."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,7 @@ class Config:
 
     model: str = "cnn"
     """"mlp", "cnn", or an architecture by name, such as "cifar_resnet20"; of the settings of the network down to
-    dropout, those take none."""
+    dropout, those take none, and "whitened_cnn" and "whitened_resnet" the widths."""
     widths: tuple[int, ...] = ()
     """Hidden widths of the MLP, or channels of the CNN's stages; empty for the model's own."""
     hidden: int = 0
@@ -82,6 +85,8 @@ class Config:
 
 def preset(name: str, spec: DataSpec) -> Config:
     """The configuration of a preset for data like `spec`; pictures of clothes may be mirrored, digits may not."""
+    if name in _speed.RECIPES:
+        return _speed.recipe(name, Config(), spec)
     if len(spec.shape) == 1:
         return _for_points(spec.sizes[0])[name]
     return (_for_small if max(spec.shape[:2]) <= 16 else _for_large)(spec.sizes[0])[name]
@@ -152,8 +157,11 @@ def make_model(config: Config, spec: DataSpec) -> Model:
         _check_halving(spec.shape, len(widths) - (not config.hidden))
         options = {"hidden": config.hidden, "dropout": config.dropout, "pool": config.pool}
         model = networks.CNN(widths, spec.classes, activation=config.activation, **options)
+    elif config.model in (others := ("whitened_cnn", "whitened_resnet")):
+        widths, deep = config.widths or (64, 256, 256), config.model == "whitened_resnet"
+        model = networks.WhitenedCNN(spec.classes, min(spec.shape[:2]), widths, deep=deep)
     else:
-        model = networks.network(config.model, spec.classes, min(spec.shape[:2]), others=("mlp", "cnn"))
+        model = networks.network(config.model, spec.classes, min(spec.shape[:2]), others=("mlp", "cnn", *others))
     return in_precision(model, config.dtype)
 
 
@@ -184,10 +192,6 @@ def build(config: Config, spec: DataSpec) -> System:
     targets = "target" if config.mixup > 0 or config.cutmix > 0 else "label"
     objective = supervised(model, loss, {"accuracy": accuracy}, targets=targets)
 
-    def evaluate(params: Params, state: State, batch: Batch, key: Key) -> Mapping[str, Any]:
-        log_p = jax.nn.log_softmax(predict(params, state, batch["image"]))
-        return evaluation.classification_sums(log_p, batch["label"], batch["where"])
-
     def summary(sums: Mapping[str, Any]) -> dict[str, float]:
         found = evaluation.classification_summary(sums)
         return {"accuracy": found["accuracy"], "error": 1 - found["accuracy"], **found}
@@ -200,7 +204,7 @@ def build(config: Config, spec: DataSpec) -> System:
         ema=config.ema,
         microbatches=config.microbatches,
         preprocess=preprocess,
-        evaluate=evaluate,
+        evaluate=classified_by(predict),
         summarize=summary,
         monitor=("nll_nats", "min"),
     )
@@ -221,10 +225,4 @@ def features(config: Config, spec: DataSpec) -> Any:
 
     The features are the input of the last layer; the preset "features" is the classifier that measures samples by them.
     """
-    model, preprocess = make_model(config, spec), make_preprocess(config, spec)
-
-    @jax.jit
-    def extract(params: Params, state: State, images: Any) -> tuple[jax.Array, jax.Array]:
-        return last_features(model, params, state, preprocess({"image": images}, key=None, train=False)["image"])
-
-    return extract
+    return features_and_logits(make_model(config, spec), make_preprocess(config, spec))

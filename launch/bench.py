@@ -3,10 +3,12 @@
     python -m launch.bench --experiment=classify --data=digits --steps=200
     python -m launch.bench --suite=standard --peer=torch,flax [--workloads=cnn,resnet20]
     python -m launch.bench --suite=gpu [--workloads=resnet50,mlp] [--tiny]
+    python -m launch.bench --suite=recipes [--workloads=speed94] [--turns=3] [--tiny]
 
 The two take turns, so that a noisy machine slows both; medians are compared. A suite times whole workloads, each side
-in a process of its own, and writes `speed.json` and `speed.png` into `--out`, by default `runs/speed`; the one of a GPU
-`gpu.json` and `gpu.png`, with `torch.compile` beside dlcore where PyTorch is installed, within a budget of seconds.
+in a process of its own, and writes JSON and a figure into `--out`, by default `runs/speed`. That of a GPU puts
+`torch.compile` beside dlcore where PyTorch is installed, and ends within a budget of seconds; that of the speed recipes
+of `classify` gives the seconds of training, of a warm and of a cold process.
 """
 
 import statistics
@@ -26,12 +28,14 @@ if TYPE_CHECKING:
 
 flags.DEFINE_integer("steps", 0, "Steps per turn; 0 for as many as take the bare loop about five seconds.")
 flags.DEFINE_integer("turns", 5, "How often the two take turns.")
-flags.DEFINE_enum("suite", None, ["standard", "gpu"], "Time whole workloads instead of an experiment, on CPU or GPU.")
+flags.DEFINE_enum(
+    "suite", None, ["standard", "gpu", "recipes"], "Time whole workloads instead of an experiment, on CPU or GPU."
+)
 flags.DEFINE_list("peer", [], "Sides beside dlcore in a suite: torch, flax, without (dlcore without oneDNN).")
 flags.DEFINE_list("workloads", [], "Those of a suite to time; all by default.")
 flags.DEFINE_float("seconds", 2.0, "Length of a turn in a suite.")
 flags.DEFINE_integer("images", 0, "Batch of the standard suite's workloads; 0 for as many as each lists.")
-flags.DEFINE_boolean("tiny", False, "Small networks and batches, by which a CPU tries --suite=gpu out.")
+flags.DEFINE_boolean("tiny", False, "Small networks and batches, by which a CPU tries a suite of a GPU out.")
 flags.DEFINE_float("budget", 520.0, "Seconds that --suite=gpu takes at most; what does not fit is left out, and said.")
 flags.DEFINE_float("row_budget", 90.0, "Seconds of one row of --suite=gpu, of each side.")
 
@@ -45,7 +49,7 @@ def main() -> None:
 
     if flags.FLAGS.turns < 1 or flags.FLAGS.steps < 0:
         raise ValueError("--turns must be at least 1 and --steps not negative")
-    if flags.FLAGS.suite == "gpu":
+    if flags.FLAGS.suite in ("gpu", "recipes"):
         return on_gpu()
     runtime.start()
     if flags.FLAGS.suite:
@@ -73,13 +77,18 @@ def main() -> None:
 
 
 def on_gpu() -> None:
-    """The suite of a GPU, whose processes choose their own flags; no backend starts in this one."""
-    from launch.speed.gpu import gpu
+    """The suites of a GPU, whose processes choose their own flags; no backend starts in this one."""
+    from launch.speed import gpu, recipes
 
-    if flags.FLAGS.peer:
-        raise ValueError("--suite=gpu stands beside PyTorch where that is installed; drop --peer")
-    options = {name: flags.FLAGS[name].value for name in ("tiny", "budget", "row_budget", "seconds")}
-    gpu(flags.FLAGS.workloads, folder=paths.local("out", flags.FLAGS.out or "runs/speed"), **options)
+    values = flags.FLAGS
+    if values.peer:
+        raise ValueError(
+            f"--suite={values.suite} takes no peers; drop --peer (gpu takes PyTorch where it is installed)"
+        )
+    common = {"folder": paths.local("out", values.out or "runs/speed"), "tiny": values.tiny, "budget": values.budget}
+    if values.suite == "gpu":
+        return gpu.gpu(values.workloads, row_budget=values.row_budget, seconds=values.seconds, **common)
+    return recipes.recipes(values.workloads, data=values.data, data_dir=values.data_dir, turns=values.turns, **common)
 
 
 def bare_loop(run: "Run") -> Callable[[int], float]:

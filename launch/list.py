@@ -28,7 +28,7 @@ def main() -> None:
 def sources() -> dict[str, Source]:
     """The systems by name, read and not imported."""
     (folder,) = importlib.util.find_spec("experiments").submodule_search_locations
-    return {path.stem: settings.read(path) for path in sorted(Path(folder).glob("*.py")) if path.stem != "__init__"}
+    return {path.stem: settings.read(path) for path in sorted(Path(folder).glob("[!_]*.py"))}
 
 
 def source(name: str) -> Source:

@@ -26,7 +26,9 @@ flags.DEFINE_string(
     "Run folder; default runs/<experiment>-<data>-<preset>, with seed and settings where there are any.",
 )
 flags.DEFINE_integer("seed", None, "Seed of params, order of the data and all randomness.")
-flags.DEFINE_list("seeds", [], "Train one run after the other, with these seeds: --seeds=0,1,2.")
+flags.DEFINE_list(
+    "seeds", [], "Train one run after the other, with these seeds: --seeds=0,1,2, or --seeds=registered of a preset."
+)
 flags.DEFINE_float(
     "extend",
     None,
@@ -53,14 +55,27 @@ def runs_from_flags() -> "Iterator[Run]":
         raise ValueError("pass --seed for one run or --seeds for several, not both")
     if values.experiment is None:
         raise ValueError("--seeds starts new runs: pass --experiment")
-    wrong = [seed for seed in values.seeds if not seed.isdecimal()]
-    if wrong or len(set(map(int, values.seeds))) < len(values.seeds):
+    seeds = registered() if values.seeds == ["registered"] else values.seeds
+    wrong = [seed for seed in seeds if not seed.isdecimal()]
+    if wrong or len(set(map(int, seeds))) < len(seeds):
         raise ValueError(f"--seeds takes different whole numbers such as 0,1,2, got {','.join(values.seeds)}")
     if values.extend:
         raise ValueError("--extend goes on from one run: pass its --workdir, not --seeds")
     above = None if values.workdir is None else paths.local("workdir", values.workdir)
-    for seed in map(int, values.seeds):
+    for seed in map(int, seeds):
         yield announced(_new(None if above is None else above / f"seed{seed}", seed))
+
+
+def registered() -> list[str]:
+    """The seeds that an experiment registered for a preset before anything was run; raises `ValueError` for none."""
+    from dlcore.train import run
+
+    experiment, preset = flags.FLAGS.experiment, flags.FLAGS.preset or "default"
+    seeds = getattr(run.experiment_module(experiment), "SEEDS", {})
+    if preset not in seeds:
+        there = f"{', '.join(seeds)} of {experiment} have some" if seeds else f"{experiment} has no such preset"
+        raise ValueError(f"--seeds=registered: preset {preset!r} has no registered seeds; {there}")
+    return [str(seed) for seed in seeds[preset]]
 
 
 def from_flags() -> "Run":

@@ -73,3 +73,6 @@ from ._unet import sinusoidal as sinusoidal
 from ._vgg import VGG as VGG
 from ._vgg import VGGConfig as VGGConfig
 from ._vgg import vgg_config as vgg_config
+from ._whitened import WhitenedCNN as WhitenedCNN
+from ._whitened import Whitening as Whitening
+from ._whitened import whitening as whitening

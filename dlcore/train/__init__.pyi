@@ -11,7 +11,9 @@ from ._augmented import augmented as augmented
 from ._augmented import over_views as over_views
 from ._builders import adversarial_update as adversarial_update
 from ._builders import classified as classified
+from ._builders import classified_by as classified_by
 from ._builders import even_images as even_images
+from ._builders import features_and_logits as features_and_logits
 from ._builders import fit_by_gradient as fit_by_gradient
 from ._builders import fit_model as fit_model
 from ._builders import joined as joined

@@ -19,7 +19,7 @@ from dlcore.data import (
     standardize,
 )
 from dlcore.evaluation import classification_sums
-from dlcore.nn import example, pad_sides, summarize, table
+from dlcore.nn import example, last_features, pad_sides, summarize, table
 from dlcore.optim import OptimizerConfig, learning_rate, make_optimizer
 from dlcore.train._config import LoopConfig
 from dlcore.train._step import Preprocess
@@ -184,12 +184,29 @@ def means(sums: Mapping[str, Mean]) -> dict[str, float]:
 
 def classified(model: Model, name: str = "image") -> Callable[[Params, State, Batch, Key], dict[str, Any]]:
     """The `evaluate` of a classifier of `batch[name]`, whose `summarize` is `evaluation.classification_summary`."""
+    return classified_by(lambda params, state, x: model.apply(params, state, x)[0], name)
+
+
+def classified_by(
+    predict: Callable[[Params, State, Any], Any], name: str = "image"
+) -> Callable[[Params, State, Batch, Key], dict[str, Any]]:
+    """`classified` of a function to logits."""
 
     def evaluate(params: Params, state: State, batch: Batch, key: Key) -> dict[str, Any]:
-        logits, _ = model.apply(params, state, batch[name])
-        return classification_sums(jax.nn.log_softmax(logits), batch["label"], batch["where"])
+        log_p = jax.nn.log_softmax(predict(params, state, batch[name]))
+        return classification_sums(log_p, batch["label"], batch["where"])
 
     return evaluate
+
+
+def features_and_logits(model: Model, preprocess: Preprocess) -> Callable[..., tuple[Any, Any]]:
+    """`(params, state, images uint8 [n, h, w, c]) -> (inputs of the last layer [n, d], logits [n, classes])`."""
+
+    @jax.jit
+    def extract(params: Params, state: State, images: Any) -> tuple[Any, Any]:
+        return last_features(model, params, state, preprocess({"image": images}, key=None, train=False)["image"])
+
+    return extract
 
 
 def one_of_each(split: Split, count: int) -> np.ndarray:

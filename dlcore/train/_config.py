@@ -38,6 +38,9 @@ class LoopConfig:
     """Stop after so many evaluations without improvement, and end in any case with the best parameters; 0 neither."""
     steps_per_dispatch: int = 0
     """Steps per call into the compiled program; 0 chooses."""
+    whole_epochs: bool = False
+    """An epoch per call, where a loop on the device is as fast as one step after another: not of convolutions on a
+    CPU."""
     pipeline: str = "auto"
     """"resident" (data on the device), "grain" (streamed) or "auto"."""
     init_from: str = ""

@@ -64,10 +64,11 @@ def make_engine(
     key: Key,
     mesh: Mesh,
     rule: Rule,
+    epoch: int = 0,
 ) -> Engine:
     """Compose the training step of a stage, lay out its state on the mesh and place resident data.
 
-    `rows` is a raw batch for starts that depend on data.
+    `rows` is a raw batch for starts that depend on data; `epoch` counts the steps of one, where that is known.
     """
     check_batch(config.batch_size, mesh, "train.batch_size")
     like, make = state_like(stage, rows, key=key, mesh=mesh, rule=rule)
@@ -75,8 +76,7 @@ def make_engine(
     traced = jax.make_jaxpr(lambda s, r, f: step(s, pipeline.fetch(r, f))[1], return_shape=True)
     jaxpr, metrics = traced(like, dict(pipeline.resident), pipeline.example())
     most = paying_dispatch(jaxpr, mesh.devices.flat[0].platform)
-    fitting = max(k for k in range(1, most + 1) if config.log_every % k == 0)
-    dispatch = config.steps_per_dispatch or fitting
+    dispatch = config.steps_per_dispatch or fitting_dispatch(config, most, epoch)
     return Engine(
         like=like,
         make=make,
@@ -85,6 +85,13 @@ def make_engine(
         zeros=jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), metrics),
         dispatch=dispatch,
     )
+
+
+def fitting_dispatch(config: LoopConfig, most: int, epoch: int) -> int:
+    """The steps of an epoch, if whole ones are asked for and pay; else as many up to `most` as divide `log_every`."""
+    if config.whole_epochs and most > 1 and epoch:
+        return epoch
+    return max(k for k in range(1, most + 1) if config.log_every % k == 0)
 
 
 def paying_dispatch(jaxpr: Any, platform: str) -> int:

@@ -94,7 +94,8 @@ def run_fit(run: Run, name: str, stage: Fit, results: Results, stop: Stop) -> Fi
     process = (jax.process_index(), jax.process_count())
     how = {"kind": config.pipeline, "workers": config.workers}
     feed = choose(data.train, seed=run.seed, batch_size=config.batch_size, process=process, **how)
-    engine = make_engine(stage, feed, config, rows=rows, key=run.key(name), mesh=mesh, rule=rule)
+    start = {"rows": rows, "key": run.key(name), "epoch": config.steps_per_epoch(data.train.size)}
+    engine = make_engine(stage, feed, config, **start, mesh=mesh, rule=rule)
     when = cadence(config, data.train.size, engine.dispatch)
     folder, writes = run.folder / name, processes.is_main()
     say(stage.describe())

@@ -13,6 +13,7 @@ from dlcore.report import curves, figures, panel
 from dlcore.report.explorer import Page
 from dlcore.report.html import write_report
 from dlcore.report.text import number
+from dlcore.train import _process
 from dlcore.train._record import read_rows
 from dlcore.train._run_folder import read_json, write_json
 from dlcore.train._system import beside
@@ -38,13 +39,15 @@ def summarize(run: Run) -> None:
         "train_seconds": sum(found["train_seconds"] for found in fits),
         "compile_seconds": sum(found["compile_seconds"] for found in fits),
         "images_per_second": last.get("images_per_second", 0.0),
+        "process_seconds": _process.seconds(),
+        "programs": dict(zip(("needed", "cached"), _process.programs(), strict=True)),
         "peak_memory_bytes": peak_memory(),
         "state_sha256": digests[0] if len(digests) == 1 else whole,
         "metrics": metrics_of(run),
     }
     write_json(run.folder / "summary.json", summary)
     seconds = f"{summary['train_seconds']:.1f} s, compiling {summary['compile_seconds']:.1f} s"
-    say(f"finished {summary['steps']} steps in {seconds}" if fits else "finished")
+    say(f"finished {summary['steps']} steps in {seconds}; {_process.in_words()}" if fits else "finished")
 
 
 def told(run: Run, wall_seconds: float) -> None:

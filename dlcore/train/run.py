@@ -68,9 +68,9 @@ class Run(NamedTuple):
 
 
 def experiment_names() -> list[str]:
-    """The experiments there are: the modules of the package `experiments`."""
+    """The experiments there are: the modules of the package `experiments` but those that only others use, `_x`."""
     package = importlib.import_module("experiments")
-    return sorted(module.name for module in pkgutil.iter_modules(package.__path__))
+    return sorted(m.name for m in pkgutil.iter_modules(package.__path__) if not m.name.startswith("_"))
 
 
 def experiment_module(name: str) -> ModuleType:

@@ -11,7 +11,7 @@ from typing import Any
 import jax
 
 from dlcore.parallel import processes
-from dlcore.train import environment, outcome, run
+from dlcore.train import _process, environment, outcome, run
 from dlcore.train._fitting import Stop, check_loop, fit_result, run_fit
 from dlcore.train._record import clock
 from dlcore.train._run_folder import LAYOUT, claim, locked, read_json, write_json
@@ -32,6 +32,7 @@ def execute(made: Run, stop: Stop = never) -> bool:
     Raises `ValueError`, before anything is written, for settings of a fit that cannot be.
     """
     began = time.monotonic()
+    _process.watch()
     for name, stage in made.system.stages.items():
         if isinstance(stage, Fit):
             check_loop(made, name, stage)

@@ -9,6 +9,7 @@ from contract_table import EXPERIMENTS
 from dlcore.data import DataSpec
 from dlcore.train import LoopConfig, Progress, budget, cadence, override
 
+SPEED = {"speed94": 1070, "speed95": 2568, "speed96": 6420}
 SMALL = {
     "autoencoder": {
         **dict.fromkeys(("default", "linear", "tied", "sparse", "k_sparse", "denoising"), 3000),
@@ -17,7 +18,7 @@ SMALL = {
     "bagging": {"smoke": 380, "default": 3800, "full": 7600},
     "bias_variance": {"smoke": 380, "default": 1900, "full": 3800},
     "capacity": {"smoke": 380, "default": 1900, "full": 5700},
-    "classify": {"smoke": 95, "default": 1520, "full": 4560, "mlp": 1520, "mlp_full": 4560, "features": 570},
+    "classify": {"smoke": 95, "default": 1520, "full": 4560, "mlp": 1520, "mlp_full": 4560, "features": 570} | SPEED,
     "diffusion": {"smoke": 950, "default": 1900, "full": 9500},
     "flow": {"smoke": 190, "default": 1140, "full": 4560, "real_nvp": 1140},
     "gan": {"smoke": 1170, "default": 11700, "full": 58500},
@@ -48,7 +49,7 @@ LARGE = {
     "bagging": {"smoke": 344, "default": 10308, "full": 20616},
     "bias_variance": {"smoke": 1718, "default": 8590, "full": 17180},
     "capacity": {"smoke": 1718, "default": 8590, "full": 25770},
-    "classify": {"smoke": 86, "default": 4290, "full": 10725, "mlp": 5350, "mlp_full": 12840, "features": 1287},
+    "classify": {"smoke": 86, "default": 4290, "full": 10725, "mlp": 5350, "mlp_full": 12840, "features": 1287} | SPEED,
     "diffusion": {"smoke": 172, "default": 8590, "full": 171800},
     "flow": {"smoke": 2863, "default": 17180, "full": 68720, "real_nvp": 17180},
     "gan": {"smoke": 3436, "default": 34360, "full": 171800},

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -107,11 +108,12 @@ def child(tmp_path, monkeypatch):
 
 def test_facts_come_one_by_one_and_a_process_is_ended_in_time(child):
     came = []
-    for told in gpu_rows.facts(child, Task("train", seconds=60.0, until=time.time() + 3.0)):
+    for told in gpu_rows.facts(child, Task("train", seconds=60.0, until=time.time() + 5.0)):
         came.append((time.time(), told))
     (_, first), (_, second), (_, last) = came
-    assert 0 < first["ready_seconds"] < 3 and first["compile_seconds"] == 2 and "first_step" not in first
-    assert second == {"trials": [{"images": 4, "seconds": 0.5}]} and last["cut"].startswith("after 3")
+    assert 0 < first["ready_seconds"] < 5 and first["compile_seconds"] == 2 and "first_step" not in first
+    assert second == {"trials": [{"images": 4, "seconds": 0.5}]}
+    assert 5 <= int(re.fullmatch(r"after (\d+) s", last["cut"])[1]) < 20
 
 
 def test_a_process_that_fails_is_told(child):
@@ -127,11 +129,11 @@ def test_the_record_keeps_every_fact_at_once(child, tmp_path, monkeypatch, capsy
     record.found["product_flops_per_second"] = {"bfloat16": 1e9}
     saved = []
     monkeypatch.setattr(record, "save", lambda: (gpu.Record.save(record), saved.append(record.path.read_text())))
-    gpu.measure(record, part, Task("train", "mlp", "bfloat16", seconds=60.0, until=time.time() + 3.0))
+    gpu.measure(record, part, Task("train", "mlp", "bfloat16", seconds=60.0, until=time.time() + 5.0))
     rows = [json.loads(text)["rows"][0] for text in saved]
     assert "trials" not in rows[0] and rows[0]["compile_seconds"] == 2
     assert rows[1]["trials"] == [{"images": 4, "seconds": 0.5}] and "cut" in rows[2]
-    assert "nothing measured: cut after 3" in capsys.readouterr().out
+    assert "nothing measured: cut after " in capsys.readouterr().out
     gpu.measure(record, part._replace(program="torch"), Task("torch", until=time.time() + 3.0))
     assert json.loads(record.path.read_text())["left_out"] == [
         {
@@ -205,9 +207,12 @@ def test_two_trainings_end_alike():
     assert dict(named_leaves(start)), "a digest of something"
 
 
-def bench(*flags):
-    command = [sys.executable, "-m", "launch.bench", *flags]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=580, env=os.environ | QUICK)
+WITHOUT_TORCH = "import runpy, sys; sys.modules['torch'] = None; runpy.run_module('launch.bench', run_name='__main__')"
+
+
+def bench(*flags, program=("-c", WITHOUT_TORCH)):
+    command = [sys.executable, *program, *flags]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=590, env=os.environ | QUICK)
 
 
 QUICK = {"XLA_FLAGS": "--xla_backend_optimization_level=0 --xla_cpu_experimental_ynn_fusion_type=-reduce"}
@@ -230,3 +235,16 @@ def test_the_command_end_to_end(tmp_path):
     assert len(rows["cnn", "bfloat16"]["deterministic"]["digests"]) == 4
     assert len(set(rows["cnn", "bfloat16"]["deterministic"]["digests"])) == 1
     assert "4 trainings of 20 steps equal to the bit" in done.stdout and (tmp_path / "gpu.png").stat().st_size > 1000
+
+
+@pytest.mark.slow
+@pytest.mark.long
+def test_pytorch_stands_beside(tmp_path):
+    pytest.importorskip("torch", reason="needs PyTorch: pip install -e '.[torch]'")
+    told = ("--suite=gpu", "--tiny", "--workloads=mlp", "--seconds=0.1", "--row_budget=250", "--budget=560")
+    done = bench(*told, f"--out={tmp_path}", program=("-m", "launch.bench"))
+    assert done.returncode == 0, done.stderr
+    row = json.loads((tmp_path / "gpu.json").read_text())["rows"][0]
+    assert row["torch"]["parameters"] == row["parameters"]
+    assert row["torch"]["eager_seconds"] > 0 and row["torch"]["compiled_seconds"] > 0
+    assert "× torch.compile" in done.stdout and "× eager PyTorch" in done.stdout

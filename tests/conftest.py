@@ -8,6 +8,7 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
 import jax
 import jax.numpy as jnp
+import pytest
 import typecheck
 from outcomes import pytest_runtest_logreport, pytest_sessionfinish  # noqa: F401
 
@@ -34,3 +35,11 @@ if "slow" not in sys.argv:
     os.environ["XLA_FLAGS"] += " --xla_backend_optimization_level=0"
 jax.block_until_ready(jax.jit(lambda x: x + 1)(jnp.zeros(1)))
 os.environ.pop("XLA_FLAGS", None) if given is None else os.environ.update(XLA_FLAGS=given)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Every fifth case of a test marked `sampled`, the first included, is in the default suite; the others are slow."""
+    for item in items:
+        if item.get_closest_marker("sampled") and sum(item.callspec.indices.values()) % 5:
+            item.add_marker(pytest.mark.slow)

@@ -14,6 +14,7 @@ MODULES = sorted(
 )
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", MODULES)
 def test_examples(name):
     results = doctest.testmod(importlib.import_module(name), optionflags=doctest.NORMALIZE_WHITESPACE)

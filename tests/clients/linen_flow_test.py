@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import pytest
 from clients.program import resumes_to_the_bit, same
 
 from dlcore.generative.flow import AffineCoupling, chain, density
@@ -40,6 +41,7 @@ def log_prob(params, x):
     return -0.5 * jnp.square(x).sum(-1) - 2 * math.log(2 * math.pi) + log_det
 
 
+@pytest.mark.slow
 def test_a_flow_of_a_users_own(tmp_path):
     tx = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(3e-3))
     conditioner = from_linen(Conditioner())

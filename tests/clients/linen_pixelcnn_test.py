@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import pytest
 from clients.program import resumes_to_the_bit
 
 from dlcore.generative import autoregressive, decoder
@@ -73,6 +74,7 @@ def batches(count):
     return [{"image": jnp.asarray(x / (LEVELS - 1), jnp.float32)} for x in levels]
 
 
+@pytest.mark.slow
 def test_a_pixelcnn_of_a_users_own(tmp_path):
     module, data, tx = PixelCNNPP(), batches(4), optax.adam(1e-3)
     started = module.init(jax.random.key(0), 2 * data[0]["image"] - 1)["params"]

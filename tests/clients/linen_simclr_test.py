@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import pytest
 from clients.program import resumes_to_the_bit, same
 
 from dlcore.data import chain, colour_jitter, random_crop, random_flip
@@ -54,6 +55,7 @@ def views(draw, key, images):
     return jax.vmap(draw)(keys, jnp.concatenate([images, images]))
 
 
+@pytest.mark.slow
 def test_simclr_of_a_users_own(tmp_path):
     module, tx = Encoder(), optax.adamw(3e-3, weight_decay=1e-2)
     model = from_linen(module)

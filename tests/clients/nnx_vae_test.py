@@ -64,6 +64,7 @@ def plain_loop(start):
     return vae, losses
 
 
+@pytest.mark.slow
 def test_trains_as_the_plain_loop_and_resumes_to_the_bit(tmp_path):
     model = from_nnx(lambda rngs: VAE(rngs))
 

@@ -112,6 +112,7 @@ def same(a, b):
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=2e-6, atol=1e-6), a, b)
 
 
+@pytest.mark.sampled
 def test_losses_and_params_are_those_of_optax_alone_and_a_resumed_run_has_the_same_bits(client, tmp_path):
     theirs, batches, state, step, judged_by = client
     losses, params, judged = theirs()

@@ -114,6 +114,7 @@ def assert_same(metrics, expected):
         np.testing.assert_allclose(value, expected[name], rtol=1e-4, atol=1e-6 + 1e-3 * size, err_msg=name)
 
 
+@pytest.mark.sampled
 def test_three_steps_one_trace(alone, metrics):
     assert alone.engine.program._cache_size() == 1
     assert int(alone.state.step) == 3
@@ -121,6 +122,7 @@ def test_three_steps_one_trace(alone, metrics):
     assert np.isfinite(list(metrics.values())).all()
 
 
+@pytest.mark.sampled
 def test_every_param_learns_and_the_average_follows(alone):
     start, state = alone.start, alone.state
     still = [path for path, (a, b) in _pairs(start.params, state.params) if (a == b).all()]
@@ -135,6 +137,7 @@ def _pairs(a, b):
     return list(zip(paths, zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True), strict=True))
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("case", slow(VARIANTS, COSTLY), ids="-".join, indirect=True)
 def test_one_device_equals_eight(case, alone, metrics, data):
     # Params in one piece for the first variant of an experiment, split over the devices for the others.
@@ -146,6 +149,7 @@ def test_one_device_equals_eight(case, alone, metrics, data):
     assert_same(measure(eight, data), metrics)
 
 
+@pytest.mark.sampled
 def test_no_convolution_inside_a_loop(alone):
     batch = jax.ShapeDtypeStruct((1, 16), jnp.int32)
     programs = [
@@ -158,6 +162,7 @@ def test_no_convolution_inside_a_loop(alone):
         assert not any(convolves(body) for body in loops(program)), "on CPU it is many times slower there"
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("case", slow(FIRST, [c for c in FIRST if c[0] in LARGE]), ids="-".join, indirect=True)
 def test_streamed_equals_resident(case, alone, data):
     streamed = train(*case, data, devices=1, kind="grain", first=alone).state.params
@@ -165,6 +170,7 @@ def test_streamed_equals_resident(case, alone, data):
 
 
 # On eight devices the batches of 100 are of 104: a proof of the same for the variants that are not costly.
+@pytest.mark.sampled
 @pytest.mark.parametrize("case", slow(VARIANTS, [c for c in VARIANTS if c not in COSTLY]), ids="-".join, indirect=True)
 def test_evaluation_does_not_depend_on_its_batch_size(alone, metrics, data):
     assert_same(measure(alone, data, batch_size=70), metrics)

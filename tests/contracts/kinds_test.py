@@ -62,6 +62,7 @@ def check_shapes(name, preset, spec):
     assert jax.eval_shape(draw, like.params, like.state).shape == (2, *spec.shape)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_smoke_on_colour_images_with_odd_sides(name):
     check_shapes(name, "smoke", spec_of("odd_colour"))
@@ -73,6 +74,7 @@ def test_every_preset_on_every_kind_of_images(name, preset, kind):
     check_shapes(name, preset, spec_of(kind))
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(
     "name", [*EXPERIMENTS, *(name for name in APART if name != "transfer")]

@@ -50,11 +50,13 @@ def test_shapes_without_computing(case):
     assert jax.tree.map(lambda a: (a.shape, a.dtype), after) == jax.tree.map(lambda a: (a.shape, a.dtype), state)
 
 
+@pytest.mark.sampled
 def test_init_uses_only_shape_and_dtype(made):
     found = made.init(jnp.zeros_like(made.x))
     jax.tree.map(np.testing.assert_array_equal, found, (made.params, made.state))
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("train", [False, True])
 def test_jit_equals_eager(case, made, train):
     params, state, x = made[:3]
@@ -65,6 +67,7 @@ def test_jit_equals_eager(case, made, train):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance), eager, jitted)
 
 
+@pytest.mark.sampled
 def test_gradients_are_finite(case, made):
     params, state, x = made[:3]
     loss = lambda p, x: (made.train(p, state, x, KEY)[0] ** 2).sum()  # noqa: E731
@@ -96,6 +99,7 @@ def test_keys(case, made):
     np.testing.assert_array_equal(with_key, made.test(params, state, x)[0])
 
 
+@pytest.mark.sampled
 def test_one_device_equals_eight(case, made):
     params, state, x = made[:3]
     mesh = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))

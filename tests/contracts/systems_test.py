@@ -205,6 +205,7 @@ def digests(folder, system):
     return read_json(folder / "summary.json")["state_sha256"], stages, read_json(folder / "summary.json")["metrics"]
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(("name", "stage", "what", "time"), KILLS)
 def test_a_kill_changes_no_bit_and_repeats_no_finished_stage(name, stage, what, time, whole, tmp_path):
     system = SYSTEMS[name]()

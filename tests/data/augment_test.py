@@ -42,6 +42,7 @@ def test_one_image_is_a_batch_of_one(name):
     np.testing.assert_array_equal(one, ALL[name](KEY, IMAGES[:1])[0])
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", ALL)
 def test_one_image_under_vmap(name):
     keys = jax.random.split(KEY, 5)
@@ -50,6 +51,7 @@ def test_one_image_under_vmap(name):
     np.testing.assert_allclose(mapped, apart, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", ALL)
 @pytest.mark.parametrize("images", [IMAGES[:2], IMAGES[0]], ids=["many", "one"])
 def test_keys_alone_under_vmap_give_views_of_the_same_images(name, images, as_users):
@@ -60,6 +62,7 @@ def test_keys_alone_under_vmap_give_views_of_the_same_images(name, images, as_us
     np.testing.assert_allclose(mapped, apart, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("mix", [mixup, cutmix])
 def test_mixtures_of_numpys_arrays_inside_jit_and_vmap(mix, as_users):
     images, targets, keys = np.asarray(IMAGES), np.eye(5, dtype=np.float32), jax.random.split(KEY, 3)
@@ -87,6 +90,7 @@ def test_views_and_turns_of_one_image():
         np.testing.assert_array_equal(call(IMAGES[0]), call(IMAGES)[:, 0])
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", ALL)
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16, jnp.uint8, jnp.int32])
 def test_the_dtype_is_kept_or_refused(name, dtype):

@@ -66,6 +66,7 @@ def test_objects_of_a_batch_are_its_rows():
         assert all((np.asarray(masks[i])[found[i] == v] == brightness[v]).all() for v in shown)
 
 
+@pytest.mark.slow
 def test_splits_are_fixed_by_row_and_have_only_their_own_objects():
     images, labels = (np.asarray(x[:, 0]) for x in objects(13))
     split = in_memory({"image": images, "label": labels.astype(np.int32)})

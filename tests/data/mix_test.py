@@ -43,6 +43,7 @@ def test_colours():
     assert jitter(IMAGES, brightness=1.0).max() <= 1
 
 
+@pytest.mark.slow
 def test_mixup_is_the_sum_written_out():
     images, targets = jax.jit(lambda k: mixup(k, IMAGES, TARGETS, 0.5))(KEY)
     partners = 0

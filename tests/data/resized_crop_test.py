@@ -67,6 +67,7 @@ def test_a_side_is_never_longer_than_the_image():
     assert boxes[:, 2:].max() == 1 and (boxes[:, :2] + boxes[:, 2:]).max() <= 1
 
 
+@pytest.mark.slow
 def test_the_whole_image_is_the_identity_and_one_image_a_batch_of_one():
     key = jax.random.key(2)
     np.testing.assert_allclose(random_resized_crop(key, IMAGES, (1, 1), (1, 1)), IMAGES, atol=1e-6)

@@ -181,6 +181,7 @@ def test_what_cannot_be_used(data_dir, config, text):
         load(f"tfds:deep/{config}", data_dir=data_dir)
 
 
+@pytest.mark.slow
 def test_a_prepared_set_is_read_without_tensorflow_or_the_builders_code(data_dir):
     code = (
         "import sys; from dlcore.data import load; "

@@ -67,6 +67,7 @@ def test_test_time_augmentation_averages_probabilities_over_ten_views():
         over_views(model, shift=-1)
 
 
+@pytest.mark.slow
 def test_points_of_the_plane_are_classified_and_their_regions_drawn(tmp_path):
     settings = ["train.steps=150", "train.eval_every=0"]
     run = session.train("classify", data="two_moons", preset="smoke", settings=settings, folder=tmp_path / "run")

@@ -31,6 +31,7 @@ def measured(config, parts):
     return found, lambda name, x: np.asarray(jax.jit(system.functions[name])(params, state, x)), (params, state)
 
 
+@pytest.mark.slow
 def test_a_denoiser_is_judged_by_noisy_images_against_clean_ones():
     config = Config(widths=(6,), latent=3, code="relu", corruption="gaussian", level=0.5)
     found, function, _ = measured(config, 1)

@@ -22,6 +22,7 @@ def built(spec, **settings):
     return generative_classifier.build(config, spec)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(("density", "levels"), [("vae", 17), ("vae", 256), ("flow", 17), ("pixelcnn", 256)])
 def test_every_density_trains_is_measured_and_is_sampled(density, levels):
     spec = spec_of(levels=levels)

@@ -25,6 +25,7 @@ def rows_of(spec, count=3):
     return {"image": images, "label": row, "row": row, "where": jnp.ones(count, bool)}
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("model", ["gated", "masked"])
 def test_a_pixelcnn_whose_colours_share_logistics(model):
     """With params of 0 every component is a logistic of scale 1 at 0, and the colours are alike and independent."""
@@ -62,6 +63,7 @@ def test_a_vae_whose_decoder_gives_shared_logistics():
     assert system.decoder.apply(params, {}, jnp.zeros((3, 2)))[0].shape == (3, 2, 2, 20)
 
 
+@pytest.mark.slow
 def test_p2_is_chosen_by_name_and_weighs_the_held_out_loss_as_well():
     """With k far above any SNR of the schedule, λ = 1/k up to SNR/k: the loss is cut by k, the bound is not."""
     spec = spec_of((4, 4, 1))

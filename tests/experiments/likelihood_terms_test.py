@@ -55,6 +55,7 @@ def test_noise_of_dequantisation_is_drawn_for_every_sub_pixel_by_row(monkeypatch
     np.testing.assert_array_equal(recorded_noise(monkeypatch, turned, fit, params)[::-1], noise)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("shape", [(5, 7, 3), (6, 3, 1)])
 def test_a_flow_pays_for_the_border_that_it_adds_and_does_not_count_it(shape, monkeypatch):
     spec = spec_of(shape)
@@ -81,6 +82,7 @@ def test_a_flow_pays_for_the_border_that_it_adds_and_does_not_count_it(shape, mo
     assert float(aux.metrics["bits_per_dim"].value()) == pytest.approx(per_dim, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_a_conditional_diffusion_bounds_the_image_alone():
     # At the start the output is 0 with a class or without, so that all that is left is −log p(class) = log 3.
     spec = spec_of((8, 8, 1))

@@ -45,6 +45,7 @@ def results_of(trained):
     return {name: trained.result(name) for name in ("layer_1", "layer_2")}
 
 
+@pytest.mark.slow
 def test_a_stage_learns_from_the_clean_codes_of_the_one_before(trained):
     second = build(CONFIG, SPEC).stages["layer_2"]
     assert second.uses == ("layer_1",)
@@ -95,6 +96,7 @@ def test_the_classifier_is_trained_without_noise(trained):
     jax.tree.map(np.testing.assert_array_equal, step(jax.random.key(0)), step(jax.random.key(1)))
 
 
+@pytest.mark.slow
 def test_without_pretraining_both_starts_are_the_random_one(tmp_path):
     config = replace(CONFIG, pretrain=replace(LOOP, steps=0, epochs=0.0), labels=(12,))
     system = build(config, SPEC)

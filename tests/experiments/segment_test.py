@@ -43,6 +43,7 @@ def measured():
     return fit, evaluate(params, state, shown, jax.random.key(0)), rows
 
 
+@pytest.mark.slow
 def test_ignored_pixels_and_rows_that_do_not_count_are_in_no_sum(measured):
     fit, sums, rows = measured
     counted = int((rows["mask"][:5] != IGNORED).sum())

@@ -30,6 +30,7 @@ def measured(scale, **settings):
     return fit.summarize(sums), fit
 
 
+@pytest.mark.slow
 def test_bounds_of_a_decoder_that_knows_nothing_are_minus_the_entropy_of_the_uniform_code():
     # All weights 0: q(z|x) = p(z), every grey level equally likely, and both bounds are exactly log p(x).
     found, fit = measured(0.0)

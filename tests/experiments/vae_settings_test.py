@@ -53,6 +53,7 @@ def step(fit, rows, key):
     return metrics, sums, fit.sample(carry.params, state, key, 2)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", SETTINGS)
 def test_every_combination_builds_and_its_shapes_fit(name):
     fit = main_fit(vae.build(configured(**SETTINGS[name]), SPEC))[1]
@@ -60,6 +61,7 @@ def test_every_combination_builds_and_its_shapes_fit(name):
     assert images.shape == (2, 4, 8, 1) and sums["negative_iwae"].total.shape == ()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["concrete", *(pytest.param(n, marks=pytest.mark.slow) for n in ("flows", "ladder"))])
 def test_bounds_are_finite_and_in_their_order(name):
     fit = main_fit(vae.build(configured(**SETTINGS[name]), SPEC))[1]

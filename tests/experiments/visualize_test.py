@@ -64,6 +64,7 @@ def small_run(folder, data, **options):
     return session.train("classify", data=data, folder=folder, preset="smoke", settings=settings, **options)
 
 
+@pytest.mark.slow
 def test_the_classifier_of_another_run_or_its_export_is_looked_at(tmp_path):
     run = small_run(tmp_path / "source", "digits")
     export.write(run.run, tmp_path / "exported.safetensors")

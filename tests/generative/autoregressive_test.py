@@ -31,6 +31,7 @@ def nll_of(network, family, params, state, images):
     return jax.jit(lambda *args: autoregressive.nll(network.model, family, *args))(params, state, images)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     "network",
     [PixelCNN(4, features=8, first=3, windows=(3,)), GatedPixelCNN(4, features=8, windows=(3, 3))],
@@ -71,6 +72,7 @@ CASES = {
 }
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", CASES)
 def test_cached_sampling_is_naive_sampling_pixel_for_pixel(name):
     family, options, colours = CASES[name]
@@ -104,6 +106,7 @@ def test_cached_sampling_is_fifty_times_faster():
     assert slow >= 50 * fast
 
 
+@pytest.mark.slow
 def test_completion_keeps_what_is_known_and_follows_it():
     family, options, _ = CASES["categorical"]
     network = GatedPixelCNN(family.channels, **options)
@@ -136,6 +139,7 @@ def test_draws_have_the_models_distribution():
     assert (np.abs(share - p) < 5 * np.sqrt(p * (1 - p) / 20_000) + 1e-6).all()
 
 
+@pytest.mark.slow
 def test_samples_by_class_in_turn_and_completions_keep_the_upper_half():
     network, family = GatedPixelCNN(4, features=8, windows=(3, 3), classes=3), categorical(4)
     params, state = trained_like(network, (4, 3, 1), jnp.zeros(1, jnp.int32))

@@ -68,6 +68,7 @@ def by_quadrature(system, params, state, x, label, observed):
     return jax.nn.logsumexp(log) + np.log(16 / 4000)
 
 
+@pytest.mark.slow
 def test_the_bound_of_a_conditional_vae_reaches_the_integral_with_pixels_missing():
     system, density = small_vae(samples=3000)
     params, state, batch = started(density, 3, size=0.3)
@@ -97,6 +98,7 @@ def test_every_row_of_a_vae_is_told_its_own_class():
         np.testing.assert_allclose(together[:, row], alone, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_probabilities_of_all_images_of_a_class_add_up_to_1_and_bayes_is_the_table():
     density = with_prior(small_pixelcnn(), CLASSES)
     params, state, _ = started(density, 2)
@@ -119,6 +121,7 @@ def test_probabilities_of_all_images_of_a_class_add_up_to_1_and_bayes_is_the_tab
     np.testing.assert_allclose(np.bincount(index, minlength=16) / 4000, table[:, 1], atol=0.03)
 
 
+@pytest.mark.slow
 def test_a_flow_is_a_bound_on_a_distribution_over_grey_levels():
     density = small_flow(levels=2)
     params, state, _ = started(density, 2, size=0.2)
@@ -131,6 +134,7 @@ def test_a_flow_is_a_bound_on_a_distribution_over_grey_levels():
     assert 0.4 < total < 1.05 and np.exp(log_p.mean(1)).sum() < total
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("make", [lambda: small_vae()[1], small_flow, small_pixelcnn])
 def test_training_keeps_the_prior_and_draws_are_grey_levels(make):
     density = with_prior(make(), CLASSES)

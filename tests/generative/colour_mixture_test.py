@@ -65,6 +65,7 @@ def test_it_is_the_formula(levels):
     np.testing.assert_allclose(found, expected, rtol=2e-4, atol=1e-4)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("levels", [2, 3, 7])
 def test_all_pixels_together_have_probability_one(levels):
     family, pixels = decoder.colour_mixture(levels, M), every_pixel(levels)
@@ -105,6 +106,7 @@ def test_the_layout_of_the_outputs():
     np.testing.assert_allclose(parts.coefficients, np.tanh([[0.6, 0.7], [1.2, 1.3], [1.8, 1.9]]), rtol=1e-6)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(("levels", "colours"), [(3, 3), (4, 2), (9, 1), (2, 4)])
 def test_draws_have_their_probabilities(levels, colours):
     family, pixels = decoder.colour_mixture(levels, M, colours), every_pixel(levels, colours)
@@ -118,6 +120,7 @@ def test_draws_have_their_probabilities(levels, colours):
     assert (np.abs(share - p) < 5 * np.sqrt(p * (1 - p) / 40_000) + 1e-6).all()
 
 
+@pytest.mark.slow
 def test_of_one_colour_it_is_the_mixture_of_that_colour():
     plain, shared = decoder.discretized_logistic(17, M), decoder.colour_mixture(17, M, 1)
     outputs, x = jnp.asarray(RNG.normal(size=(5, 3 * M)), jnp.float32), jnp.asarray(RNG.integers(17, size=(5, 1)) / 16)
@@ -136,6 +139,7 @@ def test_the_mean_is_that_of_all_pixels_where_no_edge_is_near():
     np.testing.assert_allclose(family.mean(jnp.asarray(outputs)), p @ np.asarray(x), atol=2e-3)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("scale", [1e4, -1e4, 1e9])
 @pytest.mark.parametrize("level", [0, 128, 255])
 def test_finite_at_extremes(scale, level):
@@ -179,6 +183,7 @@ def trained_like(network, shape):
     return jax.tree.map(lambda p: p + 0.2 * jax.random.normal(jax.random.key(p.size), p.shape), params), state
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", NETWORKS)
 def test_the_network_sees_no_colour_of_the_current_pixel(name):
     network = NETWORKS[name](decoder.colour_mixture(3, 1))
@@ -189,6 +194,7 @@ def test_the_network_sees_no_colour_of_the_current_pixel(name):
     assert (seen[1] == 0).all() and (seen[0] > 0).all()
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", NETWORKS)
 def test_the_probabilities_of_all_images_sum_to_one(name):
     family = decoder.colour_mixture(2, 2)
@@ -199,6 +205,7 @@ def test_the_probabilities_of_all_images_sum_to_one(name):
     assert float(jnp.exp(-nats).sum()) == pytest.approx(1, abs=1e-5)
 
 
+@pytest.mark.slow
 def test_cached_sampling_is_naive_sampling_and_completion_keeps_what_is_known():
     family = decoder.colour_mixture(9, 2)
     network = NETWORKS["gated"](family)
@@ -227,6 +234,7 @@ def test_bits_per_dim_are_those_of_the_mean_of_log2_p_over_sub_pixels():
     assert found["bits_per_dim"] == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_as_the_likelihood_of_a_decoder():
     family = decoder.colour_mixture(5, 2)
     system = vae.VAE(Dense(4), Dense(20), family)

@@ -51,6 +51,7 @@ def data(n, seed=0):
     return jnp.asarray(MEAN + STD * np.random.default_rng(seed).normal(size=(n, 3)))
 
 
+@pytest.mark.sampled
 @VARIANCES
 @pytest.mark.parametrize("kind", process.KINDS)
 def test_bound_lies_above_the_exact_nll_of_the_model(variance, kind, float64):
@@ -120,6 +121,7 @@ def test_prior_divergence_is_analytic_and_small(float64):
     assert (expected < 1e-3).all()
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("levels", [2, 17, 256])
 @pytest.mark.parametrize("std", [0.002, 0.05, 1.5])
 def test_grey_levels_have_probability_one(levels, std):
@@ -155,6 +157,7 @@ def test_first_term_is_the_reconstruction_of_the_predicted_data(float64):
     np.testing.assert_allclose(value, expected)
 
 
+@pytest.mark.sampled
 @VARIANCES
 def test_estimate_over_few_times_is_unbiased(variance, float64):
     found = schedule.cosine(12)
@@ -174,6 +177,7 @@ def test_estimate_over_few_times_is_unbiased(variance, float64):
         np.testing.assert_allclose(parts.total(), parts.prior + parts.divergence + parts.reconstruction)
 
 
+@pytest.mark.slow
 def test_estimate_follows_its_row_keys_alone():
     found = schedule.cosine(12)
     reverse, x = Reverse(found, "eps"), data(6).astype(jnp.float32)
@@ -238,6 +242,7 @@ def test_the_variance_of_the_first_step_is_that_of_the_second():
         np.testing.assert_array_equal(bound.reverse_variance(found, "beta"), found.beta)
 
 
+@pytest.mark.slow
 def test_draws_of_the_bound_have_times_of_their_own_spread_over_all():
     found, draws, n = schedule.cosine(1000), 4, 30
     shares, told = jnp.linspace(0.02, 0.95, n), []

@@ -27,6 +27,7 @@ def rows(count=5):
     return {"image": X, "label": jnp.arange(count) % 3, "row": jnp.arange(count), "where": jnp.arange(count) < 4}
 
 
+@pytest.mark.slow
 def test_errors_and_terms_by_time_are_those_of_single_times():
     predict = lambda x, t: network().apply({}, {}, x, t)[0]  # noqa: E731
     errors, terms = held_out.by_time(REVERSE, predict, X, np.array([1, 7, 20]), key=jax.random.key(3))

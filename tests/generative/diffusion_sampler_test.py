@@ -52,6 +52,7 @@ def drawn(rule, steps, kind="v", n=20_000, seed=0, **options):
     return np.asarray(sample(jax.random.key(seed), (n, 2)))
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(("rule", "steps", "mean", "spread"), [
     ("ancestral", 100, 0.03, 0.04),
     pytest.param("ancestral_beta", 200, 0.03, 0.04, marks=pytest.mark.slow),
@@ -73,6 +74,7 @@ def test_every_sampler_reproduces_mean_and_covariance(rule, steps, mean, spread)
     np.testing.assert_allclose(np.bincount(nearest, minlength=3) / len(x), expected, atol=0.02)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("kind", process.KINDS)
 def test_kinds_of_prediction_give_the_same_samples(kind):
     with jax.enable_x64(True):
@@ -122,6 +124,7 @@ def test_dpm_coefficients_are_those_of_the_paper():
     assert rule.before[1] == rule.before[10] == 0
 
 
+@pytest.mark.slow
 def test_scan_elsewhere_equals_the_loop_on_cpu(monkeypatch):
     short = schedule.respace(schedule.linear(50), 6)
     sample = samplers.make_sampler(
@@ -133,6 +136,7 @@ def test_scan_elsewhere_equals_the_loop_on_cpu(monkeypatch):
     assert loop.shape == (7, 5, 2)
 
 
+@pytest.mark.slow
 def test_guidance_at_0_and_1_is_unconditional_and_conditional():
     full = schedule.cosine(500)
     conditional, unconditional = exact(full, "eps", component=1), exact(full, "eps")

@@ -173,6 +173,7 @@ def compiled(case):
     return run
 
 
+@pytest.mark.sampled
 @TABLE
 def test_round_trip_in_float32(case):
     x = examples(case)
@@ -182,6 +183,7 @@ def test_round_trip_in_float32(case):
     np.testing.assert_allclose(inverse, -forward, rtol=1e-5, atol=1e-4)
 
 
+@pytest.mark.sampled
 @TABLE
 def test_round_trip_and_determinant_of_the_jacobian_in_float64(case):
     with jax.enable_x64(True):
@@ -208,6 +210,7 @@ def there_and_back(case, params, x):
     return z, forward, *case.bijector.inverse(params, z, *condition)
 
 
+@pytest.mark.sampled
 @TABLE
 def test_examples_do_not_touch_each_other_and_gradients_are_finite(case):
     x = examples(case)
@@ -229,6 +232,7 @@ def test_affine_coupling_by_hand():
     np.testing.assert_array_equal(negative, -log_det)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", [name for name in CASES if name.startswith("coupling")])
 def test_what_passes_a_coupling_stays_to_the_bit_and_the_rest_moves(name):
     case = CASES[name]
@@ -281,6 +285,7 @@ def test_actnorm_starts_at_mean_0_and_variance_1(shape):
         np.testing.assert_allclose(z.reshape(-1, 5).var(0), 1, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_chain_starts_every_part_on_what_reaches_it():
     x = 5 * jax.random.normal(jax.random.key(0), (256, 4, 4, 1)) + 3
     bijector = Glow((4, 4, 1), network, scales=2, steps=2)

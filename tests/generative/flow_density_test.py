@@ -46,6 +46,7 @@ PLANE = {
 }
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", PLANE)
 def test_density_in_the_plane_integrates_to_1(name):
     bijector = PLANE[name]
@@ -153,6 +154,7 @@ def test_round_trip_error_sees_a_broken_inverse():
     np.testing.assert_allclose(density.round_trip_error(broken, {}, x), 1, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_float32_round_trip_after_training():
     optax = pytest.importorskip("optax")
     rng = np.random.default_rng(0)

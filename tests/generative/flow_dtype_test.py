@@ -9,6 +9,7 @@ from flow_bijector_test import BATCH, CASES
 from dlcore.generative.flow import ActNorm
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", CASES)
 def test_a_flow_starts_and_runs_with_double_precision_at_hand(name):
     bijector, shape = CASES[name].bijector, (BATCH, *CASES[name].shape)

@@ -57,6 +57,7 @@ def test_the_shrinkage_is_the_one_that_held_out_images_prefer_and_rows_that_do_n
         assert chosen[name] == shrinkages[int(np.argmin(nats))]
 
 
+@pytest.mark.slow
 def test_a_study_measures_on_the_test_rows_whatever_the_block():
     train, held, test = rows(60, 0), rows(30, 2), rows(50, 3)
     found = gaussian_study.study(train, held, test, CLASSES, LEVELS, (0.01, 0.3))

@@ -60,6 +60,7 @@ def everything(system):
     )
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", PAIRS)
 def test_a_pair_from_the_encoder_is_the_two_halves_of_an_array(name):
     found, expected = everything(with_encoder(PAIRS[name])), everything(with_encoder(lambda y: y))
@@ -136,6 +137,7 @@ def test_a_pair_from_the_decoder_is_the_array_of_neighbours(pair):
     np.testing.assert_allclose(family.nll(both, x), expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_vae_whose_networks_both_return_pairs():
     """Its means and its draws, and the loss of the same VAE with arrays."""
 
@@ -182,6 +184,7 @@ TRACED = {
 }
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", TRACED)
 def test_numbers_of_a_likelihood_may_be_traced(name):
     """Under jit and grad, to the value of the plain number; the derivative of a Gaussian's nats by hand."""

@@ -77,6 +77,7 @@ PAIRS = [
 ]
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(("shape", "other"), PAIRS, ids=str)
 def test_two_arrays_that_belong_together_must_have_one_shape(shape, other):
     """Every function of two arrays of one shape, over pairs of shapes most of which would broadcast."""
@@ -275,6 +276,7 @@ SHAPES = {
 }  # fmt: skip
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", SHAPES)
 def test_shapes_that_do_not_fit_are_refused(name):
     with pytest.raises(ValueError, match=r"shape|must|cannot|made|label|channels|schedule"):
@@ -407,6 +409,7 @@ def adversarial(**options):
     return gan.discriminator_objective(system, gan.hinge(), **options)(params, state, batch, key=KEY, train=True)[0]
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", TRACED)
 def test_settings_may_be_traced_and_have_a_gradient(name):
     function = TRACED[name]

@@ -43,6 +43,7 @@ FLOWS = {
 }
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", FLOWS)
 def test_a_flow_starts_in_one_program(name):
     x = jnp.asarray(X)
@@ -59,6 +60,7 @@ MODELS = {
 }
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", MODELS)
 def test_a_model_compiles_its_initialisers_and_no_layer(name):
     """A random leaf costs a few programs per shape, the layers none."""

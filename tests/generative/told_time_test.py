@@ -69,6 +69,7 @@ TOLD = [
 ]
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(("which", "name"), TOLD)
 def test_every_caller_tells_the_times_of_the_whole_diffusion(which, name):
     short = SCHEDULES[which]

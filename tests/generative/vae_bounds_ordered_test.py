@@ -63,6 +63,7 @@ def exact(system, params, x, name):
     return known.evidence(np.asarray(x), means, stds)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("prior", PRIORS)
 @pytest.mark.parametrize("posterior", POSTERIORS)
 def test_bounds_rise_to_the_evidence(posterior, prior):
@@ -97,6 +98,7 @@ def test_at_the_true_posterior_every_weight_is_the_evidence(prior):
     np.testing.assert_allclose(log_w, np.broadcast_to(expected, (3, 12)), rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_both_forms_of_the_divergence_agree():
     """Closed form and Monte Carlo, for each posterior that has one."""
     x = known.images()

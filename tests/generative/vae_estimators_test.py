@@ -135,6 +135,7 @@ def iwae_gradients(name, params, x, k, draws):
     return np.asarray(jax.jit(jax.vmap(lambda key: jax.grad(loss)(params, key)))(keys))
 
 
+@pytest.mark.slow
 def test_doubly_reparametrised_gradients_are_unbiased_and_do_not_fade():
     params, x = jnp.asarray([0.3, -0.2]), 1.0
     for name in ("pathwise", "dreg"):

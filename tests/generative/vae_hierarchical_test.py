@@ -61,6 +61,7 @@ def test_at_the_true_posterior_every_weight_is_the_evidence():
     np.testing.assert_allclose(log_w, np.broadcast_to(exact, (3, 8)), rtol=1e-9)
 
 
+@pytest.mark.slow
 def test_bounds_rise_to_the_evidence():
     x, exact = data()
     noise = jax.random.normal(jax.random.key(1), (6000, 8, 2))

@@ -64,6 +64,7 @@ FLOWS = {
 }
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", FLOWS)
 def test_a_flow_posterior_counts_volumes_and_hears_its_context(name):
     posterior = posteriors.flow(FLOWS[name](), 3)

@@ -78,6 +78,7 @@ def pair(block, blocks, padding="flax", **changes):
     return linen, variables, model, jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 32, 32, 3)))
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     ("block", "blocks", "padding"),
     [("basic", (1, 2), "flax"), ("bottleneck", (2, 1), "flax"), ("basic", (1, 1), "same")],

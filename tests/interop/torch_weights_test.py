@@ -76,6 +76,7 @@ def same(first, second):
     jax.tree.map(np.testing.assert_array_equal, first, second)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", TINY)
 def test_round_trip_through_a_file_is_exact(name, tmp_path):
     net = TINY[name]
@@ -101,6 +102,7 @@ def test_layouts_by_hand():
     np.testing.assert_array_equal(tensors["classifier.3.weight"], params["head"]["hidden_2"]["kernel"].T)
 
 
+@pytest.mark.slow
 def test_scanned_and_plain_networks_read_the_same_file():
     config = {"blocks": (2, 3), "widths": (4, 6), "classes": 3, "stem": "small"}
     plain, scanned = (ResNet(ResNetConfig("bottleneck", **config, scan=scan)) for scan in (False, True))

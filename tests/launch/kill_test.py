@@ -55,6 +55,7 @@ def test_three_sigkills_change_no_bit(model, tmp_path):
     assert b["train_seconds"] > 0
 
 
+@pytest.mark.slow
 def test_sigterm_saves_and_a_second_writer_is_refused(tmp_path):
     flags = ("--workdir=run", "--set=train.steps=100000", "--stopped_exit_code=75")
     process = start((*FLAGS["cnn"], *flags), tmp_path)
@@ -86,6 +87,7 @@ time.sleep(60)
 """
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(("code", "how"), [((), "stuck"), (("75",), "stuck"), (("3",), "saved")])
 def test_a_stopped_process_exits_with_the_code_it_was_given_or_0(code, how):
     line = [sys.executable, "-c", STUCK, *code]

@@ -40,12 +40,14 @@ def test_every_system_is_listed_with_its_presets(capsys):
     assert all(data in out for data in ("digits", "fashion_mnist", "folder:DIR", "two_moons", "tfds:NAME"))
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", NAMES)
 def test_presets_are_those_of_the_module(name):
     module = importlib.import_module(f"experiments.{name}")
     assert listing.source(name).assigned("PRESETS") == tuple(module.PRESETS)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", NAMES)
 def test_settings_are_those_of_the_imported_class(name):
     """The source is read and not imported: beside what Python itself says of the dataclass."""

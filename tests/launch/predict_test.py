@@ -21,6 +21,7 @@ def trained(tmp_path_factory):
     return session.train("classify", preset="mlp", settings=SMALL, folder=folder)
 
 
+@pytest.mark.slow
 def test_files_are_classified_as_the_images_they_hold(trained, tmp_path):
     data = load("digits")
     rows = data.test.read(np.arange(40))

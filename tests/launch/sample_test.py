@@ -69,6 +69,7 @@ def parsed():
     flags.FLAGS.mark_as_parsed()
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", SYSTEMS)
 def test_every_system_says_which_options_it_takes(name):
     found = system(name)
@@ -80,6 +81,7 @@ IN_TURN = [name for name, options in OPTIONS.items() if "label" in options and n
 """Conditional models that draw all classes in turn; a classifier draws them by its prior."""
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", IN_TURN)
 def test_one_class_is_what_all_in_turn_draw_for_it(name):
     found = system(name)
@@ -99,6 +101,7 @@ def test_temperature_scales_the_noise(name):
     assert spread[0] == 0 < spread[1] < spread[2]
 
 
+@pytest.mark.slow
 def test_a_diffusion_takes_steps_sampler_noise_and_guidance():
     found = system("diffusion")
     usual = found.draw()
@@ -175,6 +178,7 @@ def test_programs_ask_before_they_begin():
         assert 'uses=("workdir", "data_dir")' in (ROOT / "launch" / f"{program}.py").read_text()
 
 
+@pytest.mark.slow
 def test_points_are_drawn_and_saved(tmp_path, monkeypatch, capsys):
     settings = (*SMALL, "widths=4", "steps=1")
     trained = session.train("flow", data="two_moons", preset="smoke", settings=settings, folder=tmp_path / "run")

@@ -58,6 +58,7 @@ def test_torch_computes_the_same_loss(name):
     np.testing.assert_allclose(loss, dlcore_side.first_loss(network, params, state, batch), rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_every_workload_has_shapes_that_fit():
     for name, make in networks.NETWORKS.items():
         network = make()

@@ -60,6 +60,7 @@ def test_what_a_row_lacks_is_said(change, problem):
 EXERCISES = sorted({text for row in table.rows() for text in row["exercises"]})
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("text", [text for text in EXERCISES if table.exercise(text)[0] not in table.numbers()])
 def test_an_exercise_is_a_setting_that_builds(text):
     name, setting, value = table.exercise(text)

@@ -47,6 +47,7 @@ def test_dice_by_hand_and_without_anything():
         assert value == 0 and (gradient == 0).all()
 
 
+@pytest.mark.slow
 def test_dice_of_two_classes_and_of_a_batch_of_copies():
     logits = jnp.log(jnp.array([[[0.8, 0.2], [0.6, 0.4], [0.3, 0.7]]]))
     labels = jnp.array([[0, 0, 1]])
@@ -124,6 +125,7 @@ def test_lovasz_by_hand():
     close(lovasz_softmax(logits, labels), [0.433333])
 
 
+@pytest.mark.slow
 def test_lovasz_is_the_extension_of_the_jaccard_loss():
     labels = jnp.where(MASK, jnp.minimum(LABELS, 1), 255)  # class 2 is absent: left out of the mean
     values, present = lovasz_classes(LOGITS, labels, ignore=255)
@@ -143,6 +145,7 @@ def test_lovasz_is_the_extension_of_the_jaccard_loss():
         close(hinge[b], extension(margin, truth))
 
 
+@pytest.mark.slow
 def test_lovasz_of_nothing_is_flat_and_of_certainty_the_jaccard_loss():
     gone = jnp.full(LABELS.shape, 255)
     value, gradient = jax.value_and_grad(lambda x: lovasz_softmax(x, gone, ignore=255).sum())(LOGITS)
@@ -162,6 +165,7 @@ def test_gradients_of_lovasz_are_finite_differences():
     close(slope, (f(1e-3) - f(-1e-3)) / 2e-3, 5e-3)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("loss", [softmax_focal, softmax_dice, lovasz_softmax])
 def test_what_is_left_out_may_be_nan_and_labels_must_fit(loss):
     bad = jnp.where(MASK[..., None], LOGITS, jnp.nan)
@@ -198,6 +202,7 @@ def test_settings_out_of_range_are_refused():
         softmax_dice(LOGITS, LABELS, smoothing=-1.0)
 
 
+@pytest.mark.slow
 def test_sums_of_named_losses_over_one_set_of_pixels():
     labels, weights = jnp.where(MASK, LABELS, 255), (1.0, 2.0, 0.5)
     loss = segmentation("ce+dice", 3, class_weights=weights, ignore=255)

@@ -96,6 +96,7 @@ def test_targets_and_outputs_behind_a_mask_leave_no_gradient(bad):
 MODEL = serial(Dense(5), BatchNorm(), Activation("relu"), Dense(2))
 
 
+@pytest.mark.slow
 def test_a_penalty_on_activities_reaches_the_weights_below():
     model = observe(MODEL, "activation_0", "dense_0")
     x, y = jax.random.normal(jax.random.key(0), (6, 3)), jnp.array([0, 1, 1, 0, 1, 1])

@@ -80,6 +80,7 @@ def drawn(model, *inputs):
     return jax.tree.map(param, params), jax.tree.map(lambda leaf: jnp.float32(rng.uniform(0.5, 2, leaf.shape)), state)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in CASES]
 )

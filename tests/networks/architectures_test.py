@@ -35,6 +35,7 @@ def output(model, params, state, images):
     return jax.eval_shape(lambda *args: model.apply(*args)[0], params, state, images)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=pytest.mark.slow) if name in LIKE else name for name in ARCHITECTURES]
 )
@@ -60,6 +61,7 @@ def test_small_images(name):
     assert output(model, params, state, larger).shape == (2, 10)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow) if n in AGAIN else n for n in TINY])
 def test_training_on_eight_devices_reaches_everything_and_equals_one(name):
     net = TINY[name]

@@ -62,6 +62,7 @@ def test_a_map_of_codes_has_channels_at_each_place():
     assert parameters(decoder, 2 * 3 * 7) == 7 * 6 + 6 + body + 9 * 5 * 32 + 32
 
 
+@pytest.mark.slow
 def test_a_map_of_codes_sees_what_blocks_reach():
     # At first the last kernels of blocks are 0: a code depends on its own patch alone, as a matrix product.
     model, x = MapEncoder((5,), 3, patch=2), jax.random.normal(jax.random.key(1), (2, 4, 6, 1))

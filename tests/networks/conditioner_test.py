@@ -8,6 +8,7 @@ import pytest
 from dlcore.networks import ConvConditioner, MLPConditioner
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     ("model", "shape", "outputs"),
     [(ConvConditioner(6, 4, blocks=2), (2, 5, 5, 3), (2, 5, 5, 4)), (MLPConditioner((7, 6), 4), (2, 3), (2, 4))],
@@ -22,6 +23,7 @@ def test_outputs_are_zero_at_the_start_and_have_a_gradient(model, shape, outputs
     assert any(float(jnp.abs(leaf).max()) > 0 for leaf in jax.tree.leaves(gradient))
 
 
+@pytest.mark.slow
 def test_a_convolutional_conditioner_sees_one_pixel_further_per_layer():
     model, x = ConvConditioner(8, 2, blocks=1), jax.random.normal(jax.random.key(1), (1, 11, 11, 1))
     params, state = jax.jit(model.init)(jax.random.key(0), x)

@@ -31,6 +31,7 @@ def test_sizes_and_where_biases_are(shape, widths, inner):
     assert "logit/bias" not in paths(params)
 
 
+@pytest.mark.slow
 def test_images_lie_between_minus_one_and_one():
     net = DCGenerator((8, 8, 1), (8, 4))
     z = jax.random.normal(jax.random.key(0), (64, 5))

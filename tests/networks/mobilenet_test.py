@@ -33,6 +33,7 @@ def test_a_block_expands_filters_each_map_alone_and_projects_linearly():
     np.testing.assert_allclose(inner["body/depthwise/conv"], filtered, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_sizes_of_the_maps():
     for net, image, expected in [
         (ARCHITECTURES["mobilenet_v2"].model, (224, 224, 3), [112, 112, 56, 28, 14, 14, 7, 7]),

@@ -108,6 +108,7 @@ def cases(test):
     return pytest.mark.parametrize(("name", "colours", "dtype"), chosen)(test)
 
 
+@pytest.mark.sampled
 @cases
 def test_the_future_has_no_influence(name, colours, dtype):
     J = found(name, colours, dtype)
@@ -123,6 +124,7 @@ def test_influence_is_exactly_the_reach_counted_by_hand(name, colours, dtype):
     np.testing.assert_array_equal(found(name, colours, dtype) != 0.0, expected)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("features", [3, 30])
 @pytest.mark.parametrize("kind", ["masked", "gated"])
 def test_the_future_has_no_influence_at_any_width(kind, features):
@@ -132,6 +134,7 @@ def test_the_future_has_no_influence_at_any_width(kind, features):
     assert (J[j >= i] == 0.0).all() and (J[j < i] != 0).any()
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("colours", [1, 3])
 def test_the_gated_network_sees_all_of_the_past_in_reach(colours):
     J = jacobian(GatedPixelCNN(2, colours=colours, features=24, windows=(3, 3, 3)), (4, 4, colours))
@@ -140,12 +143,14 @@ def test_the_gated_network_sees_all_of_the_past_in_reach(colours):
     assert (J[j < i] != 0.0).all()
 
 
+@pytest.mark.slow
 def test_reach_of_one_gated_layer_by_hand():
     J = jacobian(GatedPixelCNN(1, features=8, windows=(5,)), (7, 7, 1))
     seen = {divmod(j, 7) for j in np.flatnonzero(J[3 * 7 + 3])}
     assert seen == {(r, c) for r in (1, 2) for c in range(1, 6)} | {(3, 1), (3, 2)}
 
 
+@pytest.mark.slow
 def test_stacked_masks_have_a_blind_spot_and_the_gated_stacks_have_none():
     site = 4 * 9 + 4
     above_right = 3 * 9 + 4 + 3
@@ -173,6 +178,7 @@ def test_bad_windows():
             GatedPixelCNN(1, windows=(7, 3), dilations=dilations)
 
 
+@pytest.mark.slow
 def test_a_label_moves_every_output():
     network = GatedPixelCNN(1, features=8, windows=(3, 3), classes=3)
     x, y = jnp.zeros((2, 4, 4, 1)), jnp.asarray([0, 2])

@@ -19,6 +19,7 @@ def test_the_number_in_the_name_counts_weighted_layers():
         assert sum(cifar_config(layers).blocks) * 2 + 2 == layers
 
 
+@pytest.mark.slow
 def test_work_of_resnet_50_is_that_of_the_definition_with_the_stride_in_the_3x3():
     # Multiply-adds published with that definition; He et al. 2016 have 3.8e9 with the stride in the 1×1 convolution.
     net, x = ARCHITECTURES["resnet50"].model, jax.ShapeDtypeStruct((2, 224, 224, 3), jnp.float32)

@@ -20,6 +20,7 @@ def woken(params):
     return jax.tree.map(lambda p: p + 0.1 * rng.normal(size=p.shape).astype(np.float32), params)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     ("size", "options"),
     [
@@ -37,6 +38,7 @@ def test_output_is_like_the_input_and_starts_at_zero(size, options):
     assert np.asarray(out(woken(params))).std() > 0.01
 
 
+@pytest.mark.slow
 def test_time_label_and_every_pixel_matter_each_example_by_itself():
     net, (x, t, label) = unet.TimeUNet(1, (4, 8), classes=3, heads=2), inputs(8)
     params, state = jax.jit(net.init)(jax.random.key(0), x, t, label)
@@ -57,6 +59,7 @@ def test_every_param_gets_a_gradient_once_awake():
     assert not still
 
 
+@pytest.mark.slow
 def test_resolutions_and_skips_by_path():
     net, given = unet.TimeUNet(1, (4, 8), patch=2), inputs(28)[:2]
     params, state = jax.jit(net.init)(jax.random.key(0), *given)
@@ -67,6 +70,7 @@ def test_resolutions_and_skips_by_path():
     assert "label" not in params and "attention" not in params
 
 
+@pytest.mark.slow
 def test_patches_save_work_and_the_summary_counts_it():
     given = inputs(28)[:2]
     whole, patched = (summarize(unet.TimeUNet(1, (8, 16), patch=p), *given)[0].flops for p in (1, 2))
@@ -98,6 +102,7 @@ def test_sizes_that_do_not_halve_are_refused():
         net.init(jax.random.key(0), *given)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("options", [{"widths": (4, 8)}, {"widths": (4, 4, 8), "blocks": 2, "patch": 2, "heads": 2}])
 def test_without_a_time_it_is_an_image_to_numbers_per_pixel(options):
     net, x = unet.UNet(5, **options), inputs(8, 3)[0]
@@ -108,6 +113,7 @@ def test_without_a_time_it_is_an_image_to_numbers_per_pixel(options):
     np.testing.assert_allclose(net.apply(woken(params), {}, x[1:])[0], whole[1:], atol=1e-4)
 
 
+@pytest.mark.slow
 def test_the_middle_and_the_skips_reach_the_output():
     net, x = unet.UNet(1, (4, 8)), inputs(8)[0]
     params = woken(jax.jit(net.init)(jax.random.key(0), x)[0])

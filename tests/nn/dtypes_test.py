@@ -179,6 +179,7 @@ def test_every_way_promotes_before_it_computes(name, dtypes):
     np.testing.assert_allclose(given, wide, rtol=1e-6, atol=1e-6 * np.abs(wide).max())
 
 
+@pytest.mark.sampled
 @HALVES
 @pytest.mark.parametrize("name", COMPILED)
 def test_gradients_of_every_way_are_sums_in_single_precision_rounded_once(name, dtype):
@@ -197,6 +198,7 @@ def test_gradients_of_every_way_are_sums_in_single_precision_rounded_once(name, 
         np.testing.assert_allclose(found.astype(jnp.float32), exact, rtol=tolerance)
 
 
+@pytest.mark.sampled
 @HALVES
 @pytest.mark.parametrize("name", LAYERS)
 def test_gradients_of_every_layer_are_sums_in_single_precision_rounded_once(name, dtype):

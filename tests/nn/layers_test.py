@@ -67,6 +67,7 @@ CONVOLUTIONS = [
 """All combinations; a third of them, in which every pair of settings occurs, is quick enough for each commit."""
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(("stride", "dilation", "padding", "axes", "channels", "groups"), CONVOLUTIONS)
 def test_convolution(stride, dilation, padding, axes, channels, groups):
     x = jax.random.normal(KEY, (2, *(9, 8, 7)[:axes], channels))
@@ -134,6 +135,7 @@ def test_pooling_by_hand():
     np.testing.assert_array_equal(avg_pool(x, 3, stride=3, padding=1)[0, ..., 0], [[2.5, 4.5], [10.5, 12.5]])
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("size", [5, 6, 7])
 @pytest.mark.parametrize(("window", "stride"), [(2, None), (3, 2), (2, 1), (3, None)])
 def test_pooling_against_flax(size, window, stride):

@@ -128,6 +128,7 @@ def test_no_gradient_passes_through_the_iteration(float64):
     np.testing.assert_allclose(found, expected, rtol=1e-10)
 
 
+@pytest.mark.slow
 def test_the_average_of_a_discriminator_is_lipschitz():
     """Alternating updates that turn the kernels quickly: averages of unit vectors are shorter."""
     wrapped = SpectralNorm(serial(Dense(8, bias=False), Dense(6, bias=False), Dense(1, bias=False)))

@@ -63,6 +63,7 @@ def test_the_penalty_of_a_stack_by_hand():
     assert float(group_lasso({"kernel": kernel})) == pytest.approx(4 * np.sqrt(15) * np.sqrt(5 * (1 + 4 + 9)))
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("shape", KERNELS.values(), ids=KERNELS)
 @pytest.mark.parametrize("depth", [1, 2])
 def test_a_stack_is_its_layers(shape, depth):
@@ -119,6 +120,7 @@ def test_members_of_an_ensemble_are_alone(net):
     close([member(found, i) for i in range(COPIES)], [one(member(grads, i), own) for i, own in enumerate(alone)], 1e-6)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("combine", [scan, ensemble])
 @pytest.mark.parametrize("train", [False, True])
 def test_the_spectral_norms_of_copies_are_those_taken_inside_of_each(combine, train):

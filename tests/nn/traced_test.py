@@ -90,6 +90,7 @@ BAD = {
 }
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", SETTINGS)
 def test_a_traced_setting_gives_what_the_number_gives(name):
     function, values = SETTINGS[name], jnp.asarray([0.25, 0.5])

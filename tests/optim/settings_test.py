@@ -123,6 +123,7 @@ TRACED = {
 }
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", TRACED)
 def test_settings_of_methods_may_be_traced(name):
     value = jax.jit(lambda t: run(TRACED[name](t), bowl, START, steps=3, key=KEY).value)

@@ -25,6 +25,7 @@ def test_minima_are_where_they_are_said_to_be_and_nothing_is_lower(name):
     np.testing.assert_allclose(near, surface.value, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_gradients_vanish_at_minima_and_curvatures_do_not():
     for surface in NAMED.values():
         if surface.name == "Ackley":
@@ -49,6 +50,7 @@ def test_values_against_scipy_and_by_hand():
         surfaces.quadratic(())
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", NAMED)
 def test_convexity_is_as_stated(name):
     surface = NAMED[name]

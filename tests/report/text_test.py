@@ -83,6 +83,7 @@ def test_a_title_with_the_name_of_a_file_is_literal(tmp_path):
         assert drawn_names(figure)[title] is False
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("classes", [1, 26, 2000])
 def test_figures_are_bounded_at_any_number_of_classes(classes, tmp_path):
     rng = np.random.default_rng(0)

@@ -50,6 +50,7 @@ def mixture():
     return tuple(jnp.asarray(x, jnp.float32) for x in (rng.normal(size=3), [-0.5, 0.2, 0.9], [-2.0, -3.0, -1.0]))
 
 
+@pytest.mark.slow
 def test_mixture_is_the_weighted_sum_and_its_mean_and_draws_agree():
     logits, mean, log_scale = mixture()
     levels = 33

@@ -143,6 +143,7 @@ def measured(name):
         return jax.tree.map(np.asarray, jax.jit(everything)(arrays(params), arrays(others), jnp.asarray(places)))
 
 
+@pytest.mark.sampled
 @EVERY
 def test_log_prob_and_entropy_against_scipy(name):
     _, _, other, _, places = TABLE[name]
@@ -182,6 +183,7 @@ def test_divergence_against_monte_carlo(name):
     assert abs(float(estimate.mean) - exact) < 4 * float(estimate.standard_error)
 
 
+@pytest.mark.sampled
 @EVERY
 def test_parameters_of_ten_thousand_give_no_nan(name):
     family, params, _, others, places = TABLE[name]

@@ -95,6 +95,7 @@ def test_beta_entropy_at_every_concentration():
     finite_gradient(lambda r: beta.entropy(as_beta(r)), PAIRS)
 
 
+@pytest.mark.slow
 def test_beta_divergence_near_and_far():
     rng = np.random.default_rng(0)
     steps = rng.normal(size=(len(PAIRS), 2)) * rng.choice([1e-3, 1e-2, 0.3, 3.0], (len(PAIRS), 1))
@@ -226,6 +227,7 @@ def _softmax(a):
     return weights / weights.sum()
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("log_p", [-9.0, -14.0, -18.0])
 def test_rare_outcomes_are_drawn_as_rarely_as_they_say(log_p):
     draws, expected = 4_000_000, 4_000_000 * math.exp(log_p)

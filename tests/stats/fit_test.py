@@ -85,6 +85,7 @@ def test_numeric_laplace_reaches_the_likelihood_of_the_median(float64):
     assert float(least) <= float(found.loss) + 1e-12 and float(found.loss) == pytest.approx(float(least), abs=2e-3)
 
 
+@pytest.mark.slow
 def test_numeric_serves_families_without_a_closed_form(float64):
     samples = scipy.stats.beta(2.0, 5.0).rvs(60, random_state=0)
     start = {"log_alpha": jnp.zeros(()), "log_beta": jnp.zeros(())}

@@ -13,6 +13,7 @@ def found():
     return studies.nested_polynomials(examples=20, noise=0.2, degree=7, folds=4)
 
 
+@pytest.mark.slow
 def test_errors_are_those_of_least_squares_by_numpy(found):
     with jax.enable_x64(True):
         fresh = [np.asarray(a) for a in studies.problem(jax.random.key(1), 10_000, 0.2)]

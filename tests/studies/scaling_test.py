@@ -15,6 +15,7 @@ def study(initializer, activation):
     return jax.jit(lambda key: scaling(key, initializer, activation, width=256, examples=64))(KEY)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     ("initializer", "activation", "factor"),
     [

@@ -64,6 +64,7 @@ def train(model, x, params, state, keys, weights, steps=4):
     return params, state
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(("net", "x"), [(NET, X), (CONVOLUTIONAL, IMAGES)], ids=["dense", "convolutional"])
 def test_members_trained_at_once_are_members_trained_alone(net, x):
     k, keys = 3, jax.random.split(jax.random.key(3), 4)

@@ -26,6 +26,7 @@ def exported(trained, tmp_path_factory):
     return out
 
 
+@pytest.mark.sampled
 def test_the_file_holds_what_evaluation_uses(trained, exported):
     found = load_file(exported)
     expected = dict(named_leaves({"params": trained.params, "state": trained.state}))

@@ -252,6 +252,7 @@ def test_nan_is_never_the_best(mode):
         never.judge(1.0, 4, "least", patience=1)
 
 
+@pytest.mark.slow
 def test_the_time_left_does_not_count_compiling(tmp_path, monkeypatch):
     """A clock that moves only while the program is compiled: nothing is left to be waited for."""
     left, now, compiled = [], [0.0], _loop._Loop.compile

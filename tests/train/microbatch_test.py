@@ -79,6 +79,7 @@ def test_parts_weigh_what_they_count(mask):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), whole, expected)
 
 
+@pytest.mark.slow
 def test_sites_classes_and_activities_weigh_what_they_count():
     model = observe(MODEL, "activation_0")
     x = jax.random.normal(jax.random.key(4), (8, 6, 4))

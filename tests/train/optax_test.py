@@ -110,6 +110,7 @@ QUICK = (
 """One of each kind; the others are a slow proof."""
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in OPTIMIZERS])
 def test_the_same_losses_and_params_as_with_optax_alone(name):
     tx, wanted = OPTIMIZERS[name]

@@ -90,6 +90,7 @@ def test_nothing_beside_the_result_costs_it(finished):
     assert not (made.folder / "quality" / "result.json").exists()
 
 
+@pytest.mark.slow
 def test_what_failed_is_made_later_and_once(finished, monkeypatch, capsys):
     made, first, _, _ = finished
     again = with_stages(made, code=found("code", 3.0), quality=found("accuracy", 2.0))
@@ -110,6 +111,7 @@ def test_what_failed_is_made_later_and_once(finished, monkeypatch, capsys):
     assert summary(made) == first, "what the system no longer has is no longer told"
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     ("target", "what"),
     [

@@ -31,6 +31,7 @@ def train(folder, *settings, seed=1):
     return session.train("classify", preset="mlp", settings=[*SMALL, *settings], folder=folder, seed=seed)
 
 
+@pytest.mark.slow
 def test_a_run_starts_from_the_weights_in_a_file_and_resumes_without_it(trained, weights, tmp_path, capsys):
     copy = tmp_path / "copy.safetensors"
     copy.write_bytes(weights.read_bytes())
@@ -46,6 +47,7 @@ def test_a_run_starts_from_the_weights_in_a_file_and_resumes_without_it(trained,
     jax.tree.map(np.testing.assert_array_equal, again.params, trained.params)
 
 
+@pytest.mark.slow
 def test_what_is_fresh_starts_anew(trained, weights, tmp_path):
     found = train(tmp_path / "run", f"train.init_from={weights}", "train.init_fresh=dense_1/**", STILL)
     np.testing.assert_array_equal(found.params["dense_0"]["kernel"], trained.params["dense_0"]["kernel"])
@@ -70,6 +72,7 @@ def test_all_that_does_not_fit_is_named_and_nothing_is_begun(weights, tmp_path):
     assert not [path for path in tmp_path.iterdir() if path.is_dir()]
 
 
+@pytest.mark.slow
 def test_a_finished_run_is_extended_by_a_new_one(trained, tmp_path):
     made = extended(trained.run, 0.2, settings=[STILL])
     assert made.folder == trained.folder.with_name("run-extend0.2")

@@ -63,6 +63,7 @@ print(json.dumps([run.step, run.metrics, np.asarray(logits).tolist()]))
 """
 
 
+@pytest.mark.slow
 def test_a_run_is_opened_without_data_in_a_fresh_interpreter(trained):
     line = [sys.executable, "-c", FRESH, str(trained.folder)]
     done = subprocess.run(line, env=ENVIRONMENT, capture_output=True, text=True, timeout=120)
@@ -151,6 +152,7 @@ session.train(with_need(), data=DATA, folder=sys.argv[1])
 """
 
 
+@pytest.mark.slow
 def test_two_processes_that_need_the_same_run_train_it_once(tmp_path):
     lines = [[sys.executable, "-c", TWO, str(tmp_path / name), str(Path(__file__).parent)] for name in "ab"]
     options = {"env": ENVIRONMENT, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}

@@ -23,6 +23,7 @@ def kept(tmp_path_factory):
     return folder, list(verify.verify(make, folder))
 
 
+@pytest.mark.slow
 def test_a_system_that_keeps_its_promises(kept):
     folder, found = kept
     assert len(found) == 4 and not broken(found), found

@@ -34,6 +34,7 @@ def told(tmp_path_factory):
     return lines, folder, first
 
 
+@pytest.mark.slow
 def test_a_line_stands_before_every_phase_that_lasts(told):
     lines, _, _ = told
     starts = [
@@ -47,6 +48,7 @@ def test_a_line_stands_before_every_phase_that_lasts(told):
     assert places == sorted(places)
 
 
+@pytest.mark.slow
 def test_the_end_tells_the_wall_time_of_all_starts(told):
     lines, folder, first = told
     assert re.search(r"test/accuracy .*  wall time \d+:\d\d$", lines[-1])

@@ -59,6 +59,7 @@ def trained(tmp_path_factory):
     return session.OpenRun(made), told
 
 
+@pytest.mark.slow
 def test_tensorboard_has_grids_and_test_metrics(trained):
     opened, _ = trained
     found = events(opened.folder / "classifier")

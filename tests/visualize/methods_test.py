@@ -19,6 +19,7 @@ SETTINGS = Settings("body", std=0.2, samples=3, steps=4, window=2, stride=2, mas
 BASELINE, KEY = jnp.full((6, 4, 2), -0.5), jax.random.key(3)
 
 
+@pytest.mark.slow
 def test_names_are_the_functions_with_these_settings():
     expected = {
         "saliency": np.abs(saliency.gradient(*QUESTION)).max(-1),

@@ -18,6 +18,7 @@ def normal(*shape, seed=0):
     return jnp.asarray(np.random.default_rng(seed).normal(size=shape))
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("padding", ["valid", "zero", "mirror", "periodic", 1, ((2, 0), (1, 2))], ids=str)
 @pytest.mark.parametrize(
     ("space", "window", "stride"), [((7, 6), (4, 4), 2), ((8, 9), (6, 2), (3, 1)), ((5, 4), (2, 2), 1)]
@@ -34,6 +35,7 @@ def test_one_and_three_axes(axes):
     np.testing.assert_allclose(conv_by_blocks(x, kernel, 2), conv(x, kernel, stride=2), rtol=1e-10, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_gradient_of_a_gradient_penalty():
     x, kernel = normal(2, 6, 6, 2), normal(4, 4, 2, 3, seed=1)
 

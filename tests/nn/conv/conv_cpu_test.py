@@ -63,6 +63,7 @@ def by_xla(window, widths):
     return x, kernel, everything(lambda x, k: conv_by_xla(x, k, (1, 1), widths, (1, 1)), x, kernel)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(("window", "widths", "chunks"), CHUNKS, ids=str)
 def test_shifts_are_the_convolution(monkeypatch, window, widths, chunks):
     monkeypatch.setattr(conv_shifts, "_chunks", lambda x, kernel: chunks)
@@ -72,6 +73,7 @@ def test_shifts_are_the_convolution(monkeypatch, window, widths, chunks):
     np.testing.assert_allclose(summed, xla[0], rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_gradient_of_the_kernel_summed_position_by_position():
     x, kernel = draw((4, 5, 6, 2), (3, 3), 3)
     y, back = jax.vjp(lambda kernel: conv_by_shifts(x, kernel, ((1, 1), (0, 2))), kernel)
@@ -122,6 +124,7 @@ def test_chunks_are_whole_images_and_fit_the_caches(monkeypatch):
         assert 3 * x.nbytes // chunks <= 1.5 * conv_shifts.CHUNK_BYTES or chunks == images
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     ("shape", "window", "stride", "widths", "dilation"),
     [

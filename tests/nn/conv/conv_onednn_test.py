@@ -82,6 +82,7 @@ def test_value_and_gradients_are_the_sums(case):
         np.testing.assert_allclose(array, exact, rtol=1e-5, atol=2e-5)
 
 
+@pytest.mark.sampled
 @needed
 @pytest.mark.parametrize("images", [8, 9])
 @pytest.mark.parametrize("groups", [1, 2])
@@ -151,6 +152,7 @@ def test_derivatives_of_second_order():
     assert_both_agree(lambda f: jax.hessian(lambda k, x: jnp.sin(f(x, k)).sum()), kernel[..., :1, :4], x[:, :, :, :2])
 
 
+@pytest.mark.sampled
 @needed
 @pytest.mark.parametrize("axes", [(0, None), (None, 0), (0, 0), (2, 3), (1, 1)], ids=str)
 def test_vmap(axes):

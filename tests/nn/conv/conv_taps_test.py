@@ -45,6 +45,7 @@ PAIRED = [
 """Each case plainly and with one of the other steps in turn; the rest is a slow proof."""
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(("case", "stride", "dilation", "width"), PAIRED, ids=str)
 def test_value_and_derivatives(case, stride, dilation, width):
     axes, groups = case[0], case[3]

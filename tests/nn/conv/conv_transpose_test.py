@@ -29,6 +29,7 @@ def normal(*shape, seed=0):
     return jnp.asarray(np.random.default_rng(seed).normal(size=shape))
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(("space", "window", "stride", "dilation", "groups", "channels"), CASES)
 def test_inner_products_agree(space, window, stride, dilation, groups, channels):
     kernel, x = normal(*window, channels // groups, 6), normal(2, *space, channels, seed=1)

@@ -9,6 +9,7 @@ that never changes: `mse` and `psnr` are those of its outputs against the clean 
 `psnr_noisy`, and `mse_clean` is its error when it is shown the clean images.
 """
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -26,7 +27,7 @@ from dlcore.networks import coders, mirrored_ties
 from dlcore.nn import by_row, corruption, example, tables
 from dlcore.optim import OptimizerConfig
 from dlcore.report.panel import panel
-from dlcore.train import Findings, LoopConfig, Result, Results, Study, System, budget, fit_by_gradient
+from dlcore.train import LoopConfig, Result, System, budget, fit_by_gradient, gallery, unit_pixels
 from dlcore.types import Batch, Key, Mean, Params, State
 
 PRESETS = ("smoke", "default", "full", "linear", "tied", "sparse", "k_sparse", "contractive", "denoising", "conv")
@@ -101,8 +102,7 @@ def preset(name: str, spec: DataSpec) -> Config:
 
 def make_networks(config: Config, spec: DataSpec) -> autoencoder.Autoencoder:
     """Encoder and decoder that `config` names, for images like `spec`."""
-    if len(spec.shape) != 3 or spec.levels is None:
-        raise ValueError(f"autoencoder needs images, and {spec.name} has none; use digits, for instance")
+    spec.need("autoencoder", images=True)
     if config.keep > config.latent:
         raise ValueError(f"keep={config.keep} units of a code of latent={config.latent}; keep fewer")
     if config.kl and config.code != "sigmoid":
@@ -133,9 +133,6 @@ def build(config: Config, spec: DataSpec) -> System:
         contractive=config.contractive,
     )
 
-    def preprocess(batch: Batch, *, key: Key | None, train: bool) -> Batch:
-        return {**batch, "image": scale(batch["image"], spec.levels)}
-
     def reconstruct(params: Params, state: State, x: jax.Array) -> jax.Array:
         return pixels(autoencoder.reconstruct(networks, params, state, x))
 
@@ -152,12 +149,11 @@ def build(config: Config, spec: DataSpec) -> System:
 
     fit = fit_by_gradient(
         objective,
-        config.train,
-        config.optimizer,
-        spec.sizes[0],
+        config,
+        spec,
         ema=config.ema,
         init=lambda key, batch: autoencoder.init(key, networks, batch["image"]),
-        preprocess=preprocess,
+        preprocess=unit_pixels(spec),
         evaluate=evaluate,
         summarize=summary,
         monitor=("mse", "min"),
@@ -167,11 +163,9 @@ def build(config: Config, spec: DataSpec) -> System:
     def encode(params: Params, state: State, images: Any) -> jax.Array:
         return autoencoder.encode(networks, params, state, scale(images, spec.levels))[0]
 
-    def look(key: Key, data: Data, results: Results) -> Findings:
-        return Findings(panels=draw(config, encode, jax.jit(reconstruct), results["autoencoder"], data))
-
+    look = functools.partial(draw, config, encode, jax.jit(reconstruct))
     return System(
-        {"autoencoder": fit, "gallery": Study(look, uses=("autoencoder",), beside=True)},
+        {"autoencoder": fit, "gallery": gallery("autoencoder", look)},
         functions={"encode": encode, "reconstruct": lambda p, s, images: reconstruct(p, s, scale(images, spec.levels))},
         headline=("mse", "psnr", "active_fraction"),
         picture=("gallery/reconstructions",),

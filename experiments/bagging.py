@@ -10,6 +10,7 @@ probabilities, the network with dropout at its expected weights, and the average
 dropout).
 """
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -26,16 +27,15 @@ from dlcore.nn import compose
 from dlcore.optim import OptimizerConfig
 from dlcore.report.panel import panel
 from dlcore.train import (
-    Findings,
     LoopConfig,
-    Results,
-    Study,
+    Result,
     System,
     average_probabilities,
     bootstrap_counts,
     budget,
     ensemble,
     fit_model,
+    gallery,
     map_split,
     standardized,
 )
@@ -81,8 +81,7 @@ def preset(name: str, spec: DataSpec) -> Config:
 
 def make_models(config: Config, spec: DataSpec) -> dict[str, Model]:
     """The single network, the members of the bag, and the network with dropout."""
-    if not spec.classes:
-        raise ValueError(f"bagging needs labels, and {spec.name} has none; use digits, for instance")
+    spec.need("bagging", labels=True)
     if config.members < 2:
         raise ValueError(f"members must be at least 2, got {config.members}")
     if not config.dropout > 0:
@@ -96,7 +95,7 @@ def make_models(config: Config, spec: DataSpec) -> dict[str, Model]:
 
 def build(config: Config, spec: DataSpec) -> System:
     """Compose networks, their losses, optimiser, what is compared, and figures."""
-    models, preprocess = make_models(config, spec), standardized(spec)
+    models = make_models(config, spec)
     model = compose(lambda call, x: tuple(call(name, x) for name in models), **models)
     counts = None
     if config.bootstrap:
@@ -145,16 +144,11 @@ def build(config: Config, spec: DataSpec) -> System:
         config,
         spec,
         inputs="x",
-        preprocess=preprocess,
         evaluate=evaluate,
         summarize=lambda sums: summary(sums, config.members),
         monitor=("nll_nats_bag", "min"),
     )
-
-    def look(key: Key, data: Data, results: Results) -> Findings:
-        return Findings(panels=draw(predict, preprocess, results["networks"].params, data))
-
-    stages = {"networks": fit, "methods": Study(look, uses=("networks",), beside=True)}
+    stages = {"networks": fit, "methods": gallery("networks", functools.partial(draw, predict))}
     return System(stages, headline=("accuracy_*",), picture=("methods/methods",))
 
 
@@ -179,11 +173,11 @@ def summary(sums: Mapping[str, Any], members: int) -> dict[str, float]:
     return found | {"accuracy_member": float(sums["member"].value()), "v": v, "c": c, "squared_error_bag": average}
 
 
-def draw(predict: Any, preprocess: Any, params: Params, data: Data) -> dict[str, Any]:
+def draw(predict: Any, trained: Result, data: Data) -> dict[str, Any]:
     """Methods side by side, and the error of the average of the first j members, on the test split."""
 
     def log_probabilities(batch: Batch) -> tuple[dict[str, jax.Array], jax.Array]:
-        found = predict(params, preprocess(batch, key=None, train=False))
+        found = predict(trained.params, standardized(data.spec)(batch, key=None, train=False))
         return {name: jnp.moveaxis(values, -2, 0) for name, values in found.items()}, batch["label"]
 
     log_p, labels = map_split(log_probabilities, data.test)

@@ -25,7 +25,7 @@ from dlcore.nn import compose
 from dlcore.optim import OptimizerConfig
 from dlcore.report.panel import panel
 from dlcore.report.regression import bias_and_variance
-from dlcore.train import Findings, LoopConfig, Results, Study, System, budget, ensemble, fit_model, standardized
+from dlcore.train import LoopConfig, Result, System, apart, budget, ensemble, fit_model, gallery
 from dlcore.types import Aux, Batch, Key, Mean, Model, Params, State
 
 PRESETS = ("smoke", "default", "full")
@@ -74,8 +74,7 @@ def preset(name: str, spec: DataSpec) -> Config:
 
 def make_model(config: Config, spec: DataSpec) -> Model:
     """All networks side by side: [b, ...] to logits [b, widths, replicas, classes]."""
-    if not spec.classes:
-        raise ValueError(f"bias_variance needs labels, and {spec.name} has none; use digits, for instance")
+    spec.need("bias_variance", labels=True)
     network = functools.partial(MLP, outputs=spec.classes, activation=config.activation)
     parts = {f"width_{width}": ensemble(network((width,)), config.replicas) for width in config.widths}
     return compose(lambda call, x: jnp.moveaxis(jnp.stack([call(name, x) for name in parts]), 2, 0), **parts)
@@ -88,7 +87,7 @@ def memberships(rows: jax.Array, replicas: int, fraction: float) -> jax.Array:
 
 def build(config: Config, spec: DataSpec) -> System:
     """Compose networks, their losses on their own examples, optimiser, the decomposition and figures."""
-    model, preprocess = make_model(config, spec), standardized(spec)
+    model, names = make_model(config, spec), [f"width_{width}" for width in config.widths]
 
     def objective(
         params: Params, state: State, batch: Batch, *, key: Key | None, train: bool, step: jax.Array | None = None
@@ -100,8 +99,6 @@ def build(config: Config, spec: DataSpec) -> System:
         # A sum, so that every network has the gradient that it would have alone.
         loss = jnp.where(own, nats, 0.0).sum() / (config.fraction * len(nats))
         return loss, Aux(state, {"loss": Mean(loss, jnp.float32(1))})
-
-    names = [f"width_{width}" for width in config.widths]
 
     def evaluate(params: Params, state: State, batch: Batch, key: Key) -> Mapping[str, Any]:
         p = jax.nn.softmax(model.apply(params, state, batch["x"])[0])
@@ -124,30 +121,22 @@ def build(config: Config, spec: DataSpec) -> System:
         config,
         spec,
         inputs="x",
-        preprocess=preprocess,
         evaluate=evaluate,
         summarize=summary,
         monitor=("brier", "min"),
     )
-
-    def look(key: Key, data: Data, results: Results) -> Findings:
-        return Findings(panels={"networks": draw_networks(config, spec, results["networks"].metrics)})
-
     return System(
         {
             "networks": fit,
-            "regression": Study(
-                lambda key, data, results: Findings(regression(config)),
+            "regression": apart(
+                lambda key: regression(config),
                 studies.regression_metrics,
-                lambda arrays: draw_regression(config, arrays),
-                beside=True,
+                functools.partial(draw_regression, config),
             ),
-            "estimators": Study(
-                lambda key, data, results: Findings({"beyond": studies.variance_estimators(key, SIZES, EPSILON)}),
-                panels=draw_estimators,
-                beside=True,
+            "estimators": apart(
+                lambda key: {"beyond": studies.variance_estimators(key, SIZES, EPSILON)}, panels=draw_estimators
             ),
-            "decomposition": Study(look, uses=("networks",), beside=True),
+            "decomposition": gallery("networks", functools.partial(draw_networks, config)),
         },
         headline=("bias_squared_*", "variance_*"),
         picture=("decomposition/networks",),
@@ -160,18 +149,20 @@ def regression(config: Config) -> dict[str, Any]:
     return studies.repeated_regression(jax.random.key(0), **options, penalties=np.logspace(-3, 2, 11))
 
 
-def draw_networks(config: Config, spec: DataSpec, found: Mapping[str, Any]) -> Any:
+def draw_networks(config: Config, trained: Result, data: Data) -> dict[str, Any]:
     """Bias² and variance of the trained networks on the test split, from their metrics."""
-    curves = {part: np.array([found[f"{part}_width_{width}"] for width in config.widths]) for part in studies.PARTS}
-    return panel(
+    names = [f"width_{width}" for width in config.widths]
+    curves = {part: np.array([trained.metrics[f"{part}_{name}"] for name in names]) for part in studies.PARTS}
+    shown = panel(
         "studies.bias_variance",
         config.widths,
         **curves,
         xlabel="hidden units",
         ylabel="squared error of the probabilities",
         base=2,
-        title=f"{config.replicas} networks per width, each on {config.fraction:.0%} of {spec.name}",
+        title=f"{config.replicas} networks per width, each on {config.fraction:.0%} of {data.spec.name}",
     )
+    return {"networks": shown}
 
 
 def draw_regression(config: Config, found: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ degree on a regression problem whose truth is known, the degree that k-fold cros
 growing width on a continuous function.
 """
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -15,11 +16,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dlcore import evaluation, studies
+from dlcore import studies
 from dlcore.data import Data, DataSpec, Split
 from dlcore.losses import softmax_cross_entropy, supervised
 from dlcore.networks import MLP
-from dlcore.nn import compose
 from dlcore.optim import OptimizerConfig
 from dlcore.report import regression
 from dlcore.report.panel import panel
@@ -30,12 +30,17 @@ from dlcore.train import (
     Results,
     Study,
     System,
+    apart,
+    apart_summary,
     budget,
+    classified_apart,
     fit_model,
     map_split,
+    of_each,
+    side_by_side,
     standardized,
 )
-from dlcore.types import Batch, Key, Mean, Model, Params, State
+from dlcore.types import Batch, Key, Model
 
 PRESETS = ("smoke", "default", "full")
 
@@ -78,68 +83,47 @@ def preset(name: str, spec: DataSpec) -> Config:
 
 def make_model(config: Config, spec: DataSpec) -> Model:
     """The networks side by side: [b, ...] to logits [b, widths, classes]."""
-    if not spec.classes:
-        raise ValueError(f"capacity needs labels, and {spec.name} has none; use digits, for instance")
-    parts = {f"width_{width}": MLP((width,), spec.classes, activation=config.activation) for width in config.widths}
-    return compose(lambda call, x: jnp.stack([call(name, x) for name in parts], axis=1), **parts)
+    spec.need("capacity", labels=True)
+    network = functools.partial(MLP, outputs=spec.classes, activation=config.activation)
+    return side_by_side({f"width_{width}": network((width,)) for width in config.widths})
 
 
 def build(config: Config, spec: DataSpec) -> System:
     """Compose networks, their summed loss, optimiser, errors by width and figures."""
-    model, preprocess = make_model(config, spec), standardized(spec)
-
-    def losses(logits: Any, labels: Any) -> Any:
-        return softmax_cross_entropy(logits, jnp.broadcast_to(labels[:, None], logits.shape[:2]))
-
-    # The sum gives every network the gradient that it would have alone.
-    objective = supervised(model, lambda logits, labels: losses(logits, labels).sum(-1), inputs="x")
+    model, losses = make_model(config, spec), of_each(softmax_cross_entropy)
     names = [f"width_{width}" for width in config.widths]
 
-    def evaluate(params: Params, state: State, batch: Batch, key: Key) -> Mapping[str, Any]:
-        logits, labels, where = model.apply(params, state, batch["x"])[0], batch["label"], batch["where"]
-        right = evaluation.correct(logits, jnp.broadcast_to(labels[:, None], logits.shape[:2]))
-        nats = losses(logits, labels)
-        each = {name: (Mean.of(right[:, i], where), Mean.of(nats[:, i], where)) for i, name in enumerate(names)}
-        return {**each, "nll_nats": Mean.of(nats.mean(-1), where)}
-
     def summary(sums: Mapping[str, Any]) -> dict[str, float]:
-        found = {"nll_nats": float(sums["nll_nats"].value())}
-        for name in names:
-            right, nats = (float(mean.value()) for mean in sums[name])
-            found |= {f"error_{name}": 1 - right, f"nll_nats_{name}": nats}
-        return found
+        found = apart_summary(sums, names)
+        return found | {f"error_{name}": 1 - found.pop(f"accuracy_{name}") for name in names}
 
     fit = fit_model(
         model,
-        objective,
+        supervised(model, lambda logits, labels: losses(logits, labels).sum(-1), inputs="x"),
         config,
         spec,
         inputs="x",
-        preprocess=preprocess,
-        evaluate=evaluate,
+        evaluate=classified_apart(model, names, losses),
         summarize=summary,
         monitor=("nll_nats", "min"),
     )
 
     def look(key: Key, data: Data, results: Results) -> Findings:
-        trained = results["networks"]
-        train, test = (errors(model, preprocess, trained, split) for split in (data.train, data.test))
+        train, test = (errors(model, spec, results["networks"], split) for split in (data.train, data.test))
         return Findings({"train": train, "test": test}, {"widths": draw_widths(config, spec, train, test)})
 
     return System(
         {
             "networks": fit,
-            "polynomials": Study(
-                lambda key, data, results: Findings(polynomials(config)),
+            "polynomials": apart(
+                lambda key: polynomials(config),
                 studies.polynomial_metrics,
-                lambda arrays: draw_polynomials(config, arrays),
-                beside=True,
+                functools.partial(draw_polynomials, config),
             ),
-            "functions": Study(
-                lambda key, data, results: Findings(approximations(config)),
-                lambda arrays: function_metrics(config, arrays),
-                lambda arrays: draw_approximations(config, arrays),
-                beside=True,
+            "functions": apart(
+                lambda key: approximations(config),
+                functools.partial(function_metrics, config),
+                functools.partial(draw_approximations, config),
             ),
             "capacity": Study(look, uses=("networks",), beside=True),
         },
@@ -194,11 +178,11 @@ def draw_widths(config: Config, spec: DataSpec, train: np.ndarray, test: np.ndar
     )
 
 
-def errors(model: Model, preprocess: Any, trained: Result, split: Split) -> np.ndarray:
+def errors(model: Model, spec: DataSpec, trained: Result, split: Split) -> np.ndarray:
     """Error rate [widths] over a split."""
 
     def wrong(batch: Batch) -> jax.Array:
-        x = preprocess(batch, key=None, train=False)["x"]
+        x = standardized(spec)(batch, key=None, train=False)["x"]
         return model.apply(trained.params, trained.state, x)[0].argmax(-1) != batch["label"][:, None]
 
     return map_split(wrong, split, 5000).mean(0)

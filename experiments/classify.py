@@ -17,10 +17,8 @@ from dlcore.losses import softmax_cross_entropy, supervised
 from dlcore.nn import in_precision
 from dlcore.optim import OptimizerConfig
 from dlcore.train import (
-    Findings,
     LoopConfig,
-    Results,
-    Study,
+    Result,
     System,
     augmented,
     budget,
@@ -28,6 +26,7 @@ from dlcore.train import (
     decision_regions,
     features_and_logits,
     fit_model,
+    gallery,
     mistakes,
     over_views,
 )
@@ -145,8 +144,7 @@ def _for_points(examples: int) -> dict[str, Config]:
 
 def make_model(config: Config, spec: DataSpec) -> Model:
     """The network that `config` names, for images and classes like `spec`."""
-    if not spec.classes:
-        raise ValueError(f"classify needs labelled images, and {spec.name} has none; use digits, for instance")
+    spec.need("classify", labels=True)
     if len(spec.shape) != 3 and config.model != "mlp":
         raise ValueError(f"model={config.model} needs images, and {spec.name} has points; use model=mlp")
     if config.model == "mlp":
@@ -209,14 +207,13 @@ def build(config: Config, spec: DataSpec) -> System:
         monitor=("nll_nats", "min"),
     )
 
-    def look(key: Key, data: Data, results: Results) -> Findings:
-        trained = results["classifier"]
+    def look(trained: Result, data: Data) -> dict[str, Any]:
         seen = lambda x: preprocess({source: x}, key=None, train=False)["image"]  # noqa: E731
         logits = lambda x: predict(trained.params, trained.state, seen(x))  # noqa: E731
-        return Findings(panels=(mistakes if images else decision_regions)(logits, data))
+        return (mistakes if images else decision_regions)(logits, data)
 
     functions = {"predict": predict} | ({"features": features(config, spec)} if images else {})
-    stages = {"classifier": fit, "errors": Study(look, uses=("classifier",), beside=True)}
+    stages = {"classifier": fit, "errors": gallery("classifier", look)}
     return System(stages, {}, functions, ("accuracy", "nll_nats", "ece"), ("errors/regions", "errors/mistakes"))
 
 

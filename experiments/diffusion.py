@@ -26,19 +26,7 @@ from dlcore.nn import example, in_precision, padded, summarize, table
 from dlcore.optim import OptimizerConfig
 from dlcore.report.diffusion import from_noise
 from dlcore.report.panel import panel
-from dlcore.train import (
-    FEW,
-    Findings,
-    LoopConfig,
-    Result,
-    System,
-    budget,
-    fit_by_gradient,
-    generative_system,
-    image_baselines,
-    likelihood,
-    signed_pixels,
-)
+from dlcore.train import FEW, LoopConfig, Result, System, budget, density_system, signed_pixels
 from dlcore.types import Batch, Key, Model, Params, State
 
 PRESETS = ("smoke", "default", "full")
@@ -122,8 +110,7 @@ def preset(name: str, spec: DataSpec) -> Config:
 
 def make_network(config: Config, spec: DataSpec) -> Model:
     """The U-Net that `config` describes, for images like `spec`."""
-    if len(spec.shape) != 3 or spec.levels is None:
-        raise ValueError(f"diffusion needs images, and {spec.name} has none; use digits, for instance")
+    spec.need("diffusion", images=True)
     options = {"blocks": config.blocks, "patch": config.patch, "heads": config.heads, "dropout": config.dropout}
     network = TimeUNet(spec.shape[-1], config.widths, classes=classes_of(config, spec), **options)
     # Sides that cannot be halved are padded inside: any function of a noisy image may predict its noise.
@@ -182,34 +169,26 @@ def build(config: Config, spec: DataSpec) -> System:
         shown = batch["image"], jnp.ones(len(batch["image"]), jnp.int32)
         return network.init(key, *shown, *((batch["label"],) if classes else ()))
 
-    fit = fit_by_gradient(
+    return density_system(
+        "diffusion",
         loss,
-        config.train,
-        config.optimizer,
-        spec.sizes[0],
-        ema=config.ema,
+        config,
+        spec,
+        functools.partial(draw, config, network, reverse),
+        kind="upper bound",
         init=init,
         preprocess=signed_pixels(spec),
         **measure._asdict(),
         monitor=("loss", "min"),
         describe=lambda: table(summarize(network, *like)),
-        ruler=likelihood("upper bound"),
         sample=make_sample(config, spec, network, full),
         sample_options=("steps", "sampler", "eta", *(("label", "guidance") if classes else ())),
     )
 
-    def look(key: Key, data: Data, trained: Result) -> Findings:
-        return Findings(panels=draw(config, network, reverse, trained.params, trained.state, data))
 
-    options = {"quality_samples": config.quality_samples, "code_lengths": image_baselines}
-    return generative_system("diffusion", fit, spec, look, **options)
-
-
-def draw(
-    config: Config, network: Model, reverse: bound.Reverse, params: Params, state: State, data: Data
-) -> dict[str, Any]:
+def draw(config: Config, network: Model, reverse: bound.Reverse, trained: Result, data: Data) -> dict[str, Any]:
     """A sheet of samples, how some came out of noise, the schedules, and losses by time on test images."""
-    spec, full = data.spec, reverse.schedule
+    spec, full, params, state = data.spec, reverse.schedule, trained.params, trained.state
     path = make_sampler(config, spec, network, full, keep=True)(params, state, jax.random.key(0), 60)
     title = f"{config.sampler}, {config.sample_steps} steps, guidance {config.guidance:g}"
     curves = {name: schedule.by_name(name, config.steps).alpha_bar for name in ("linear", "cosine", "sigmoid")}

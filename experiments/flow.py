@@ -39,19 +39,7 @@ from dlcore.nn import branch_table, crop_sides, pad_sides, padded_sides
 from dlcore.optim import OptimizerConfig
 from dlcore.report import latent
 from dlcore.report.density import in_the_plane
-from dlcore.train import (
-    FEW,
-    Findings,
-    LoopConfig,
-    Result,
-    System,
-    budget,
-    even_images,
-    fit_by_gradient,
-    generative_system,
-    image_baselines,
-    likelihood,
-)
+from dlcore.train import FEW, LoopConfig, Result, System, budget, density_system, even_images
 from dlcore.types import Bijector, Key, Model, Params, State
 
 PRESETS = ("smoke", "default", "full", "real_nvp")
@@ -183,33 +171,28 @@ def build(config: Config, spec: DataSpec) -> System:
         y = density.sample(key, bijector, params, (num, math.prod(whole)), temperature=temperature)
         return y if levels is None else crop_sides(quantize(y, levels), *spec.shape[:2])
 
-    fit = fit_by_gradient(
+    return density_system(
+        "flow",
         density.negative_log_likelihood(bijector, **options),
-        config.train,
-        config.optimizer,
-        spec.sizes[0],
-        ema=config.ema,
+        config,
+        spec,
+        functools.partial(draw, config, bijector, sample),
+        kind="upper bound" if levels else "",
         init=lambda key, batch: (held_out.init(key, bijector, noise, batch[target], levels), {}),
         preprocess=even_images(2**config.scales),
         **measure._asdict(),
         monitor=("nll_nats", "min"),
         describe=lambda: branch_table(jax.eval_shape(bijector.init, jax.random.key(0), example)),
-        ruler=likelihood("upper bound") if levels else {},
         sample=sample,
         sample_options=("temperature",),
     )
 
-    def look(key: Key, data: Data, trained: Result) -> Findings:
-        given = bijector, trained.params, data, sample
-        return Findings(panels=draw(config, *given) if levels else draw_points(*given))
 
-    images = {"quality_samples": config.quality_samples, "code_lengths": image_baselines}
-    return generative_system("flow", fit, spec, look, **(images if levels else {"quality_samples": 0}))
-
-
-def draw(config: Config, bijector: Bijector, params: Params, data: Data, sample: Any) -> dict[str, Any]:
-    """Samples at several temperatures, and lines through latent space between test images."""
-    levels, sides = data.spec.levels, data.spec.shape[:2]
+def draw(config: Config, bijector: Bijector, sample: Any, trained: Result, data: Data) -> dict[str, Any]:
+    """Samples at several temperatures, and lines through latent space between test images; or points in the plane."""
+    if data.spec.levels is None:
+        return draw_points(bijector, sample, trained, data)
+    params, levels, sides = trained.params, data.spec.levels, data.spec.shape[:2]
     forward = jax.jit(lambda y: bijector.forward(params, y)[0])
     inverse = jax.jit(lambda z: crop_sides(quantize(bijector.inverse(params, z)[0], levels), *sides))
     x = pad_sides(jnp.asarray(data.test.read(np.arange(12) % data.test.size)["image"]), 2**config.scales)
@@ -221,10 +204,10 @@ def draw(config: Config, bijector: Bijector, params: Params, data: Data, sample:
     }
 
 
-def draw_points(bijector: Bijector, params: Params, data: Data, sample: Any) -> dict[str, Any]:
+def draw_points(bijector: Bijector, sample: Any, trained: Result, data: Data) -> dict[str, Any]:
     """Data, density and samples in the plane."""
     if data.spec.shape != (2,):
         return {}
-    log_density = jax.jit(lambda x: density.log_prob(bijector, params, x))
-    points, drawn = data.test.all()["point"], np.asarray(sample(params, {}, jax.random.key(0), 2000))
+    log_density = jax.jit(lambda x: density.log_prob(bijector, trained.params, x))
+    points, drawn = data.test.all()["point"], np.asarray(sample(trained.params, {}, jax.random.key(0), 2000))
     return {"density": in_the_plane(log_density, points, drawn, data.spec.name)}

@@ -28,17 +28,7 @@ from dlcore.nn import SpectralNorm, cropped, example, in_precision, padded_sides
 from dlcore.optim import OptimizerConfig, learning_rate, make_optimizer
 from dlcore.report.gan import gallery, over_plane, spread_over_classes
 from dlcore.report.panel import panel
-from dlcore.train import (
-    Findings,
-    Fit,
-    LoopConfig,
-    Result,
-    System,
-    adversarial_update,
-    budget,
-    generative_system,
-    signed_pixels,
-)
+from dlcore.train import Fit, LoopConfig, Result, System, adversarial_update, budget, generative_system, signed_pixels
 from dlcore.types import Batch, Key, Params, State, Update
 
 PRESETS = ("smoke", "default", "full")
@@ -180,9 +170,7 @@ def build(config: Config, spec: DataSpec) -> System:
         sample_options=("temperature", *(("label",) if system.conditional else ())),
     )
 
-    def look(key: Key, data: Data, trained: Result) -> Findings:
-        return Findings(panels=draw(config, system, sample, trained.params, trained.state, data))
-
+    look = functools.partial(draw, config, system, sample)
     return generative_system("gan", fit, spec, look, quality_samples=config.quality_samples)
 
 
@@ -191,11 +179,10 @@ def to_unit(spec: DataSpec, x: Any) -> Any:
     return x if target_of(spec) == "point" else (x + 1) / 2
 
 
-def draw(
-    config: Config, system: gan.GAN, sample: Any, params: Params, state: State, data: Data, num: int = 1000
-) -> dict:
+def draw(config: Config, system: gan.GAN, sample: Any, trained: Result, data: Data, num: int = 1000) -> dict[str, Any]:
     """Samples, their classes, the discriminator's scores; for images, neighbours and interpolations as well."""
     spec, target, loss = data.spec, target_of(data.spec), gan.loss_by_name(config.loss)
+    params, state = trained.params, trained.state
     rows = {"training": data.train.first(10_000), "held out": data.test.first(num)}
     standard = functools.partial(signed_pixels(spec), key=None, train=False)
     real = {name: np.asarray(standard(raw)[target]) for name, raw in rows.items()}

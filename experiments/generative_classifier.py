@@ -88,8 +88,7 @@ def preset(name: str, spec: DataSpec) -> Config:
 
 def make_density(config: Config, spec: DataSpec, samples: int) -> ClassDensity:
     """The class-conditional density that `config` names, with the prior of the classes beside it."""
-    if len(spec.shape) != 3 or spec.levels is None or not spec.classes:
-        raise ValueError(f"generative_classifier needs labelled images, not {spec.name}; use digits, for instance")
+    spec.need("generative_classifier", images=True, labels=True)
     if samples < 1:
         raise ValueError(f"samples and study_samples must be at least 1, got {samples}")
     few = spec.levels <= decoder.FEW_LEVELS
@@ -123,12 +122,7 @@ def make_fits(
     config: Config, spec: DataSpec, density: ClassDensity, quick: ClassDensity, discriminator: studies.Learner
 ) -> dict[str, train.Fit]:
     """The discriminative network, and the density, whose prior is how frequent the classes are."""
-    shared = {
-        "loop": config.train,
-        "optimizer": config.optimizer,
-        "examples": spec.sizes[0],
-        "preprocess": lambda batch, *, key, train: batch,
-    }
+    shared = {"config": config, "spec": spec, "preprocess": lambda batch, *, key, train: batch}
     network = train.fit_by_gradient(
         discriminator.objective,
         **shared,

@@ -94,8 +94,7 @@ def preset(name: str, spec: DataSpec) -> Config:
 
 def make_model(config: Config, spec: DataSpec) -> Model:
     """The encoder: standardised images to logits [b, bits], normalised so that a bit is 1 about half of the time."""
-    if len(spec.shape) != 3 or spec.levels is None or not spec.classes:
-        raise ValueError(f"hashing needs images with labels to judge codes by; {spec.name} has none; use digits")
+    spec.need("hashing", images=True, labels=True)  # labels judge the codes
     if not 1 <= config.bits <= LONGEST:
         raise ValueError(f"bits must be 1 to {LONGEST}, which hash tables hold, got {config.bits}")
     if config.neighbours < 1:

@@ -11,18 +11,28 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import optax
 
-from dlcore import evaluation
 from dlcore.data import DataSpec
 from dlcore.losses import softmax_cross_entropy, supervised
-from dlcore.nn import Activation, Dense, Flatten, by_name, compose, example, init, serial, summarize, table
-from dlcore.optim import OptimizerConfig, learning_rate, make_optimizer
+from dlcore.nn import Activation, Dense, Flatten, by_name, init, serial
+from dlcore.optim import OptimizerConfig, make_optimizer
 from dlcore.report.panel import panel
 from dlcore.studies import scaling
-from dlcore.train import Findings, Fit, LoopConfig, Study, System, budget, gradient_update, standardized
-from dlcore.types import Batch, Key, Mean, Model, Params, State
+from dlcore.train import (
+    Findings,
+    LoopConfig,
+    Study,
+    System,
+    apart_summary,
+    budget,
+    classified_apart,
+    fit_model,
+    gradient_update,
+    of_each,
+    side_by_side,
+)
+from dlcore.types import Model, Params
 
 PRESETS = ("smoke", "default", "full")
 SCHEMES = {
@@ -66,8 +76,7 @@ def preset(name: str, spec: DataSpec) -> Config:
 
 def make_model(config: Config, spec: DataSpec) -> Model:
     """The networks side by side: [b, ...] to logits [b, schemes, classes]."""
-    if not spec.classes:
-        raise ValueError(f"initialisation needs labels, and {spec.name} has none; use digits, for instance")
+    spec.need("initialisation", labels=True)
     unknown = [name for name in config.schemes if name not in SCHEMES]
     if unknown or not config.schemes:
         raise ValueError(f"schemes must be some of {', '.join(SCHEMES)}, got {config.schemes}")
@@ -78,49 +87,33 @@ def make_model(config: Config, spec: DataSpec) -> Model:
             layers += [Dense(config.width, kernel_init=initializer), Activation(config.activation)]
         return serial(*layers, Dense(spec.classes))
 
-    parts = {name: network(SCHEMES[name]) for name in config.schemes}
-    return compose(lambda call, x: jnp.stack([call(name, x) for name in parts], axis=1), **parts)
+    return side_by_side({name: network(SCHEMES[name]) for name in config.schemes})
 
 
 def build(config: Config, spec: DataSpec) -> System:
     """Compose networks, their summed loss, optimiser, errors by scheme and figures."""
-    model = make_model(config, spec)
+    model, losses = make_model(config, spec), of_each(softmax_cross_entropy)
+    objective = supervised(model, lambda logits, labels: losses(logits, labels).sum(-1), inputs="x")
     total = config.train.total_steps(spec.sizes[0])
     # Each network is clipped by its own norm: one that explodes must not slow the others.
     transforms = {name: make_optimizer(config.optimizer, total) for name in config.schemes}
     tx = optax.transforms.partition(transforms, by_part)
 
-    def losses(logits: Any, labels: Any) -> Any:
-        return softmax_cross_entropy(logits, jnp.broadcast_to(labels[:, None], logits.shape[:2]))
-
-    objective = supervised(model, lambda logits, labels: losses(logits, labels).sum(-1), inputs="x")
-
-    def evaluate(params: Params, state: State, batch: Batch, key: Key) -> Mapping[str, Any]:
-        logits, labels, where = model.apply(params, state, batch["x"])[0], batch["label"], batch["where"]
-        right = evaluation.correct(logits, jnp.broadcast_to(labels[:, None], logits.shape[:2]))
-        nats = losses(logits, labels)
-        return {
-            name: (Mean.of(right[:, i], where), Mean.of(nats[:, i], where)) for i, name in enumerate(config.schemes)
-        }
-
     def summary(sums: Mapping[str, Any]) -> dict[str, float]:
-        found: dict[str, float] = {}
-        for name in config.schemes:
-            right, nats = (float(mean.value()) for mean in sums[name])
-            found |= {f"accuracy_{name}": right, f"nll_nats_{name}": nats}
+        found = apart_summary(sums, config.schemes)
         return {**found, "nll_nats": min(found[f"nll_nats_{name}"] for name in config.schemes)}
 
-    fit = Fit(
-        loop=config.train,
-        init=lambda key, batch: model.init(key, batch["x"]),
-        update=gradient_update(objective, tx),
-        preprocess=standardized(spec),
-        evaluate=evaluate,
+    fit = fit_model(
+        model,
+        objective,
+        config,
+        spec,
+        inputs="x",
+        evaluate=classified_apart(model, config.schemes, losses),
         summarize=summary,
         monitor=("nll_nats", "min"),
-        learning_rates={"learning_rate": learning_rate(config.optimizer, total)},
-        describe=lambda: table(summarize(model, example(spec.shape))),
     )
+    fit = fit._replace(update=gradient_update(objective, tx))
     look = Study(lambda key, data, results: Findings(panels={"scaling": draw(config)}), beside=True)
     return System({"networks": fit, "scaling": look}, headline=("accuracy_*",))
 

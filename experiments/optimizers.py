@@ -27,12 +27,13 @@ from dlcore.stats import noise_by_size, per_example_gradients
 from dlcore.train import (
     Findings,
     LoopConfig,
-    Results,
+    Result,
     Study,
     System,
     budget,
     count_params,
     fit_model,
+    gallery,
     means,
     standardized,
 )
@@ -98,9 +99,8 @@ def preset(name: str, spec: DataSpec) -> Config:
 
 def build(config: Config, spec: DataSpec) -> System:
     """Compose network, loss, optimiser, metrics and figures."""
-    if not spec.classes or len(spec.shape) != 3:
-        raise ValueError(f"optimizers needs labelled images, and {spec.name} has none; use digits, for instance")
-    model, preprocess = MLP(config.widths, spec.classes, activation=config.activation), standardized(spec, "image")
+    spec.need("optimizers", images=True, labels=True)
+    model = MLP(config.widths, spec.classes, activation=config.activation)
 
     def evaluate(params: Params, state: State, batch: Batch, key: Key) -> Mapping[str, Any]:
         logits, labels, where = model.apply(params, state, batch["image"])[0], batch["label"], batch["where"]
@@ -114,26 +114,20 @@ def build(config: Config, spec: DataSpec) -> System:
         supervised(model, softmax_cross_entropy, {"accuracy": evaluation.correct}),
         config,
         spec,
-        preprocess=preprocess,
         evaluate=evaluate,
         summarize=means,
         monitor=("nll_nats", "min"),
     )
 
-    def races(key: Key, data: Data, results: Results) -> Findings:
-        return Findings(panels={**race_figures(config.race_steps), "descent": descent_figure()})
-
-    def networks(key: Key, data: Data, results: Results) -> Findings:
-        return Findings(panels=draw(config, model, preprocess, results["network"].params, data))
-
+    races = lambda key, data, results: Findings(panels=race_figures(config.race_steps))  # noqa: E731
     stages = {"network": fit, "surfaces": Study(races, beside=True)}
-    stages["trainings"] = Study(networks, uses=("network",), beside=True)
+    stages["trainings"] = gallery("network", functools.partial(draw, config, model))
     return System(stages, headline=("accuracy", "nll_nats"), picture=("surfaces/race", "trainings/network_race"))
 
 
-def draw(config: Config, model: Model, preprocess: Any, params: Params, data: Data) -> dict[str, Any]:
+def draw(config: Config, model: Model, trained: Result, data: Data) -> dict[str, Any]:
     """Figures of many small trainings, and of the trained network's curvature."""
-    rows = preprocess(data.train.first(config.study_examples), key=None, train=False)
+    rows = standardized(data.spec, "image")(data.train.first(config.study_examples), key=None, train=False)
     x, y = jnp.asarray(rows["image"]), jnp.asarray(rows["label"])
 
     def losses(params: Params, x: jax.Array, y: jax.Array) -> jax.Array:
@@ -154,20 +148,21 @@ def draw(config: Config, model: Model, preprocess: Any, params: Params, data: Da
     return {
         "network_race": network_race_figure(config, trainings, before),
         **rate_figures(config, trainings, before),
-        "batch_size": batch_figure(config, trainings, losses, params, x[:256], y[:256]),
-        "spectrum": spectrum_figure(config, lambda p, x, y: losses(p, x, y).mean(), params, x, y),
+        "batch_size": batch_figure(config, trainings, losses, trained.params, x[:256], y[:256]),
+        "spectrum": spectrum_figure(config, lambda p, x, y: losses(p, x, y).mean(), trained.params, x, y),
     }
 
 
 def race_figures(steps: int) -> dict[str, Any]:
-    """Every method on every surface: the ways over contours, and f − f* against evaluations."""
+    """Every method on every surface: the ways over contours, and f − f* against evaluations; gradient descent alone."""
     landscapes, gaps = [], {}
     for title, ways in studies.race(steps).items():
         surface, _ = studies.TRACKS[title]
         points = {name: way.points for name, way in ways.items()}
         landscapes.append(landscape(title, surface, studies.heights(surface), points))
         gaps[title] = {name: (way.evaluations, way.values - surface.value) for name, way in ways.items()}
-    return {"race": panel("surfaces.paths", landscapes), "race_values": panel("surfaces.race", gaps)}
+    shown = {"race": panel("surfaces.paths", landscapes), "race_values": panel("surfaces.race", gaps)}
+    return shown | {"descent": descent_figure()}
 
 
 def descent_figure() -> Any:

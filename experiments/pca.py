@@ -82,8 +82,7 @@ def preset(name: str, spec: DataSpec) -> Config:
 
 def make_model(config: Config, spec: DataSpec) -> Model:
     """The autoencoders side by side: images [b, h, w, c] to reconstructions by name."""
-    if len(spec.shape) != 3 or spec.levels is None:
-        raise ValueError(f"pca needs images, and {spec.name} has none; use digits, for instance")
+    spec.need("pca", images=True)
     most = min(math.prod(spec.shape), spec.sizes[0])
     for setting, dims in (("components", (config.components,)), ("compared", config.compared)):
         if not dims or not all(1 <= k <= most for k in dims):

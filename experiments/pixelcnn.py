@@ -24,19 +24,7 @@ from dlcore.nn import example, in_precision, summarize, table
 from dlcore.optim import OptimizerConfig
 from dlcore.report.images import completions
 from dlcore.report.panel import panel
-from dlcore.train import (
-    FEW,
-    Findings,
-    LoopConfig,
-    Result,
-    System,
-    budget,
-    fit_by_gradient,
-    generative_system,
-    image_baselines,
-    likelihood,
-    unit_pixels,
-)
+from dlcore.train import FEW, LoopConfig, Result, System, budget, density_system, unit_pixels
 from dlcore.types import Batch, Key, Params, State
 
 PRESETS = ("smoke", "default", "full", "masked")
@@ -100,8 +88,7 @@ def preset(name: str, spec: DataSpec) -> Config:
 
 def make_network(config: Config, spec: DataSpec) -> tuple[PixelNetwork, decoder.Likelihood]:
     """The causal network and the likelihood of a sub-pixel that `config` names, for images like `spec`."""
-    if len(spec.shape) != 3 or spec.levels is None:
-        raise ValueError(f"pixelcnn needs images, and {spec.name} has none; use digits, for instance")
+    spec.need("pixelcnn", images=True)
     head = pixel_head(config.head, spec.levels, spec.shape[-1], components=config.components)
     if config.dilations and config.model == "masked":
         raise ValueError("dilations belong to model=gated, and model is masked")
@@ -151,37 +138,27 @@ def build(config: Config, spec: DataSpec) -> System:
 
     sample = autoregressive.make_sample(network, head, spec.shape, classes=classes_of(config, spec))
     inputs = (example(spec.shape), *([example((), jnp.int32)] if config.conditional else []))
-    fit = fit_by_gradient(
+    return density_system(
+        "pixelcnn",
         objective,
-        config.train,
-        config.optimizer,
-        spec.sizes[0],
-        ema=config.ema,
+        config,
+        spec,
+        functools.partial(draw, config, network, head, sample),
+        kind="exact",
+        of="x given label" if config.conditional else "x",
         init=lambda key, batch: network.model.init(key, batch["image"], *labels(batch)),
         preprocess=unit_pixels(spec),
         evaluate=evaluate,
         summarize=lambda sums: summary(sums["nll"], dims),
         monitor=("nll_nats", "min"),
         describe=lambda: table(summarize(network.model, *inputs)),
-        ruler=likelihood("exact", "x given label" if config.conditional else "x"),
         sample=sample,
         sample_options=("temperature", *(("label",) if config.conditional else ())),
     )
 
-    def look(key: Key, data: Data, trained: Result) -> Findings:
-        return Findings(panels=draw(network, head, config, trained, data, sample))
-
-    options = {"quality_samples": config.quality_samples, "code_lengths": image_baselines}
-    return generative_system("pixelcnn", fit, spec, look, **options)
-
 
 def draw(
-    network: PixelNetwork,
-    likelihood: decoder.Likelihood,
-    config: Config,
-    trained: Result,
-    data: Data,
-    sample: Any,
+    config: Config, network: PixelNetwork, head: decoder.Likelihood, sample: Any, trained: Result, data: Data
 ) -> dict[str, Any]:
     """Samples, completions of lower halves, and what the network looks at beside a stack of masked convolutions."""
     params, state = trained.params, trained.state
@@ -192,7 +169,7 @@ def draw(
     if network.pixel is not None:
         rows = data.test.read(np.arange(10) % data.test.size)
         images = scale(jnp.asarray(rows["image"]), data.spec.levels)
-        known = network, likelihood, params, images, *((jnp.asarray(rows["label"]),) if config.conditional else ())
+        known = network, head, params, images, *((jnp.asarray(rows["label"]),) if config.conditional else ())
         drawn["completions"] = completions(images, *autoregressive.completions(*known))
     return drawn
 

@@ -105,8 +105,7 @@ def preset(name: str, spec: DataSpec) -> Config:
 
 def check(config: Config, spec: DataSpec) -> None:
     """Raise `ValueError` for data or settings that cannot be."""
-    if len(spec.shape) != 3 or spec.levels is None or not spec.classes:
-        raise ValueError(f"stacked needs labelled images, and {spec.name} has none; use digits, for instance")
+    spec.need("stacked", images=True, labels=True)
     if not config.widths:
         raise ValueError("widths must name at least one layer")
     if any(not 1 <= count <= spec.sizes[0] for count in config.labels):
@@ -146,9 +145,8 @@ def pretraining(config: Config, spec: DataSpec, index: int) -> Fit:
 
     return fit_by_gradient(
         autoencoder.reconstruction(networks, sigmoid_cross_entropy, corrupt=corrupt),
-        config.pretrain,
-        config.pretrain_optimizer,
-        spec.sizes[0],
+        replace(config, train=config.pretrain, optimizer=config.pretrain_optimizer),
+        spec,
         init=lambda key, batch: autoencoder.init(key, networks, batch["image"]),
         preprocess=functools.partial(preprocess, spec),
         evaluate=evaluate,

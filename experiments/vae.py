@@ -32,20 +32,7 @@ from dlcore.networks import MADE, Ladder, MLPConditioner, coders, ladder
 from dlcore.nn import example, tables
 from dlcore.optim import OptimizerConfig
 from dlcore.report import latent as figures
-from dlcore.train import (
-    FEW,
-    Findings,
-    LoopConfig,
-    Result,
-    System,
-    binary_baselines,
-    budget,
-    fit_by_gradient,
-    generative_system,
-    image_baselines,
-    likelihood,
-    unit_pixels,
-)
+from dlcore.train import FEW, LoopConfig, Result, System, budget, density_system, unit_pixels
 from dlcore.types import Key, Objective, Params, State
 
 PRESETS = ("smoke", "default", "full", "manifold", "conv", "hierarchical", "eight_bit")
@@ -146,8 +133,7 @@ def preset(name: str, spec: DataSpec) -> Config:
 
 def make_vae(config: Config, spec: DataSpec) -> vae.VAE:
     """Networks, likelihood, posterior and prior that `config` names, for images like `spec`."""
-    if len(spec.shape) != 3 or spec.levels is None:
-        raise ValueError(f"vae needs images, and {spec.name} has none; use digits, for instance")
+    spec.need("vae", images=True)
     family = named(config.likelihood, spec.levels, spec.shape[2], components=config.components, std=config.std)
     outputs = (*spec.shape[:2], family.per_pixel(spec.shape[2]))
     check_name("model", config.model, ("mlp", "conv", "ladder"))
@@ -185,7 +171,7 @@ def build(config: Config, spec: DataSpec) -> System:
     """Compose networks, bound, optimiser, held-out bounds, samples and figures."""
     binary = config.likelihood == "bernoulli"
     system, preprocess = make_vae(config, spec), unit_pixels(spec, binary=binary)
-    dims, discrete = vae.code_size(system, example(spec.shape)), system.likelihood.discrete
+    dims = vae.code_size(system, example(spec.shape))
     held = held_out(system, spec.shape, row_keys, samples=config.iwae_samples, chunk=config.iwae_chunk)
 
     @functools.partial(jax.jit, static_argnums=3)
@@ -193,27 +179,22 @@ def build(config: Config, spec: DataSpec) -> System:
         z = vae.sample_codes(key, system, params, state, (num, dims), temperature=temperature)
         return vae.sample_outputs(system, params, state, z)
 
-    fit = fit_by_gradient(
+    return density_system(
+        "vae",
         make_objective(config, system, spec),
-        config.train,
-        config.optimizer,
-        spec.sizes[0],
-        ema=config.ema,
+        config,
+        spec,
+        functools.partial(draw, config, system, preprocess, sample),
+        kind="upper bound" if system.likelihood.discrete else "",
+        binary=binary,
         init=lambda key, batch: vae.init(key, system, batch["image"]),
         preprocess=preprocess,
         **held._asdict(),
         monitor=("elbo_nats", "max"),
         describe=lambda: tables((system.encoder, example(spec.shape)), (system.decoder, example((dims,)))),
-        ruler=likelihood("upper bound") if discrete else {},
         sample=sample,
         sample_options=("temperature",),
     )
-
-    def look(key: Key, data: Data, trained: Result) -> Findings:
-        return Findings(panels=draw(config, system, preprocess, sample, trained, data))
-
-    lengths = (binary_baselines if binary else image_baselines) if discrete else None
-    return generative_system("vae", fit, spec, look, quality_samples=config.quality_samples, code_lengths=lengths)
 
 
 def draw(config: Config, system: vae.VAE, preprocess: Any, sample: Any, trained: Result, data: Data) -> dict[str, Any]:

@@ -38,6 +38,13 @@ class DataSpec(NamedTuple):
     mask_classes: int = 0
     """Classes of the pixels of `mask`, which `class_names` names, 255 being ignored; 0 where images have no masks."""
 
+    def need(self, system: str, *, images: bool = False, labels: bool = False) -> None:
+        """Raise `ValueError` where these data lack what `system` needs: images of grey levels, or labels."""
+        missing = images and (len(self.shape) != 3 or self.levels is None)
+        if missing or (labels and not self.classes):
+            what = f"{'labelled ' if labels else ''}images" if images else "labels"
+            raise ValueError(f"{system} needs {what}, and {self.name} has none; use digits, for instance")
+
 
 class Split(NamedTuple):
     """Examples that are read by row."""

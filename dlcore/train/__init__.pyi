@@ -54,6 +54,7 @@ from ._pretrained import pretrained as pretrained
 from ._pretrained import starting_from as starting_from
 from ._pretrained import swapped as swapped
 from ._quality import binary_baselines as binary_baselines
+from ._quality import density_system as density_system
 from ._quality import generative_system as generative_system
 from ._quality import image_baselines as image_baselines
 from ._record import Recorder as Recorder
@@ -62,6 +63,10 @@ from ._run_folder import check_identity as check_identity
 from ._run_folder import locked as locked
 from ._run_folder import read_json as read_json
 from ._run_folder import write_json as write_json
+from ._side_by_side import apart_summary as apart_summary
+from ._side_by_side import classified_apart as classified_apart
+from ._side_by_side import of_each as of_each
+from ._side_by_side import side_by_side as side_by_side
 from ._state import checksums as checksums
 from ._state import count_params as count_params
 from ._state import create as create
@@ -76,7 +81,9 @@ from ._system import Results as Results
 from ._system import RunSpec as RunSpec
 from ._system import Study as Study
 from ._system import System as System
+from ._system import apart as apart
 from ._system import compiled as compiled
+from ._system import gallery as gallery
 from ._system import likelihood as likelihood
 from ._system import main_fit as main_fit
 from ._transfer import loaded as loaded

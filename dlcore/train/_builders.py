@@ -20,8 +20,7 @@ from dlcore.data import (
 )
 from dlcore.evaluation import classification_sums
 from dlcore.nn import example, last_features, pad_sides, summarize, table
-from dlcore.optim import OptimizerConfig, learning_rate, make_optimizer
-from dlcore.train._config import LoopConfig
+from dlcore.optim import learning_rate, make_optimizer
 from dlcore.train._step import Preprocess
 from dlcore.train._system import Fit
 from dlcore.train._updates import chain, ema_update, gradient_update, repeated, reported, with_average
@@ -29,23 +28,16 @@ from dlcore.types import Batch, Key, Mean, Model, Objective, Params, State, Upda
 
 
 def fit_by_gradient(
-    objective: Objective,
-    loop: LoopConfig,
-    optimizer: OptimizerConfig,
-    examples: int,
-    *,
-    ema: float = 0.0,
-    microbatches: int = 1,
-    **parts: Any,
+    objective: Objective, config: Any, spec: DataSpec, *, ema: float = 0.0, microbatches: int = 1, **parts: Any
 ) -> Fit:
-    """A fit that descends one objective with one optimiser, over `examples` training examples.
+    """A fit that descends one objective with one optimiser, as `config.train` and `config.optimizer` say.
 
     It keeps a moving average with decay `ema` unless that is 0; `parts` are the other fields of `Fit`.
     """
-    total = loop.total_steps(examples)
-    gradient = gradient_update(objective, make_optimizer(optimizer, total), microbatches=microbatches)
-    rates = {"learning_rate": learning_rate(optimizer, total)}
-    return Fit(loop=loop, update=with_average(gradient, ema), **{"learning_rates": rates, **parts})
+    total = config.train.total_steps(spec.sizes[0])
+    gradient = gradient_update(objective, make_optimizer(config.optimizer, total), microbatches=microbatches)
+    rates = {"learning_rate": learning_rate(config.optimizer, total)}
+    return Fit(loop=config.train, update=with_average(gradient, ema), **{"learning_rates": rates, **parts})
 
 
 def adversarial_update(
@@ -72,18 +64,20 @@ def fit_model(
     *,
     inputs: str = "image",
     shape: Sequence[int] | None = None,
+    preprocess: Preprocess | None = None,
     **parts: Any,
 ) -> Fit:
     """`fit_by_gradient` of one model of `batch[inputs]`: how it starts, and the table of its layers.
 
-    `config` has `train` and `optimizer`; `shape` is that of one example of the inputs, if not the data's own.
+    The inputs are `standardized`, unless `preprocess` makes them; `shape` is that of one example of them, if not the
+    data's own.
     """
     seen = example(spec.shape if shape is None else shape)
     return fit_by_gradient(
         objective,
-        config.train,
-        config.optimizer,
-        spec.sizes[0],
+        config,
+        spec,
+        preprocess=standardized(spec, inputs) if preprocess is None else preprocess,
         init=lambda key, batch: model.init(key, batch[inputs]),
         describe=lambda: table(summarize(model, seen)),
         **parts,

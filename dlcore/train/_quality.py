@@ -9,9 +9,11 @@ import numpy as np
 
 from dlcore.data import Data, DataSpec, Split, binarize_rows, scale
 from dlcore.evaluation import baselines, covered_classes, quality
-from dlcore.train._system import Findings, Fit, Result, Results, RunSpec, Study, System
+from dlcore.report.panel import Panel
+from dlcore.train._builders import fit_by_gradient
+from dlcore.train._system import Findings, Fit, Result, Results, RunSpec, Study, System, gallery, likelihood
 from dlcore.train.progress import ticker
-from dlcore.types import Key
+from dlcore.types import Key, Objective
 
 CLASSIFIER = {"classifier": RunSpec("classify", "features")}
 """The run that measures: put it among the `needs` of the system."""
@@ -93,14 +95,14 @@ def generative_system(
     name: str,
     fit: Fit,
     spec: DataSpec,
-    look: Callable[[Key, Data, Result], Findings],
+    draw: Callable[[Result, Data], Mapping[str, Panel]],
     *,
     quality_samples: int,
     code_lengths: Callable[[Data], Mapping[str, float]] | None = None,
 ) -> System:
     """The system of a generative model: its fit, and beside it model-free baselines, sample quality and figures.
 
-    `look(key, data, trained)` gives what the stage `gallery` shows, `code_lengths(data)` metrics of the test split that
+    `draw(trained, data)` gives what the stage `gallery` shows, `code_lengths(data)` metrics of the test split that
     need no model.
     """
     stages: dict[str, Fit | Study] = {name: fit}
@@ -109,5 +111,28 @@ def generative_system(
         stages["baselines"] = Study(kept, lambda arrays: arrays["metrics"], beside=True)
     measured = quality_study(name, spec, fit.sample, quality_samples)
     stages |= measured
-    stages["gallery"] = Study(lambda key, data, results: look(key, data, results[name]), uses=(name,), beside=True)
+    stages["gallery"] = gallery(name, draw)
     return System(stages, CLASSIFIER if measured else {}, headline=HEADLINE, picture=("gallery/samples",))
+
+
+def density_system(
+    name: str,
+    objective: Objective,
+    config: Any,
+    spec: DataSpec,
+    draw: Callable[[Result, Data], Mapping[str, Panel]],
+    *,
+    kind: str,
+    of: str = "x",
+    binary: bool = False,
+    **parts: Any,
+) -> System:
+    """The `generative_system` of a likelihood that one optimiser descends, averaged as `config.ema` says.
+
+    `kind` and `of` say what its `bits_per_dim` are (`likelihood`), and code lengths without a model stand beside them,
+    of images as they are stored or `binary`; "" is the density of data that have none. `parts` are the other fields of
+    `Fit`.
+    """
+    fit = fit_by_gradient(objective, config, spec, ema=config.ema, ruler=likelihood(kind, of) if kind else {}, **parts)
+    lengths = (binary_baselines if binary else image_baselines) if kind else None
+    return generative_system(name, fit, spec, draw, quality_samples=config.quality_samples, code_lengths=lengths)

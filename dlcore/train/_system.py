@@ -101,6 +101,20 @@ class Study(NamedTuple):
     """Whether it only stands beside a result: computed when the summary is written, and free to fail."""
 
 
+def gallery(stage: str, draw: Callable[[Result, Any], Mapping[str, Panel]]) -> Study:
+    """A study beside the result: the figures `draw(trained, data)` of what an earlier stage has trained."""
+    return Study(lambda key, data, results: Findings(panels=draw(results[stage], data)), uses=(stage,), beside=True)
+
+
+def apart(
+    compute: Callable[[Key], Mapping[str, Any]],
+    metrics: Callable[[Mapping[str, Any]], Mapping[str, float]] = lambda arrays: {},
+    panels: Callable[[Mapping[str, Any]], Mapping[str, Panel]] = lambda arrays: {},
+) -> Study:
+    """A study beside the result that needs neither the data nor what was trained: `compute(key)` gives its arrays."""
+    return Study(lambda key, data, results: Findings(compute(key)), metrics, panels, beside=True)
+
+
 class RunSpec(NamedTuple):
     """A run of another system on the same data that stages need; trained once, and shared."""
 

@@ -224,3 +224,21 @@ def test_the_first_rows_are_at_most_all():
     split = load("digits").test
     np.testing.assert_array_equal(split.first(3)["label"], split.all()["label"][:3])
     assert len(split.first(10**6)["label"]) == split.size
+
+
+def test_a_system_says_what_the_data_lack():
+    digits, points = load("digits").spec, load("two_moons").spec
+    for spec in (digits, points):
+        spec.need("classify", labels=True)
+    digits.need("hashing", images=True, labels=True)
+    with pytest.raises(ValueError, match="vae needs images, and two_moons has none; use digits"):
+        points.need("vae", images=True)
+    with pytest.raises(ValueError, match="vae needs images, and digits has none"):
+        digits._replace(levels=None).need("vae", images=True)
+    unlabelled = digits._replace(classes=None)
+    unlabelled.need("vae", images=True)
+    with pytest.raises(ValueError, match="bagging needs labels, and digits has none"):
+        unlabelled.need("bagging", labels=True)
+    for spec in (unlabelled, points):
+        with pytest.raises(ValueError, match="hashing needs labelled images"):
+            spec.need("hashing", images=True, labels=True)

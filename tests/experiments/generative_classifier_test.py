@@ -60,7 +60,7 @@ def test_stages_come_in_order_and_the_curves_end_with_all_labels():
     [
         (spec_of(), {"density": "gan"}, "density must be one of vae, flow, pixelcnn"),
         (spec_of(), {"samples": 0}, "samples and study_samples must be at least 1, got 0"),
-        (spec_of(shape=(2,), levels=None), {}, "needs labelled images, not drawn"),
+        (spec_of(shape=(2,), levels=None), {}, "needs labelled images, and drawn has none"),
         (spec_of(classes=None), {}, "needs labelled images"),
         (spec_of(shape=(6, 7, 1)), {"density": "flow"}, "cannot be halved 2 times"),
     ],

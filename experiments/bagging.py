@@ -11,7 +11,7 @@ dropout).
 """
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -93,11 +93,29 @@ def make_models(config: Config, spec: DataSpec) -> dict[str, Model]:
     return {"single": network(), "bag": ensemble(network(), config.members), "dropout": network(config.dropout)}
 
 
+def make_predict(config: Config, model: Model, dropout: Model) -> Callable[[Params, Batch], dict[str, jax.Array]]:
+    """Log-probabilities [..., b, classes] by method, and the members' own as "members"."""
+
+    def masked(params: Params, x: jax.Array, keys: Key) -> jax.Array:
+        one = lambda key, x: dropout.apply(params, {}, x[None], train=True, key=key)[0][0]  # noqa: E731
+        return jax.vmap(one)(keys, x)
+
+    def predict(params: Params, batch: Batch) -> dict[str, jax.Array]:
+        single, bag, dropped = model.apply(params, {}, batch["x"])[0]
+        keys = [jax.random.fold_in(jax.random.key(1), i) for i in range(config.masks)]
+        drawn = jnp.stack([masked(params["dropout"], batch["x"], row_keys(key, batch["row"])) for key in keys])
+        found = {"single": single, "dropout": dropped, "members": bag}
+        found = {name: jax.nn.log_softmax(logits) for name, logits in found.items()}
+        return found | {"bag": average_probabilities(bag), "mc_dropout": average_probabilities(drawn)}
+
+    return predict
+
+
 def build(config: Config, spec: DataSpec) -> System:
     """Compose networks, their losses, optimiser, what is compared, and figures."""
     models = make_models(config, spec)
-    model = compose(lambda call, x: tuple(call(name, x) for name in models), **models)
-    counts = None
+    model, counts = compose(lambda call, x: tuple(call(name, x) for name in models), **models), None
+    predict = make_predict(config, model, models["dropout"])
     if config.bootstrap:
         counts = np.asarray(bootstrap_counts(jax.random.key(0), spec.sizes[0], config.members)).astype(np.uint8)
 
@@ -112,19 +130,6 @@ def build(config: Config, spec: DataSpec) -> System:
         # A sum, so that every network has the gradient that it would have alone.
         loss = (nats.sum(0) + softmax_cross_entropy(single, labels) + softmax_cross_entropy(dropped, labels)).mean()
         return loss, Aux(state, {"loss": Mean(loss, jnp.float32(1))})
-
-    def predict(params: Params, batch: Batch) -> dict[str, jax.Array]:
-        """Log-probabilities by method, and the members' own as "members"."""
-        single, bag, dropped = model.apply(params, {}, batch["x"])[0]
-        keys = [jax.random.fold_in(jax.random.key(1), i) for i in range(config.masks)]
-        masked = jnp.stack([drop_by_row(params["dropout"], batch["x"], row_keys(key, batch["row"])) for key in keys])
-        found = {"single": single, "dropout": dropped, "members": bag}
-        found = {name: jax.nn.log_softmax(logits) for name, logits in found.items()}
-        return found | {"bag": average_probabilities(bag), "mc_dropout": average_probabilities(masked)}
-
-    def drop_by_row(params: Params, x: jax.Array, keys: Key) -> jax.Array:
-        one = lambda key, x: models["dropout"].apply(params, {}, x[None], train=True, key=key)[0][0]  # noqa: E731
-        return jax.vmap(one)(keys, x)
 
     def evaluate(params: Params, state: State, batch: Batch, key: Key) -> Mapping[str, Any]:
         found, labels, where = predict(params, batch), batch["label"], batch["where"]

@@ -116,14 +116,7 @@ def build(config: Config, spec: DataSpec) -> System:
         return {"brier": float(np.mean([found[f"error_{name}"] for name in names])), **found}
 
     fit = fit_model(
-        model,
-        objective,
-        config,
-        spec,
-        inputs="x",
-        evaluate=evaluate,
-        summarize=summary,
-        monitor=("brier", "min"),
+        model, objective, config, spec, inputs="x", evaluate=evaluate, summarize=summary, monitor=("brier", "min")
     )
     return System(
         {

@@ -20,10 +20,9 @@ from dlcore.optim import OptimizerConfig, make_optimizer
 from dlcore.report.panel import panel
 from dlcore.studies import scaling
 from dlcore.train import (
-    Findings,
     LoopConfig,
-    Study,
     System,
+    apart,
     apart_summary,
     budget,
     classified_apart,
@@ -97,7 +96,6 @@ def build(config: Config, spec: DataSpec) -> System:
     total = config.train.total_steps(spec.sizes[0])
     # Each network is clipped by its own norm: one that explodes must not slow the others.
     transforms = {name: make_optimizer(config.optimizer, total) for name in config.schemes}
-    tx = optax.transforms.partition(transforms, by_part)
 
     def summary(sums: Mapping[str, Any]) -> dict[str, float]:
         found = apart_summary(sums, config.schemes)
@@ -113,8 +111,8 @@ def build(config: Config, spec: DataSpec) -> System:
         summarize=summary,
         monitor=("nll_nats", "min"),
     )
-    fit = fit._replace(update=gradient_update(objective, tx))
-    look = Study(lambda key, data, results: Findings(panels={"scaling": draw(config)}), beside=True)
+    fit = fit._replace(update=gradient_update(objective, optax.transforms.partition(transforms, by_part)))
+    look = apart(lambda key: {}, panels=lambda arrays: {"scaling": draw(config)})
     return System({"networks": fit, "scaling": look}, headline=("accuracy_*",))
 
 

@@ -25,11 +25,10 @@ from dlcore.report.panel import panel
 from dlcore.report.surfaces import landscape
 from dlcore.stats import noise_by_size, per_example_gradients
 from dlcore.train import (
-    Findings,
     LoopConfig,
     Result,
-    Study,
     System,
+    apart,
     budget,
     count_params,
     fit_model,
@@ -119,9 +118,9 @@ def build(config: Config, spec: DataSpec) -> System:
         monitor=("nll_nats", "min"),
     )
 
-    races = lambda key, data, results: Findings(panels=race_figures(config.race_steps))  # noqa: E731
-    stages = {"network": fit, "surfaces": Study(races, beside=True)}
-    stages["trainings"] = gallery("network", functools.partial(draw, config, model))
+    races = apart(lambda key: {}, panels=lambda arrays: race_figures(config.race_steps))
+    trainings = gallery("network", functools.partial(draw, config, model))
+    stages = {"network": fit, "surfaces": races, "trainings": trainings}
     return System(stages, headline=("accuracy", "nll_nats"), picture=("surfaces/race", "trainings/network_race"))
 
 

@@ -8,6 +8,7 @@ split. Trained beside it are a linear autoencoder with as many numbers, which is
 nonlinear ones with every number in `dims`, all at once.
 """
 
+import functools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -123,6 +124,9 @@ def build(config: Config, spec: DataSpec) -> System:
         found = {f"mse_{name}": float(mean.value()) for name, mean in sums.items()}
         return found | {"mse_autoencoders": float(np.mean(list(found.values())))}
 
+    total = config.train.total_steps(spec.sizes[0])
+    steeper = replace(config.optimizer, learning_rate=config.linear_rate)
+    rates = {"linear": make_optimizer(steeper, total), "nonlinear": make_optimizer(config.optimizer, total)}
     fit = fit_model(
         model,
         objective,
@@ -134,36 +138,11 @@ def build(config: Config, spec: DataSpec) -> System:
         summarize=summary,
         monitor=("mse_autoencoders", "min"),
     )
-
-    total = config.train.total_steps(spec.sizes[0])
-    steeper = replace(config.optimizer, learning_rate=config.linear_rate)
-    rates = {"linear": make_optimizer(steeper, total), "nonlinear": make_optimizer(config.optimizer, total)}
-    tx = optax.transforms.partition(rates, kind_of)
-    fit = fit._replace(update=gradient_update(objective, tx))
-
-    def compare(key: Key, data: Data, results: Results) -> Findings:
-        trained, found = results["autoencoders"], results["components"].arrays
-        axes = jnp.float32(found["components"][: config.components])
-        decoder = [leaf for leaf in jax.tree.leaves(trained.params[LINEAR]) if leaf.shape == axes.shape]
-        angles = np.asarray(principal_angles(jnp.asarray(decoder[-1]), axes))
-        linear = {"linear autoencoder": (config.components, trained.metrics["mse_linear"])}
-        curves = {
-            "PCA": [float(found["mse"][str(k)]) for k in config.compared],
-            "nonlinear autoencoders": [trained.metrics[f"mse_nonlinear_{k}"] for k in config.compared],
-        }
-        title = f"{spec.name}: reconstruction of test images"
-        panels = {
-            "errors": panel("components.errors", config.compared, curves, linear, title=title),
-            "angles": panel(
-                "components.angles", angles, f"linear autoencoder against {len(axes)} principal components"
-            ),
-        }
-        return Findings({"angles": angles}, panels)
-
+    fit = fit._replace(update=gradient_update(objective, optax.transforms.partition(rates, kind_of)))
     stages = {
         "components": Study(lambda key, data, results: analyse(config, data), component_metrics),
         "autoencoders": fit,
-        "comparison": Study(compare, angle_metrics, uses=("components", "autoencoders")),
+        "comparison": Study(functools.partial(compare, config), angle_metrics, uses=("components", "autoencoders")),
     }
     return System(stages, headline=("mse", "explained_ratio", "mse_linear"))
 
@@ -197,6 +176,25 @@ def analyse(config: Config, data: Data) -> Findings:
         "reported_ratio": fitted.explained_variance_ratio[: config.components].sum(),
     }
     return Findings(arrays, draw(config, data, fitted, kept))
+
+
+def compare(config: Config, key: Key, data: Data, results: Results) -> Findings:
+    """Errors by length of code, and the angles between the linear autoencoder's subspace and the principal one."""
+    trained, found = results["autoencoders"], results["components"].arrays
+    axes = jnp.float32(found["components"][: config.components])
+    decoder = [leaf for leaf in jax.tree.leaves(trained.params[LINEAR]) if leaf.shape == axes.shape]
+    angles = np.asarray(principal_angles(jnp.asarray(decoder[-1]), axes))
+    linear = {"linear autoencoder": (config.components, trained.metrics["mse_linear"])}
+    curves = {
+        "PCA": [float(found["mse"][str(k)]) for k in config.compared],
+        "nonlinear autoencoders": [trained.metrics[f"mse_nonlinear_{k}"] for k in config.compared],
+    }
+    title = f"{data.spec.name}: reconstruction of test images"
+    panels = {
+        "errors": panel("components.errors", config.compared, curves, linear, title=title),
+        "angles": panel("components.angles", angles, f"linear autoencoder against {len(axes)} principal components"),
+    }
+    return Findings({"angles": angles}, panels)
 
 
 def component_metrics(found: Mapping[str, Any]) -> dict[str, float]:

@@ -1,10 +1,11 @@
 """The gated PixelCNN one pixel at a time, over cached activations (lecture 26.2)."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.lax import dynamic_slice_in_dim, dynamic_update_slice
 from jaxtyping import Array, Float
 
 from dlcore.networks._causal import colour_mask, gate
@@ -21,6 +22,31 @@ def check_label(classes: int, label: Array | None, shape: Sequence[int]) -> None
         raise ValueError("this network takes no label: it was made without classes")
 
 
+class _Layer(NamedTuple):
+    """What a layer reads beside the current pixel: the rows above it, and the pixels at its left and right."""
+
+    name: str
+    window: int
+    dilation: int
+    first: bool
+    """Whether it sees the image, of which the current pixel and its row are not known yet."""
+
+    @property
+    def height(self) -> int:
+        """Rows of the vertical window."""
+        return self.window // 2 + (not self.first)
+
+    @property
+    def top(self) -> int:
+        """Rows that the vertical cache holds above the current one."""
+        return (self.height - 1) * self.dilation + self.first
+
+    @property
+    def side(self) -> int:
+        """Columns that the caches hold at either side."""
+        return self.window // 2 * self.dilation
+
+
 def cached(
     windows: Sequence[int], dilations: Sequence[int], colours: int, features: int, classes: int
 ) -> tuple[Callable[..., Any], ...]:
@@ -28,72 +54,74 @@ def cached(
 
     Small matrix products: a row of the vertical stack, a pixel of the horizontal one.
     """
-    count = len(windows)
-    heights = [w // 2 if i == 0 else w // 2 + 1 for i, w in enumerate(windows)]
-    # Rows above, columns at either side and pixels at the left that a layer's cache holds beside the current one.
-    tops = [(height - 1) * d + (i == 0) for i, (height, d) in enumerate(zip(heights, dilations, strict=True))]
-    sides = [window // 2 * d for window, d in zip(windows, dilations, strict=True)]
+    sizes = enumerate(zip(windows, dilations, strict=True))
+    layers = [_Layer(f"layer_{i + 1}", window, dilation, i == 0) for i, (window, dilation) in sizes]
 
     def start(params: Params, shape: Sequence[int], label: Array | None = None) -> dict[str, Any]:
         check_label(classes, label, shape)
         b, h, w, c = shape
-        widths = [c, *[features] * (count - 1)]
-        up = [jnp.zeros((b, h + tops[i], w + 2 * sides[i], widths[i])) for i in range(count)]
-        left = [jnp.zeros((b, w + sides[i], widths[i])) for i in range(count)]
-        links = [jnp.zeros((b, w, 2 * features)) for _ in range(count)]
-        labels = [
-            embedding(label, params[f"layer_{i + 1}"]["label"]["embedding"])
-            if classes
-            else jnp.zeros((b, 4 * features))
-            for i in range(count)
-        ]
-        return {"up": up, "left": left, "links": links, "labels": labels}
+        seen = list(zip(layers, [c, *[features] * (len(layers) - 1)], strict=True))
+        table = lambda layer: params[layer.name]["label"]["embedding"]  # noqa: E731
+        return {
+            "up": [jnp.zeros((b, h + layer.top, w + 2 * layer.side, width)) for layer, width in seen],
+            "left": [jnp.zeros((b, w + layer.side, width)) for layer, width in seen],
+            "links": [jnp.zeros((b, w, 2 * features)) for _ in layers],
+            "labels": [embedding(label, table(n)) if classes else jnp.zeros((b, 4 * features)) for n in layers],
+        }
 
     def row(params: Params, cache: dict[str, Any], r: Array) -> dict[str, Any]:
         up, links = list(cache["up"]), []
-        for i in range(count):
-            layer, label = params[f"layer_{i + 1}"], cache["labels"][i]
-            kernel, d = layer["vertical"]["kernel"], dilations[i]
-            rows = jax.lax.dynamic_slice_in_dim(up[i], r, (heights[i] - 1) * d + 1, axis=1)
-            width = rows.shape[2] - 2 * sides[i]
-            taps = [rows[:, a * d, k * d : k * d + width] for a in range(heights[i]) for k in range(windows[i])]
-            y = jnp.concatenate(taps, -1) @ kernel.reshape(-1, kernel.shape[-1]) + layer["vertical"]["bias"]
-            y = y + label[:, None, : 2 * features]
-            if i == 0:
-                y = y + layer["position"]["bias"][r, :, : 2 * features]
-            links.append(y @ layer["link"]["kernel"][0, 0] + layer["link"]["bias"])
-            if i + 1 < count:
-                place = (0, r + tops[i + 1], sides[i + 1], 0)
-                up[i + 1] = jax.lax.dynamic_update_slice(up[i + 1], gate(y)[:, None], place)
+        for i, layer in enumerate(layers):
+            own = params[layer.name]
+            y = _vertical(own["vertical"], layer, up[i], r) + cache["labels"][i][:, None, : 2 * features]
+            if layer.first:
+                y = y + own["position"]["bias"][r, :, : 2 * features]
+            links.append(y @ own["link"]["kernel"][0, 0] + own["link"]["bias"])
+            if i + 1 < len(layers):
+                above = layers[i + 1]
+                up[i + 1] = dynamic_update_slice(up[i + 1], gate(y)[:, None], (0, r + above.top, above.side, 0))
         return {**cache, "up": up, "links": links, "left": [jnp.zeros_like(h) for h in cache["left"]]}
 
     def pixel(params: Params, cache: dict[str, Any], r: Array, c: Array) -> tuple[Array, dict[str, Any]]:
         left = list(cache["left"])
-        for i in range(count):
-            layer, label = params[f"layer_{i + 1}"], cache["labels"][i]
-            patch = jax.lax.dynamic_slice_in_dim(left[i], c, sides[i] + 1, axis=1)[:, :: dilations[i]]
-            kernel = layer["horizontal"]["kernel"][0]
-            mask = colour_mask(kernel.shape[1], kernel.shape[2], colours, "B" if i else "A", parts=2)
-            kernel = kernel.at[-1].multiply(mask)
-            y = patch.reshape(len(patch), -1) @ kernel.reshape(-1, kernel.shape[-1]) + layer["horizontal"]["bias"]
-            y = y + label[:, 2 * features :] + cache["links"][i][:, c]
-            if i == 0:
-                y = y + layer["position"]["bias"][r, c, 2 * features :]
-            out = _point(layer["out"], gate(y), colours)
-            h = out if i == 0 else patch[:, -1] + out
-            if i + 1 < count:
-                place = (0, c + sides[i + 1], 0)
-                left[i + 1] = jax.lax.dynamic_update_slice(left[i + 1], h[:, None], place)
+        for i, layer in enumerate(layers):
+            own = params[layer.name]
+            patch = dynamic_slice_in_dim(left[i], c, layer.side + 1, axis=1)[:, :: layer.dilation]
+            y = _horizontal(own["horizontal"], layer, patch, colours)
+            y = y + cache["labels"][i][:, 2 * features :] + cache["links"][i][:, c]
+            if layer.first:
+                y = y + own["position"]["bias"][r, c, 2 * features :]
+            out = _point(own["out"], gate(y), colours)
+            h = out if layer.first else patch[:, -1] + out
+            if i + 1 < len(layers):
+                left[i + 1] = dynamic_update_slice(left[i + 1], h[:, None], (0, c + layers[i + 1].side, 0))
         h = _point(params["head"]["hidden"], jax.nn.relu(h), colours)
         return _point(params["head"]["outputs"], jax.nn.relu(h), colours), {**cache, "left": left}
 
     def put(cache: dict[str, Any], r: Array, c: Array, value: Array) -> dict[str, Any]:
-        up, left = list(cache["up"]), list(cache["left"])
-        up[0] = jax.lax.dynamic_update_slice(up[0], value[:, None, None], (0, r + tops[0], c + sides[0], 0))
-        left[0] = jax.lax.dynamic_update_slice(left[0], value[:, None], (0, c + sides[0], 0))
+        up, left, image = list(cache["up"]), list(cache["left"]), layers[0]
+        up[0] = dynamic_update_slice(up[0], value[:, None, None], (0, r + image.top, c + image.side, 0))
+        left[0] = dynamic_update_slice(left[0], value[:, None], (0, c + image.side, 0))
         return {**cache, "up": up, "left": left}
 
     return start, row, pixel, put
+
+
+def _vertical(params: Params, layer: _Layer, up: Array, r: Array) -> Float[Array, "b w g"]:
+    """The vertical window over all of row r, of the rows above that the cache holds."""
+    kernel, d = params["kernel"], layer.dilation
+    rows = dynamic_slice_in_dim(up, r, (layer.height - 1) * d + 1, axis=1)
+    width = rows.shape[2] - 2 * layer.side
+    taps = [rows[:, a * d, k * d : k * d + width] for a in range(layer.height) for k in range(layer.window)]
+    return jnp.concatenate(taps, -1) @ kernel.reshape(-1, kernel.shape[-1]) + params["bias"]
+
+
+def _horizontal(params: Params, layer: _Layer, patch: Float[Array, "b k f"], colours: int) -> Float[Array, "b g"]:
+    """The horizontal window that ends at the current pixel, whose colours are masked."""
+    kernel = params["kernel"][0]
+    mask = colour_mask(kernel.shape[1], kernel.shape[2], colours, "A" if layer.first else "B", parts=2)
+    kernel = kernel.at[-1].multiply(mask)
+    return patch.reshape(len(patch), -1) @ kernel.reshape(-1, kernel.shape[-1]) + params["bias"]
 
 
 def _point(params: Params, x: Float[Array, "b f"], colours: int) -> Float[Array, "b g"]:

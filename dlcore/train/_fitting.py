@@ -73,6 +73,15 @@ def started(stage: Fit, results: Results) -> Fit:
     return stage._replace(init=lambda key, batch: stage.start(*stage.init(key, batch), results))
 
 
+def beginning(run: Run, name: str, stage: Fit, results: Results) -> Fit:
+    """The fit, whose `init` gives what it starts from: its `start`, or the weights that `train.init_from` names."""
+    stage = started(stage, results)
+    if not (stage.loop.init_from and begins(run, name)):
+        return stage
+    say(f"starting from the weights in {stage.loop.init_from}")
+    return starting_from(stage, pretrained(stage.loop.init_from), stage.loop.init_fresh)
+
+
 def begins(run: Run, name: str) -> bool:
     """Whether a fit has no checkpoint yet, so that how it starts counts."""
     return not any((run.folder / name / "checkpoints").glob("[0-9]*"))
@@ -86,10 +95,7 @@ def evaluation_key(run: Run) -> jax.Array:
 def run_fit(run: Run, name: str, stage: Fit, results: Results, stop: Stop) -> Fitted:
     """Train a stage to its end, or until `stop()`; a finished one leaves `result.json` in its folder."""
     data, config = data_of(run, stage, results), stage.loop
-    stage, rows = started(stage, results), first_rows(run, stage, data)
-    if begins(run, name) and config.init_from:
-        stage = starting_from(stage, pretrained(config.init_from), config.init_fresh)
-        say(f"starting from the weights in {config.init_from}")
+    stage, rows = beginning(run, name, stage, results), first_rows(run, stage, data)
     mesh, rule = make_mesh(), named_rule(config.sharding)
     process = (jax.process_index(), jax.process_count())
     how = {"kind": config.pipeline, "workers": config.workers}
@@ -104,9 +110,6 @@ def run_fit(run: Run, name: str, stage: Fit, results: Results, stop: Stop) -> Fi
         folder.mkdir(exist_ok=True)
         write_json(folder / "rows.json", {k: [list(v.shape), str(v.dtype)] for k, v in rows.items()})
     evaluate = make_evaluate(stage, mesh, config.eval_batch_size)
-    # Without a protocol of its own the test is the same program, compiled once.
-    own = stage.evaluate_test is not None
-    test = make_evaluate(stage, mesh, config.eval_batch_size, full=True) if own else evaluate
 
     def validate(state: TrainState) -> dict[str, float]:
         whole = to_host(mesh, state)
@@ -139,6 +142,9 @@ def run_fit(run: Run, name: str, stage: Fit, results: Results, stop: Stop) -> Fi
     finally:
         checkpoints.close()
     if fitted.finished:
+        # Without a protocol of its own the test is the same program, compiled once.
+        own = stage.evaluate_test is not None
+        test = make_evaluate(stage, mesh, config.eval_batch_size, full=True) if own else evaluate
         say(f"evaluating {data.test.size:,} test examples{', by the full protocol' if own else ''}")
         measured = test(fitted.state, announced(data.test, "test"), evaluation_key(run))
         host = to_host(mesh, fitted.state)

@@ -52,20 +52,9 @@ def negative_elbo(
     """
     in_range("negative_elbo", "beta", beta, lambda b: b >= 0, "not be negative")
     in_range("negative_elbo", "free_bits", free_bits, lambda b: b >= 0, "not be negative")
-    relaxed, free = _in_training(vae, None), not is_zero(free_bits)
-    check_gradient("elbo", gradient, relaxed.posterior, samples)
-    possible = closed_form(relaxed) and gradient == "pathwise"
-    analytic = possible if analytic_kl is None else analytic_kl
-    described = f"posterior {vae.posterior.name!r}, prior {vae.prior.name!r} and gradient={gradient!r}"
-    if free and not analytic:
-        raise ValueError(f"free_bits are per variable of the analytic KL; want analytic_kl, which {described} may lack")
-    if analytic and not possible:
-        raise ValueError(f"analytic_kl: there is no closed form for {described}")
-    if not analytic and relaxed.posterior.log_prob is None:
-        raise ValueError(
-            f"posterior {vae.posterior.name!r} trains with the analytic KL alone, as its relaxed codes have no density "
-            f"here; prior {vae.prior.name!r} has no closed form, use the standard prior"
-        )
+    free = not is_zero(free_bits)
+    check_gradient("elbo", gradient, _in_training(vae, None).posterior, samples)
+    analytic = _analytic(vae, analytic_kl, gradient, free=free)
 
     def objective(
         params: Params, state: State, batch: Batch, *, key: Key | None, train: bool, step: Array | None = None
@@ -82,9 +71,7 @@ def negative_elbo(
         else:
             each = found.log_q - found.log_p
             kl, value = each.mean(0), found.nll + weight * each
-            if gradient in ("score", "rloo"):
-                value = _by_score(found, weight, gradient)
-            loss = value.mean()
+            loss = (_by_score(found, weight, gradient) if gradient in ("score", "rloo") else value).mean()
         metrics = {
             "loss": loss[None],
             "elbo_nats": -(found.nll.mean(0) + kl),
@@ -94,6 +81,24 @@ def negative_elbo(
         return loss, Aux(new, {name: Mean.of(value) for name, value in metrics.items()})
 
     return objective
+
+
+def _analytic(vae: VAE, asked: bool | None, gradient: str, *, free: bool) -> bool:
+    """Whether the KL is that of a closed form; raises `ValueError` where what is asked for cannot be."""
+    relaxed = _in_training(vae, None)
+    possible = closed_form(relaxed) and gradient == "pathwise"
+    analytic = possible if asked is None else asked
+    described = f"posterior {vae.posterior.name!r}, prior {vae.prior.name!r} and gradient={gradient!r}"
+    if free and not analytic:
+        raise ValueError(f"free_bits are per variable of the analytic KL; want analytic_kl, which {described} may lack")
+    if analytic and not possible:
+        raise ValueError(f"analytic_kl: there is no closed form for {described}")
+    if not analytic and relaxed.posterior.log_prob is None:
+        raise ValueError(
+            f"posterior {vae.posterior.name!r} trains with the analytic KL alone, as its relaxed codes have no density "
+            f"here; prior {vae.prior.name!r} has no closed form, use the standard prior"
+        )
+    return analytic
 
 
 def _by_score(found: Weights, weight: Number, gradient: str) -> Float[Array, "k b"]:

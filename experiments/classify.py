@@ -30,7 +30,7 @@ from dlcore.train import (
     mistakes,
     over_views,
 )
-from dlcore.types import Key, Model
+from dlcore.types import Model
 from experiments import _speed
 
 PRESETS = ("smoke", "default", "full", "mlp", "mlp_full", "features", "speed94", "speed95", "speed96")

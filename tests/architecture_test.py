@@ -6,6 +6,7 @@ import inspect
 import os
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -131,6 +132,30 @@ def test_every_room_has_a_list():
     assert packages == set(ROOMS)
     for folder in packages - {ROOT / "dlcore"}:
         assert folder.name in dir(importlib.import_module(room_name(folder.parent))), f"{folder} is not listed above it"
+
+
+def parts(path):
+    """A source's place in dlcore and its name, without the underscores of what is private."""
+    return [part.lstrip("_") for part in path.relative_to(ROOT / "dlcore").with_suffix("").parts]
+
+
+def named_after(path):
+    """The tests in a source's room, or in that above it, whose names hold its own: names are unique over the tree."""
+    *room, name = parts(path)
+    rooms = {ROOT.joinpath("tests", *room), ROOT.joinpath("tests", *(room[:-1] or room))}
+    return [test for folder in rooms for test in folder.glob("*_test.py") if f"_{name}_" in f"_{test.stem}"]
+
+
+SOURCES = [p for p in FILES if (ROOT / "dlcore") in p.parents and p.name != "__init__.py"]
+ELSEWHERE = tomllib.loads((ROOT / "tests" / "mirror.toml").read_text(encoding="utf-8"))
+
+
+def test_tests_mirror_sources():
+    alone = {"/".join(parts(path)) for path in SOURCES if not named_after(path)}
+    listed = [source for sources in ELSEWHERE.values() for source in sources]
+    assert len(listed) == len(set(listed)) and all((ROOT / "tests" / f"{test}_test.py").exists() for test in ELSEWHERE)
+    assert not alone - set(listed), "these need a test of the same name in tests/, or a line in tests/mirror.toml"
+    assert not set(listed) - alone, "these have a test of their name, or are gone: take them out of tests/mirror.toml"
 
 
 def test_an_unknown_name_is_said():

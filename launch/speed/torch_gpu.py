@@ -22,7 +22,6 @@ Loss = Callable[[Net, Tensors], torch.Tensor]
 def training(task: Task) -> Iterator[Mapping[str, Any]]:
     """Rates eager and compiled, of a batch of `task.images`."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    torch.set_default_device(device)
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
     torch.backends.cudnn.benchmark = True
     yield {"torch": torch.__version__, "device": torch.cuda.get_device_name() if device == "cuda" else "cpu"}

@@ -168,7 +168,7 @@ def _unet_block(net: Net, x: torch.Tensor, at: str, *told: torch.Tensor) -> torc
 def time_unet(net: Net, batch: Tensors) -> torch.Tensor:
     """The U-Net that is told a time."""
     width = net.params["stem/kernel"].shape[0]
-    steps = torch.arange(width // 2, dtype=torch.float32) / (width // 2 - 1)
+    steps = torch.arange(width // 2, dtype=torch.float32, device=batch["time"].device) / (width // 2 - 1)
     angle = batch["time"][:, None] * torch.exp(-math.log(10_000) * steps)
     e = torch.cat([angle.sin(), angle.cos()], 1)
     return unet(net, batch, net.dense(functional.silu(net.dense(e, "time/dense_0")), "time/dense_1"))

@@ -39,8 +39,8 @@ class LoopConfig:
     steps_per_dispatch: int = 0
     """Steps per call into the compiled program; 0 chooses."""
     whole_epochs: bool = False
-    """An epoch per call, where a loop on the device is as fast as one step after another: not of convolutions on a
-    CPU."""
+    """An epoch per call, if data lies on the device and a loop there is as fast as one step after another: not with
+    convolutions on a CPU."""
     pipeline: str = "auto"
     """"resident" (data on the device), "grain" (streamed) or "auto"."""
     init_from: str = ""

@@ -76,7 +76,8 @@ def make_engine(
     traced = jax.make_jaxpr(lambda s, r, f: step(s, pipeline.fetch(r, f))[1], return_shape=True)
     jaxpr, metrics = traced(like, dict(pipeline.resident), pipeline.example())
     most = paying_dispatch(jaxpr, mesh.devices.flat[0].platform)
-    dispatch = config.steps_per_dispatch or fitting_dispatch(config, most, epoch)
+    # What is streamed would be an epoch of images in the host's memory.
+    dispatch = config.steps_per_dispatch or fitting_dispatch(config, most, epoch if pipeline.resident else 0)
     return Engine(
         like=like,
         make=make,

@@ -61,6 +61,7 @@ def test_a_call_is_an_epoch_on_a_gpu_and_a_step_on_a_cpu():
     assert fitting_dispatch(config, most=1, epoch=107) == 1, "a convolution in a loop is slow on a CPU"
     assert fitting_dispatch(dataclasses.replace(config, whole_epochs=False), most=10, epoch=107) == 10
     assert fitting_dispatch(dataclasses.replace(config, whole_epochs=False, log_every=9), most=10, epoch=107) == 9
+    assert fitting_dispatch(config, most=10, epoch=0) == 10, "data that is streamed"
     engine, _ = engine_of(list(TINY))
     assert engine.dispatch == 1
     when = cadence(LoopConfig(512, epochs=10, log_every=50, eval_every=0), 55_000, 107)

@@ -8,6 +8,7 @@ binomial probabilities). Entropy and divergence are rearranged likewise.
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, ArrayLike
 
 from dlcore.stats._check import check_same_batch
@@ -15,6 +16,9 @@ from dlcore.stats._distribution import Distribution, batch_shape, clamp_log_scal
 from dlcore.stats._divergence import kl_coins
 from dlcore.stats._special import HALF_LOG_TWO_PI, SHIFT, expm2, log_odds, stirling_remainder, stirling_slope, wide
 from dlcore.types import Key, Params
+
+LOPSIDED = 3.0
+"""log β/α from which α < 1 is so much smaller that a divergence needs another form."""
 
 
 def _logs(params: Params) -> tuple[Array, Array]:
@@ -90,15 +94,55 @@ def _log_ratio_of_sums(a: Array, b: Array, to_a: Array, to_b: Array) -> Array:
     return jnp.where(near, close, far)
 
 
-def _kl(params: Params, others: Params) -> Array:
-    """log B(γ, ζ)/B(α, β) + (α − γ) ψ(α) + (β − ζ) ψ(β) − (n − m) ψ(n), as m KL(γ/m ‖ α/n) and what is left."""
-    check_same_batch("kl", {"params": batch_shape(params), "others": batch_shape(others)})
-    a, b, c, d = jnp.broadcast_arrays(*_logs(params), *_logs(others))
-    n, to = jnp.logaddexp(a, b), (c - a, d - b)
-    to_m = _log_ratio_of_sums(a, b, *to)
-    rest = (0.5 * expm2(r) + _excess(z, r) for z, r in ((a, to[0]), (b, to[1]), (n, to_m)))
+def _bregman(log_z: Array, log_ratio: Array) -> Array:
+    """log Γ(w) − log Γ(z) − (w − z) ψ(z) ≥ 0 with log w/z = `log_ratio`."""
+    return jnp.exp(log_z + log_ratio) * expm2(-log_ratio) + 0.5 * expm2(log_ratio) + _excess(log_z, log_ratio)
+
+
+def _even(a: Array, b: Array, c: Array, d: Array) -> Array:
+    """The divergence as m KL(γ/m ‖ α/n) and what is left of log Γ's."""
+    to = c - a, d - b
+    sums = jnp.logaddexp(a, b), _log_ratio_of_sums(a, b, *to)
+    rest = (0.5 * expm2(r) + _excess(z, r) for z, r in ((a, to[0]), (b, to[1]), sums))
     coins = (jnp.exp(c) + jnp.exp(d)) * kl_coins(c - d, to[1] - to[0])
     return coins + sum(s * r for s, r in zip((1, 1, -1), rest, strict=True))
+
+
+def _lopsided(a: Array, b: Array, c: Array, d: Array) -> Array:
+    """The divergence for α ≪ β, α < 1, and γ ≪ ζ, where the terms of β, ζ and n, m nearly cancel.
+
+    With z = β + tα, w = ζ + tγ it is α's own part and ∫₀¹ α ((w − z) ψ′(z) − ψ(w) + ψ(z)) − (γ − α)(ψ(w) − ψ(z)) dt,
+    where ψ(w) − ψ(z) = Σ_k (w − z)/((z + k)(w + k)) and the other difference Σ_k (w − z)²/((z + k)²(w + k)).
+    """
+    nodes, weights = np.polynomial.legendre.leggauss(3)
+    t, steps = (1 + nodes[:, None]) / 2, np.arange(SHIFT + 1)
+    alpha, beta, gamma, zeta = (jnp.exp(x)[..., None, None] for x in (a, b, c, d))
+    rise = beta * jnp.expm1(d - b)[..., None, None] + t * alpha * jnp.expm1(c - a)[..., None, None]
+    z, w = beta + t * alpha, zeta + t * gamma
+    # Of γ near α the last term is small, and the integral of positive terms; far from it α (ψ(w) − ψ(z)) drops out.
+    near = (jnp.abs(c - a) < 1)[..., None, None]
+    to_w, share = rise / (w + steps), jnp.where(near, alpha * jnp.expm1(c - a)[..., None, None], gamma)
+    curve, slope = alpha / (z + steps) * (rise / (z + steps)) * jnp.where(near, to_w, 1), share / (z + steps) * to_w
+    terms = (curve - slope)[..., :-1].sum(-1)
+    # The sums from k = 8 on by Euler and Maclaurin: the integral, half the first term, a twelfth of its slope.
+    curve, slope, share, near, alpha, rise = (x[..., -1] for x in (curve, slope, share, near, alpha, rise))
+    z, w = (x[..., 0] + SHIFT for x in (z, w))
+    # By the quotient above 1, so that nothing is lost where the other is nearly 0.
+    ratio = jnp.where(rise < 0, -jnp.log1p(-rise / w), jnp.log1p(jnp.maximum(rise, 0) / z))
+    terms += alpha * jnp.where(near, expm2(ratio), rise / z) + curve * (0.5 + (2 / z + jnp.where(near, 1 / w, 0)) / 12)
+    terms -= share * ratio + slope * (0.5 + (1 / z + 1 / w) / 12)
+    return _bregman(a, c - a) + (terms * (weights / 2)).sum(-1)
+
+
+def _kl(params: Params, others: Params) -> Array:
+    """log B(γ, ζ)/B(α, β) + (α − γ) ψ(α) + (β − ζ) ψ(β) − (n − m) ψ(n)."""
+    check_same_batch("kl", {"params": batch_shape(params), "others": batch_shape(others)})
+    a, b, c, d = jnp.broadcast_arrays(*_logs(params), *_logs(others))
+    swap = a > b
+    a, b, c, d = (jnp.where(swap, *pair) for pair in ((b, a), (a, b), (d, c), (c, d)))
+    lopsided = (a < 0) & (b - a > LOPSIDED) & (d - c > LOPSIDED)
+    chosen = (jnp.where(lopsided, x, x0) for x, x0 in ((a, 0.0), (b, LOPSIDED), (c, 0.0), (d, LOPSIDED)))
+    return jnp.where(lopsided, _lopsided(*chosen), _even(a, b, c, d))
 
 
 beta = Distribution(_log_prob, _sample, _entropy, _kl)

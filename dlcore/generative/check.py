@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from dlcore.operands import has_shape, shape_of
-from dlcore.setting import Number, traced
+from dlcore.setting import Number, number, traced
 
 
 def like_examples(name: str, argument: str, values: Any, x: Any) -> None:
@@ -20,8 +20,7 @@ def like_examples(name: str, argument: str, values: Any, x: Any) -> None:
 
 def in_range(name: str, argument: str, value: Number, holds: Callable[[Any], Any], wanted: str) -> None:
     """Raises `ValueError` for a setting that is no single number, or one whose value is known and does not hold."""
-    if shape_of(value):
-        raise ValueError(f"{name}: {argument} must be a single number, got shape {shape_of(value)}")
+    number(value, f"{name}: {argument}", "[-∞, ∞]")
     if not traced(value) and not holds(np.asarray(value)):
         raise ValueError(f"{name}: {argument} must {wanted}, got {value}")
 

@@ -10,6 +10,7 @@ from dlcore.nn._function import Function
 from dlcore.nn._graph import Call, compose
 from dlcore.nn._norm import GroupNorm
 from dlcore.nn.init import zeros
+from dlcore.setting import whole
 from dlcore.types import Model
 
 
@@ -18,6 +19,7 @@ def SpatialAttention(features: int, heads: int) -> Model:
 
     Raises `ValueError` when `heads` does not divide `features`.
     """
+    features, heads = whole(features, "SpatialAttention: features"), whole(heads, "SpatialAttention: heads")
     if features % heads:
         raise ValueError(f"SpatialAttention: heads={heads} does not divide the {features} channels")
 

@@ -16,6 +16,7 @@ from dlcore.keys import fold_name
 from dlcore.nn._dtypes import promoted
 from dlcore.nn._function import Function
 from dlcore.nn._graph import Call, Graph, compose, numbered
+from dlcore.setting import whole
 from dlcore.tree import stacked, unstacked
 from dlcore.types import Key, Model, Params, State
 
@@ -59,7 +60,7 @@ def residual(body: Model, shortcut: Model | None = None) -> Model:
 
 def concat(*branches: Model, axis: int = -1, **named: Model) -> Model:
     """Run every branch on the same inputs and join the outputs along `axis`, in the order given."""
-    parts = {**numbered(branches), **named}
+    parts, axis = {**numbered(branches), **named}, whole(axis, "concat: axis", least=-99)
 
     def forward(call: Call, *inputs: Any) -> Array:
         return jnp.concatenate([call(name, *inputs) for name in parts], axis=axis)
@@ -74,8 +75,7 @@ def scan(block: Model, length: int, *, unroll: bool | None = None) -> Model:
     `unroll=None` unrolls on CPU, where XLA runs convolutions inside a loop many times slower,
     and loops elsewhere. Paths of activations are `0/...`, `1/...`.
     """
-    if length < 1:
-        raise ValueError(f"scan: length must be at least 1, got {length}")
+    length = whole(length, "scan: length")
     names = [str(i) for i in range(length)]
 
     def forward(call: Call, x: Array) -> Array:

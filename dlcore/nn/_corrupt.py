@@ -13,7 +13,7 @@ from jaxtyping import Array, Float
 
 from dlcore.lookup import lookup
 from dlcore.nn._noise import add_noise
-from dlcore.setting import Number, known
+from dlcore.setting import Number, number
 from dlcore.types import Key
 
 Corruption: TypeAlias = Callable[[Key, Array], Array]
@@ -60,8 +60,7 @@ def corruption(name: str, level: Number) -> Corruption:
     """
     function = lookup("corruption", name, {"gaussian": gaussian, "masking": mask, "salt_and_pepper": salt_and_pepper})
     if name == "gaussian":
-        if (value := known(level)) is not None and not value >= 0:
-            raise ValueError(f"corruption: the level of gaussian is σ and must not be negative, got {level}")
+        number(level, "corruption gaussian: the level σ", "[0, ∞)")
     else:
         _check_rate(f"corruption {name}", level)
     return lambda key, x: function(key, x, level)
@@ -73,5 +72,4 @@ def by_row(corrupt: Corruption, keys: Key, x: Float[Array, "b ..."]) -> Float[Ar
 
 
 def _check_rate(name: str, rate: Number) -> None:
-    if (value := known(rate)) is not None and not 0 <= value <= 1:
-        raise ValueError(f"{name}: rate must lie in [0, 1], got {rate}")
+    number(rate, f"{name}: rate", "[0, 1]")

@@ -5,8 +5,8 @@ from jaxtyping import Array, Float, Real
 from dlcore.nn._dtypes import promoted
 from dlcore.nn._product import row_product
 from dlcore.nn._rows import add_bias
-from dlcore.nn._size import Size, whole
 from dlcore.nn.init import Initializer, lecun_normal, zeros
+from dlcore.setting import Size, whole
 from dlcore.types import Input, Key, Model, Params, State
 
 

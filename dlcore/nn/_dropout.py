@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from dlcore.nn._training_noise import training_noise
-from dlcore.setting import Number, known
+from dlcore.setting import Number, number, whole
 from dlcore.types import Key, Model
 
 
@@ -21,9 +21,17 @@ def dropout(
     `ValueError` unless 0 ≤ rate < 1, where it is known.
     """
     check_rate(rate)
-    shape = [1 if axis in {a % x.ndim for a in broadcast_axes} else size for axis, size in enumerate(x.shape)]
+    shared = {_axis(axis, x.ndim) for axis in broadcast_axes}
+    shape = [1 if axis in shared else size for axis, size in enumerate(x.shape)]
     kept = jax.random.bernoulli(key, 1 - rate, shape)
     return jnp.where(kept, x / jnp.asarray(1 - rate, x.dtype), jnp.zeros_like(x))
+
+
+def _axis(axis: int, axes: int) -> int:
+    place = whole(axis, "dropout: broadcast_axes", least=-axes)
+    if place >= axes:
+        raise ValueError(f"dropout: broadcast_axes has {axis}, but the input only {axes} axes")
+    return place % axes
 
 
 def drop(x: Float[Array, "..."], rate: Number, *, key: Key) -> Float[Array, "..."]:
@@ -47,8 +55,13 @@ def scale_weights(kernel: Float[Array, "..."], rate: Number) -> Float[Array, "..
 
 
 def Dropout(rate: Number, *, broadcast_axes: Sequence[int] = ()) -> Model:
-    """`dropout` in training, the identity otherwise. Raises `ValueError` when it is to train without a key."""
+    """`dropout` in training, the identity otherwise.
+
+    Raises `ValueError` for a rate outside [0, 1), axes that are none, and when it is to train without a key.
+    """
     check_rate(rate)
+    if isinstance(broadcast_axes, str) or not isinstance(broadcast_axes, Sequence):
+        raise ValueError(f"Dropout: broadcast_axes must be a tuple of axes such as (1, 2), got {broadcast_axes!r}")
 
     def draw(x: Array, key: Key) -> Array:
         return dropout(x, rate, key=key, broadcast_axes=broadcast_axes)
@@ -58,5 +71,4 @@ def Dropout(rate: Number, *, broadcast_axes: Sequence[int] = ()) -> Model:
 
 def check_rate(rate: Number) -> None:
     """Raises `ValueError` unless 0 ≤ rate < 1, where it is known."""
-    if (value := known(rate)) is not None and not 0 <= value < 1:
-        raise ValueError(f"dropout rate must lie in [0, 1), got {rate}")
+    number(rate, "dropout rate", "[0, 1)")

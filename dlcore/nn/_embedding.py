@@ -4,8 +4,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Integer
 
 from dlcore.nn._dtypes import widely
-from dlcore.nn._size import Size, whole
 from dlcore.nn.init import Initializer, normal
+from dlcore.setting import Size, whole
 from dlcore.types import Input, Key, Model, Params, State
 
 

@@ -16,9 +16,9 @@ from dlcore.nn._function import Function
 from dlcore.nn._groups import Action, dihedral, dihedral_action, rotations
 from dlcore.nn._pool import fold_max
 from dlcore.nn._rows import add_bias
-from dlcore.nn._size import Size, whole
 from dlcore.nn._window import Padding
 from dlcore.nn.init import Initializer, lecun_normal, zeros
+from dlcore.setting import Size, whole
 from dlcore.types import Input, Key, Model, Params, State
 
 SIZES = {"p4": 4, "p4m": 8}

@@ -5,6 +5,7 @@ from jaxtyping import Array, Float, Real
 from dlcore.nn._dtypes import promoted, widely
 from dlcore.nn._rows import spread
 from dlcore.nn.init import constant
+from dlcore.setting import number
 from dlcore.types import Input, Key, Model, Params, State
 
 
@@ -13,6 +14,8 @@ def LayerScale(start: float = 1e-6) -> Model:
 
     At the end of a residual block, a small start makes the block nearly the identity.
     """
+
+    number(start, "LayerScale: start")
 
     def init(key: Key, x: Input) -> tuple[Params, State]:
         return {"gamma": constant(start)(key, (x.shape[-1],))}, {}

@@ -9,6 +9,7 @@ from jaxtyping import Array, Float
 
 from dlcore.nn._activation import by_name
 from dlcore.nn._intercept import intercepted
+from dlcore.setting import whole
 from dlcore.types import Key, Model, Params, State
 
 Output = str | Callable[[Array], Array]
@@ -45,20 +46,20 @@ def monte_carlo(
     found among the parts of composed models, not inside of ensembles or Flax modules. Raises `ValueError` when there is
     none of them, for a model without parts, for fewer than two samples, and for chunks below 1.
     """
-    if samples < 2:
+    if whole(samples, "monte_carlo: samples") < 2:
         raise ValueError(f"monte_carlo: a variance needs two samples or more, got samples={samples}")
     one = _sampler(model, params, state, inputs, output, kinds)
     keys, size = jax.random.split(key, samples), _chunk(chunk, samples)
-    whole = samples // size
+    blocks = samples // size
 
     def add(sums: tuple[Array, Prediction], keys: Key) -> tuple[tuple[Array, Prediction], None]:
         return _merge(sums, jax.vmap(one)(keys)), None
 
     shape = jax.eval_shape(one, key)
     start = jnp.zeros(()), Prediction(*(jnp.zeros(shape.shape, shape.dtype) for _ in range(2)))
-    sums, _ = jax.lax.scan(add, start, keys[: whole * size].reshape(whole, size))
+    sums, _ = jax.lax.scan(add, start, keys[: blocks * size].reshape(blocks, size))
     if samples % size:
-        sums, _ = add(sums, keys[whole * size :])
+        sums, _ = add(sums, keys[blocks * size :])
     return Prediction(sums[1].mean, sums[1].variance / (samples - 1))
 
 
@@ -82,16 +83,13 @@ def monte_carlo_samples(
     kinds: Sequence[str] = KINDS,
 ) -> Float[Array, "samples *s"]:
     """All the predictions that `monte_carlo` averages, computed `chunk` at a time. Raises as it does."""
-    if samples < 1:
-        raise ValueError(f"monte_carlo_samples: samples must be at least 1, got {samples}")
+    samples = whole(samples, "monte_carlo_samples: samples")
     one = _sampler(model, params, state, inputs, output, kinds)
     return jax.lax.map(one, jax.random.split(key, samples), batch_size=_chunk(chunk, samples))
 
 
 def _chunk(chunk: int, samples: int) -> int:
-    if chunk < 1:
-        raise ValueError(f"monte_carlo: chunk must be at least 1, got {chunk}")
-    return min(chunk, samples)
+    return min(whole(chunk, "monte_carlo: chunk"), samples)
 
 
 def _sampler(

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from dlcore.nn._training_noise import needs_key, training_noise
-from dlcore.setting import Number, known
+from dlcore.setting import Number, known, number
 from dlcore.types import Key, Model, Params, State
 
 
@@ -49,5 +49,4 @@ def weight_noise(model: Model, std: Number) -> Model:
 
 
 def _check(std: Number) -> None:
-    if (value := known(std)) is not None and not value >= 0:
-        raise ValueError(f"noise: std must not be negative, got {std}")
+    number(std, "noise: std", "[0, ∞)")

@@ -12,9 +12,9 @@ from jaxtyping import Array, ArrayLike, Float, Real
 
 from dlcore.nn._dtypes import promoted
 from dlcore.nn._rows import spread, spread_space, sum_rows, sum_space
-from dlcore.nn._size import Size, whole
 from dlcore.nn.init import ones, zeros
 from dlcore.operands import wide
+from dlcore.setting import Size, number, whole
 from dlcore.types import Input, Key, Model, Params, State
 
 Axes = int | Sequence[int]
@@ -115,8 +115,8 @@ def BatchNorm(*, momentum: float = 0.9, epsilon: float = 1e-5, scale: bool = Tru
     running ← momentum · running + (1 − momentum) · batch. Under jit over a sharded batch these are statistics of the
     global batch. Raises `ValueError` unless 0 ≤ momentum ≤ 1.
     """
-    if not 0 <= momentum <= 1:
-        raise ValueError(f"BatchNorm: momentum must lie in [0, 1], got {momentum}")
+    number(momentum, "BatchNorm: momentum", "[0, 1]")
+    number(epsilon, "BatchNorm: epsilon", "[0, ∞)")
 
     def init(key: Key, x: Input) -> tuple[Params, State]:
         shape = (x.shape[-1],)
@@ -142,6 +142,7 @@ def _running(old: ArrayLike, now: Array, momentum: float) -> Array:
 
 def LayerNorm(*, epsilon: float = 1e-5, scale: bool = True, bias: bool = True) -> Model:
     """Layer of `layer_norm` over the last axis."""
+    number(epsilon, "LayerNorm: epsilon", "[0, ∞)")
 
     def init(key: Key, x: Input) -> tuple[Params, State]:
         return _params(key, x, scale, bias), {}
@@ -157,6 +158,7 @@ def LayerNorm(*, epsilon: float = 1e-5, scale: bool = True, bias: bool = True) -
 def GroupNorm(groups: Size, *, epsilon: float = 1e-5, scale: bool = True, bias: bool = True) -> Model:
     """Layer of `group_norm`."""
     groups = whole(groups, "GroupNorm: groups")
+    number(epsilon, "GroupNorm: epsilon", "[0, ∞)")
 
     def init(key: Key, x: Input) -> tuple[Params, State]:
         return _params(key, x, scale, bias), {}
@@ -171,6 +173,7 @@ def GroupNorm(groups: Size, *, epsilon: float = 1e-5, scale: bool = True, bias: 
 
 def InstanceNorm(*, epsilon: float = 1e-5, scale: bool = True, bias: bool = True) -> Model:
     """Layer of `group_norm` with one group per channel: over the positions of an example (Ulyanov et al. 2016)."""
+    number(epsilon, "InstanceNorm: epsilon", "[0, ∞)")
 
     def init(key: Key, x: Input) -> tuple[Params, State]:
         return _params(key, x, scale, bias), {}

@@ -15,7 +15,7 @@ from jaxtyping import Array, Float, Real, Shaped
 from dlcore.nn._dtypes import promoted, widely
 from dlcore.nn._function import Function
 from dlcore.nn._rows import sum_space
-from dlcore.nn._window import Padding, Sizes, check_seen, copies, pad_widths, per_axis
+from dlcore.nn._window import Padding, Sizes, check_seen, check_window, copies, pad_widths, per_axis
 from dlcore.types import Model
 
 
@@ -129,11 +129,20 @@ def _geometry(x: Array, window: Sizes, stride: Sizes | None, padding: Padding) -
     axes = x.ndim - 2
     sizes = per_axis(window, axes, "window")
     strides = sizes if stride is None else per_axis(stride, axes, "stride")
-    if copies(padding):
-        raise ValueError(f"pooling takes valid, zero, same or explicit padding, got {padding!r}")
+    _adds_nothing(padding)
     widths = pad_widths(x.shape[1:-1], sizes, strides, (1,) * axes, padding)
     check_seen(sizes, widths)
     return sizes, strides, widths
+
+
+def _check(name: str, window: Sizes, stride: Sizes | None, padding: Padding) -> None:
+    check_window(name, padding, window=window, **({} if stride is None else {"stride": stride}))
+    _adds_nothing(padding)
+
+
+def _adds_nothing(padding: Padding) -> None:
+    if copies(padding):
+        raise ValueError(f"pooling takes valid, zero, same or explicit padding, got {padding!r}")
 
 
 def _tiles(x: Array, sizes: Sequence[int], strides: Sequence[int], widths: Sequence[tuple[int, int]]) -> Array | None:
@@ -154,12 +163,14 @@ def _reduce(
 
 
 def MaxPool(window: Sizes, *, stride: Sizes | None = None, padding: Padding = "valid") -> Model:
-    """Layer of `max_pool`."""
+    """Layer of `max_pool`. Raises `ValueError` for sizes and padding that are none."""
+    _check("MaxPool", window, stride, padding)
     return Function(lambda x: max_pool(x, window, stride=stride, padding=padding), "max_pool")
 
 
 def AvgPool(window: Sizes, *, stride: Sizes | None = None, padding: Padding = "valid") -> Model:
-    """Layer of `avg_pool`."""
+    """Layer of `avg_pool`. Raises `ValueError` for sizes and padding that are none."""
+    _check("AvgPool", window, stride, padding)
     return Function(lambda x: avg_pool(x, window, stride=stride, padding=padding), "avg_pool")
 
 
@@ -174,10 +185,12 @@ def GlobalMaxPool() -> Model:
 
 
 def AdaptiveMaxPool(size: Sizes) -> Model:
-    """Layer of `adaptive_max_pool`."""
+    """Layer of `adaptive_max_pool`. Raises `ValueError` for a size that is none."""
+    check_window("AdaptiveMaxPool", size=size)
     return Function(lambda x: adaptive_max_pool(x, size), "adaptive_max_pool")
 
 
 def AdaptiveAvgPool(size: Sizes) -> Model:
-    """Layer of `adaptive_avg_pool`."""
+    """Layer of `adaptive_avg_pool`. Raises `ValueError` for a size that is none."""
+    check_window("AdaptiveAvgPool", size=size)
     return Function(lambda x: adaptive_avg_pool(x, size), "adaptive_avg_pool")

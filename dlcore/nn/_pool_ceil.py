@@ -4,7 +4,7 @@ from jaxtyping import Array, Shaped
 
 from dlcore.nn._function import Function
 from dlcore.nn._pool import max_pool
-from dlcore.nn._window import Sizes, per_axis
+from dlcore.nn._window import Sizes, check_window, per_axis
 from dlcore.types import Model
 
 
@@ -27,5 +27,6 @@ def max_pool_ceil(x: Shaped[Array, "b *space c"], window: Sizes, stride: Sizes) 
 
 
 def MaxPoolCeil(window: Sizes, stride: Sizes) -> Model:
-    """Layer of `max_pool_ceil`."""
+    """Layer of `max_pool_ceil`. Raises `ValueError` for sizes that are none."""
+    check_window("MaxPoolCeil", window=window, stride=stride)
     return Function(lambda x: max_pool_ceil(x, window, stride), "max_pool_ceil")

@@ -3,10 +3,11 @@
 import math
 from collections.abc import Sequence
 
+import numpy as np
 from jaxtyping import Array, Real
 
 from dlcore.nn._function import Function
-from dlcore.nn._size import Size, whole
+from dlcore.setting import Size, whole
 from dlcore.types import Input, Key, Model, Params, State
 
 
@@ -49,9 +50,9 @@ def Flatten() -> Model:
     return Function(flatten, "flatten")
 
 
-def Reshape(shape: Sequence[Size]) -> Model:
-    """[b, ...] to [b, *shape]. Raises `ValueError` when the sizes differ."""
-    shape = tuple(whole(n, "Reshape: shape", least=0) for n in shape)
+def Reshape(shape: Size | Sequence[Size]) -> Model:
+    """[b, ...] to [b, *shape]; a whole number is one axis. Raises `ValueError` when the sizes differ."""
+    shape = tuple(whole(n, "Reshape: shape", least=0) for n in (shape if np.ndim(shape) else (shape,)))
 
     def init(key: Key, x: Input) -> tuple[Params, State]:
         if math.prod(x.shape[1:]) != math.prod(shape):

@@ -3,6 +3,7 @@
 from jaxtyping import Array, Float
 
 from dlcore.nn._dtypes import widely
+from dlcore.setting import whole
 
 
 def upsample(x: Float[Array, "b h w c"], factor: int = 2) -> Float[Array, "b h2 w2 c"]:
@@ -10,6 +11,5 @@ def upsample(x: Float[Array, "b h w c"], factor: int = 2) -> Float[Array, "b h2 
 
     Raises `ValueError` for a factor below 1.
     """
-    if factor < 1:
-        raise ValueError(f"upsample: factor must be at least 1, got {factor}")
+    factor = whole(factor, "upsample: factor")
     return widely(lambda x: x.repeat(factor, axis=1).repeat(factor, axis=2), x)

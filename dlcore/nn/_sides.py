@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Shaped
 
 from dlcore.nn._graph import Call, Graph
+from dlcore.setting import whole
 from dlcore.types import Model
 
 
@@ -15,8 +16,7 @@ def padded_sides(shape: Sequence[int], factor: int) -> tuple[int, ...]:
 
     Raises `ValueError` for a factor below 1.
     """
-    if factor < 1:
-        raise ValueError(f"padded_sides: factor must be at least 1, got {factor}")
+    factor = whole(factor, "padded_sides: factor")
     height, width, *rest = shape
     return (-(-height // factor) * factor, -(-width // factor) * factor, *rest)
 
@@ -41,6 +41,7 @@ def padded(model: Model, factor: int) -> Model:
 
     For networks from images to images that halve their sides, such as a U-Net. Paths of params are those of `model`.
     """
+    factor = whole(factor, "padded: factor")
 
     def forward(call: Call, x: Array, *rest: Any) -> Array:
         return crop_sides(call("", pad_sides(x, factor, "edge"), *rest), *x.shape[1:3])
@@ -50,6 +51,7 @@ def padded(model: Model, factor: int) -> Model:
 
 def cropped(model: Model, height: int, width: int) -> Model:
     """`model` with images as output, of which the first `height` rows and `width` columns are kept; same paths."""
+    height, width = whole(height, "cropped: height"), whole(width, "cropped: width")
     return _around(model, lambda call, *inputs: crop_sides(call("", *inputs), height, width), "cropped")
 
 

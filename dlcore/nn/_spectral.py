@@ -9,6 +9,7 @@ from jaxtyping import Array, Float
 
 from dlcore.nn._graph import Graph
 from dlcore.precision import matmul
+from dlcore.setting import whole
 from dlcore.tree import by_layer, named_leaves, stack_axes
 from dlcore.types import Key, Model, Params, State
 
@@ -81,8 +82,7 @@ def SpectralNorm(model: Model, *, iterations: int = 1) -> Model:
     Kind and paths of params and activations are those of `model`. Raises `ValueError` for fewer than one iteration, and
     at `init` for a model without weights.
     """
-    if iterations < 1:
-        raise ValueError(f"SpectralNorm: iterations must be at least 1, got {iterations}")
+    iterations = whole(iterations, "SpectralNorm: iterations")
     forward = lambda call, *inputs: call("", *inputs)  # noqa: E731
     graph = _Spectral(
         forward, {"": model}, lambda tree, name: tree, lambda branches: branches[""], iterations=iterations

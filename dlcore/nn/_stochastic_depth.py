@@ -4,7 +4,7 @@ from jaxtyping import Array, Float
 
 from dlcore.nn._dropout import check_rate, dropout
 from dlcore.nn._training_noise import training_noise
-from dlcore.setting import Number
+from dlcore.setting import Number, whole
 from dlcore.types import Key, Model
 
 
@@ -29,4 +29,5 @@ def StochasticDepth(rate: Number) -> Model:
 
 def linear_rates(last: Number, count: int) -> tuple[Number, ...]:
     """`count` rates that grow from 0 at the first block to `last` at the last one (Huang et al. 2016, eq. 4)."""
-    return tuple(last * i / (count - 1) if i else 0.0 for i in range(count))
+    check_rate(last)
+    return tuple(last * i / (count - 1) if i else 0.0 for i in range(whole(count, "linear_rates: count", least=0)))

@@ -10,8 +10,8 @@ import numpy as np
 from jaxtyping import Array, Float, Real
 
 from dlcore.nn._dtypes import promoted, widely
-from dlcore.nn._size import Size, whole
 from dlcore.nn._window import MIRROR, PERIODIC, Padding, Sizes, copies, output_space, pad, pad_widths, per_axis
+from dlcore.setting import Size, whole
 
 
 def conv_matrix(

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from dlcore.nn._function import Function
-from dlcore.nn._size import Size, whole
+from dlcore.setting import Size, whole
 from dlcore.types import Model
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Array
 
 from dlcore.nn._dtypes import widely
-from dlcore.nn._size import Size, whole
+from dlcore.setting import Size, whole
 
 Sizes: TypeAlias = Size | Sequence[Size]
 """A whole number for all spatial axes or one per axis."""
@@ -42,6 +42,32 @@ def per_axis(value: Any, axes: int, name: str) -> tuple[int, ...]:
     return tuple(whole(v, name) for v in values)
 
 
+def check_window(name: str, padding: Padding = "valid", **sizes: Any) -> None:
+    """Raises `ValueError` in the name of the layer for sizes and padding that fit no number of axes."""
+    for argument, value in sizes.items():
+        if not per_axis(value, _count(value), f"{name}: {argument}"):
+            raise ValueError(f"{name}: {argument} must be a positive int or one per axis, got {value!r}")
+    if not isinstance(padding, str):
+        _explicit(padding, _count(padding), f"{name}: padding")
+    elif padding != "valid":
+        _mode(padding, f"{name}: padding")
+
+
+def _count(value: Any) -> int:
+    try:
+        return len(value)
+    except TypeError:
+        return 1
+
+
+def _mode(padding: str, name: str = "padding") -> str:
+    if padding not in MODES:
+        raise ValueError(
+            f"{name} must be valid, zero, same, mirror, reflect, periodic, circular, an int or pairs; got {padding!r}"
+        )
+    return MODES[padding]
+
+
 def pad_widths(
     space: Sequence[int], window: Sequence[int], stride: Sequence[int], dilation: Sequence[int], padding: Padding
 ) -> list[tuple[int, int]]:
@@ -50,11 +76,7 @@ def pad_widths(
     if isinstance(padding, str) and padding == "valid":
         widths = [(0, 0)] * len(space)
     elif isinstance(padding, str):
-        if padding not in MODES:
-            raise ValueError(
-                f"padding must be valid, zero, same, mirror, reflect, periodic, circular, an int or pairs; "
-                f"got {padding!r}"
-            )
+        _mode(padding)
         totals = [max((-(-n // s) - 1) * s + r - n, 0) for n, s, r in zip(space, stride, reach, strict=True)]
         widths = [(total // 2, total - total // 2) for total in totals]
     else:
@@ -67,7 +89,7 @@ def pad_widths(
     return widths
 
 
-def _explicit(padding: Any, axes: int) -> list[tuple[int, int]]:
+def _explicit(padding: Any, axes: int, name: str = "padding") -> list[tuple[int, int]]:
     """Widths from one number, a number per axis or a pair per axis."""
     try:
         sides = list(padding)
@@ -76,9 +98,9 @@ def _explicit(padding: Any, axes: int) -> list[tuple[int, int]]:
     pairs = [tuple(side) if np.ndim(side) else (side, side) for side in sides]
     if len(pairs) != axes or any(len(pair) != 2 for pair in pairs):
         raise ValueError(
-            f"padding must be a name, one int, or for each of the {axes} axes an int or (low, high), got {padding!r}"
+            f"{name} must be a name, one int, or for each of the {axes} axes an int or (low, high), got {padding!r}"
         )
-    return [(whole(low, "padding", least=0), whole(high, "padding", least=0)) for low, high in pairs]
+    return [(whole(low, name, least=0), whole(high, name, least=0)) for low, high in pairs]
 
 
 def copies(padding: Padding) -> bool:

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from dlcore.setting import number
 from dlcore.types import Key
 
 Initializer: TypeAlias = Callable[[Key, Sequence[int]], Array]
@@ -29,16 +30,19 @@ def ones(key: Key, shape: Sequence[int]) -> Float[Array, "..."]:
 
 def constant(value: float) -> Initializer:
     """All `value`, e.g. 0.1 for the bias of a ReLU layer that should start active (lecture 10.5)."""
+    number(value, "constant: value")
     return lambda key, shape: jnp.full(shape, value, jnp.float32)
 
 
 def normal(std: float) -> Initializer:
     """N(0, std²)."""
+    number(std, "normal: std", "[0, ∞)")
     return lambda key, shape: std * jax.random.normal(key, shape, jnp.float32)
 
 
 def uniform(scale: float) -> Initializer:
     """U(−scale, scale), variance scale²/3."""
+    number(scale, "uniform: scale", "[0, ∞)")
     return lambda key, shape: jax.random.uniform(key, shape, jnp.float32, -scale, scale)
 
 
@@ -82,4 +86,5 @@ def he_normal_fan_out(key: Key, shape: Sequence[int]) -> Float[Array, "..."]:
 
 def orthogonal(gain: float = 1.0) -> Initializer:
     """`gain` times a random matrix with orthonormal rows or columns over the last axis (Saxe et al. 2014)."""
+    number(gain, "orthogonal: gain")
     return lambda key, shape: jax.nn.initializers.orthogonal(gain)(key, tuple(shape), jnp.float32)

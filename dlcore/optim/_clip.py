@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float
 
-from dlcore.setting import Number, known
+from dlcore.setting import Number, number
 from dlcore.tree import by_layer, path_of
 
 
@@ -75,5 +75,4 @@ def _stateless(function: Any) -> optax.GradientTransformation:
 
 
 def _positive(name: str, largest: Number) -> None:
-    if (value := known(largest)) is not None and not value > 0:
-        raise ValueError(f"{name}: the threshold must be positive, got {largest}")
+    number(largest, f"{name}: the threshold", "(0, ∞]")

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 import jax.numpy as jnp
 
-from dlcore.setting import Number, known
+from dlcore.setting import Number, number
 
 Schedule: TypeAlias = Callable[[Any], Any]
 """`step -> learning rate`; takes traced steps too."""
@@ -16,6 +16,7 @@ Schedule: TypeAlias = Callable[[Any], Any]
 
 def constant(rate: Number) -> Schedule:
     """ε_k = ε."""
+    number(rate, "constant: rate", "[0, ∞)")
     return lambda step: rate
 
 
@@ -24,7 +25,7 @@ def linear(rate: Number, steps: Number, floor: Number = 0.0) -> Schedule:
 
     Raises `ValueError` for negative steps.
     """
-    _check("linear", steps, least=0)
+    _check("linear", steps, least=0, rate=rate, floor=floor)
 
     def schedule(step: Any) -> Any:
         share = _share(step, steps)
@@ -38,19 +39,19 @@ def cosine(rate: Number, steps: Number, floor: Number = 0.0) -> Schedule:
 
     Raises `ValueError` for negative steps.
     """
-    _check("cosine", steps, least=0)
+    _check("cosine", steps, least=0, rate=rate, floor=floor)
     return lambda step: rate * (floor + (1 - floor) * 0.5 * (1 + jnp.cos(jnp.pi * _share(step, steps))))
 
 
 def step_decay(rate: Number, steps: Number, factor: Number = 0.1) -> Schedule:
     """ε_k = ε · factor^⌊k/steps⌋. Raises `ValueError` for fewer than 1 step."""
-    _check("step_decay", steps, least=1)
+    _check("step_decay", steps, least=1, rate=rate, factor=factor)
     return lambda step: rate * jnp.asarray(factor, jnp.result_type(float)) ** jnp.floor(step / steps)
 
 
 def inverse_square_root(rate: Number, steps: Number) -> Schedule:
     """ε_k = ε √(s/max(k, s)) with s = `steps`: constant, then falling as 1/√k. Raises `ValueError` for s below 1."""
-    _check("inverse_square_root", steps, least=1)
+    _check("inverse_square_root", steps, least=1, rate=rate)
     return lambda step: rate * jnp.sqrt(steps / jnp.maximum(step, steps))
 
 
@@ -64,8 +65,8 @@ def piecewise(rate: Number, boundaries: Sequence[Number], factors: Sequence[Numb
         raise ValueError(
             f"piecewise: one factor for each boundary, got {len(boundaries)} boundaries, {len(factors)} factors"
         )
-    for boundary in boundaries:
-        _check("piecewise", boundary, least=0)
+    for boundary, factor in zip(boundaries, factors, strict=True):
+        _check("piecewise", boundary, least=0, rate=rate, factor=factor)
 
     def schedule(step: Any) -> Any:
         now = jnp.asarray(rate, jnp.result_type(float))
@@ -84,7 +85,8 @@ def one_cycle(
     From start · ε up to ε at step ⌊rise · τ⌋, down to start · end · ε at τ, as `optax.cosine_onecycle_schedule` and
     PyTorch's `OneCycleLR`. Raises `ValueError` for fewer than 1 step.
     """
-    _check("one_cycle", steps, least=1)
+    _check("one_cycle", steps, least=1, rate=rate, start=start, end=end)
+    number(rise, "one_cycle: rise", "[0, 1]")
 
     def schedule(step: Any) -> Any:
         top = jnp.floor(rise * steps)
@@ -110,6 +112,7 @@ def _share(step: Any, steps: Number) -> Any:
     return jnp.minimum(step / jnp.maximum(steps, 1), 1.0)
 
 
-def _check(name: str, steps: Number, *, least: int) -> None:
-    if (value := known(steps)) is not None and not value >= least:
-        raise ValueError(f"{name}: steps must be at least {least}, got {steps}")
+def _check(name: str, steps: Number, *, least: int, **others: Number) -> None:
+    number(steps, f"{name}: steps", f"[{least}, ∞)")
+    for setting, value in others.items():
+        number(value, f"{name}: {setting}", "[0, ∞)")

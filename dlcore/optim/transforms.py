@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import optax
 
 from dlcore.optim.schedules import Schedule
-from dlcore.setting import Number, known
+from dlcore.setting import Number, known, number
 from dlcore.tree import path_of
 
 Rate = Number | Schedule
@@ -30,6 +30,14 @@ class Memory(NamedTuple):
 
 def _at(rate: Rate, step: Any) -> Any:
     return rate(step) if callable(rate) else rate
+
+
+def _check(name: str, rate: Rate, delta: Number = 0.0, **decays: Number) -> None:
+    """Raises `ValueError` for a rate or δ that is negative, a decay outside [0, 1], and what is no number."""
+    for setting, value in {"delta": delta, **({} if callable(rate) else {"rate": rate})}.items():
+        number(value, f"{name}: {setting}", "[0, ∞)")
+    for setting, value in decays.items():
+        number(value, f"{name}: {setting}", "[0, 1]")
 
 
 def _zeros(params: Any) -> Any:
@@ -65,6 +73,7 @@ def _start(*, first: bool = False, second: bool = False) -> Callable[[Any], Memo
 
 def sgd(rate: Rate) -> optax.GradientTransformation:
     """θ ← θ − ε_k g (Robbins & Monro 1951)."""
+    _check("sgd", rate)
 
     def update(grads: Any, memory: Memory, params: Any = None) -> tuple[Any, Memory]:
         rate_now = _at(rate, memory.step)
@@ -75,6 +84,7 @@ def sgd(rate: Rate) -> optax.GradientTransformation:
 
 def momentum(rate: Rate, alpha: Number = 0.9) -> optax.GradientTransformation:
     """v ← α v − ε_k g, θ ← θ + v (Polyak 1964; lecture 6.5)."""
+    _check("momentum", rate, alpha=alpha)
 
     def update(grads: Any, memory: Memory, params: Any = None) -> tuple[Any, Memory]:
         rate_now = _at(rate, memory.step)
@@ -90,6 +100,7 @@ def nesterov(rate: Rate, alpha: Number = 0.9) -> optax.GradientTransformation:
     The lecture's form takes the gradient at θ̃ = θ + α v, ahead of θ. A transformation sees the gradient where the
     params are, so they are the θ̃ themselves: the same trajectory seen α v further on (Sutskever et al. 2013).
     """
+    _check("nesterov", rate, alpha=alpha)
 
     def update(grads: Any, memory: Memory, params: Any = None) -> tuple[Any, Memory]:
         rate_now = _at(rate, memory.step)
@@ -105,6 +116,7 @@ def adagrad(rate: Rate, delta: Number = 1e-7) -> optax.GradientTransformation:
 
     optax adds δ inside the root and starts r at 0.1 instead.
     """
+    _check("adagrad", rate, delta)
 
     def update(grads: Any, memory: Memory, params: Any = None) -> tuple[Any, Memory]:
         rate_now = _at(rate, memory.step)
@@ -117,6 +129,7 @@ def adagrad(rate: Rate, delta: Number = 1e-7) -> optax.GradientTransformation:
 
 def rmsprop(rate: Rate, decay: Number = 0.9, delta: Number = 1e-8) -> optax.GradientTransformation:
     """r ← ρ r + (1 − ρ) g², θ ← θ − ε_k g/√(δ + r) (Hinton 2012; Goodfellow et al. 2016, algorithm 8.5)."""
+    _check("rmsprop", rate, delta, decay=decay)
 
     def update(grads: Any, memory: Memory, params: Any = None) -> tuple[Any, Memory]:
         rate_now = _at(rate, memory.step)
@@ -143,6 +156,8 @@ def adamw(
 
     Every leaf decays; `dlcore.optim.make_optimizer` spares biases. Raises `ValueError` for a decay without params.
     """
+    _check("adam", rate, delta, b1=b1, b2=b2)
+    number(weight_decay, "adamw: weight_decay", "[0, ∞)")
 
     def update(grads: Any, memory: Memory, params: Any = None) -> tuple[Any, Memory]:
         decays = known(weight_decay) != 0

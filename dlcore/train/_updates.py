@@ -11,6 +11,7 @@ from jaxtyping import Array, Float
 from dlcore.keys import fold_name
 from dlcore.operands import known
 from dlcore.optim import Transformation, transform
+from dlcore.setting import number, whole
 from dlcore.tree import Pattern, merge, partition
 from dlcore.types import Aux, Batch, Carry, Key, Mean, Objective, Params, State, Update, View
 
@@ -42,8 +43,7 @@ def gradient_update(
     Raises `ValueError` when m does not divide the batch, for parts of a batch with `where` that the objective gives no
     weight, for a pattern that names no leaf, and for an optimiser that needs what it is not given.
     """
-    if microbatches < 1:
-        raise ValueError(f"microbatches must be at least 1, got {microbatches}")
+    microbatches = whole(microbatches, "microbatches")
 
     def init(params: Params, state: State) -> Any:
         chosen = partition(params, only)[0]
@@ -139,8 +139,7 @@ def _joined(found: Mapping[str, Metrics]) -> dict[str, Mean]:
 
 def repeated(update: Update, times: int) -> Update:
     """The update `times` times on the same batch, with one memory and a key for each; metrics are means over them."""
-    if times < 1:
-        raise ValueError(f"repeated: times must be at least 1, got {times}")
+    times = whole(times, "repeated: times")
 
     def apply(carry: Carry, batch: Batch, *, key: Key, step: Array) -> tuple[Carry, Metrics]:
         sums = None
@@ -157,6 +156,7 @@ def reported(update: Update, *names: str, decay: float = 0.99) -> Update:
 
     Each is the running mean Σ_s decay^(t−s) total_s / Σ_s decay^(t−s) count_s, so that one step gives its own value.
     """
+    number(decay, "reported: decay", "[0, 1]")
 
     def init(params: Params, state: State) -> Any:
         return {"update": update.init(params, state), "report": {n: Mean(jnp.zeros(()), jnp.zeros(())) for n in names}}
@@ -240,8 +240,7 @@ def ema_update(decay: Float[Array, ""] | float, *, only: Pattern = "**", warmup:
     1 − decay)`. It goes last in a chain, and averages the params that gradients are
     taken at, of a lookahead the fast ones. Raises `ValueError` unless 0 ≤ decay ≤ 1.
     """
-    if known(decay) and not 0 <= decay <= 1:
-        raise ValueError(f"decay must lie in [0, 1], got {decay}")
+    number(decay, "decay", "[0, 1]")
 
     def init(params: Params, state: State) -> Any:
         return jax.tree.map(jnp.copy, averaged(params, state))

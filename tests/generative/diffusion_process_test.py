@@ -48,7 +48,7 @@ def test_schedules_are_the_published_ones():
 def test_schedule_errors_name_what_is_wrong():
     with pytest.raises(ValueError, match="did you mean 'cosine'"):
         schedule.by_name("cosin", 10)
-    with pytest.raises(ValueError, match="at least one step"):
+    with pytest.raises(ValueError, match="steps must be a whole number of at least 1, got 0"):
         schedule.linear(0)
     with pytest.raises(ValueError, match=r"numbers in \(0, 1\)"):
         schedule.from_betas(np.array([0.1, 1.0]))

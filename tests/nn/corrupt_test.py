@@ -47,7 +47,7 @@ def test_corruptions_that_cannot_be_are_refused():
         ("maskin", 0.5, "did you mean 'masking'"),
         ("masking", 1.5, r"rate must lie in \[0, 1\], got 1.5"),
         ("salt_and_pepper", -0.1, r"rate must lie in \[0, 1\]"),
-        ("gaussian", -1.0, "must not be negative"),
+        ("gaussian", -1.0, r"σ must lie in \[0, ∞\), got -1"),
     ):
         with pytest.raises(ValueError, match=message):
             corruption(name, level)

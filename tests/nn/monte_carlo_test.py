@@ -136,7 +136,7 @@ def test_bad_input():
     for options, text in (({"samples": 1}, "two samples"), ({"samples": 4, "chunk": 0}, "chunk")):
         with pytest.raises(ValueError, match=text):
             monte_carlo(NET, params, state, X, key=KEY, **options)
-    with pytest.raises(ValueError, match="samples must be at least 1"):
+    with pytest.raises(ValueError, match="samples must be a whole number of at least 1"):
         monte_carlo_samples(NET, params, state, X, key=KEY, samples=0)
     with pytest.raises(ValueError, match="did you mean 'softmax'"):
         monte_carlo(NET, params, state, X, key=KEY, samples=2, output="sofmax")

@@ -80,7 +80,7 @@ def test_noise_layer():
     np.testing.assert_array_equal(layer.apply({}, {}, X)[0], X)
     with pytest.raises(ValueError, match="needs a key"):
         layer.apply({}, {}, X, train=True)
-    with pytest.raises(ValueError, match="must not be negative"):
+    with pytest.raises(ValueError, match=r"must lie in \[0, ∞\), got -1"):
         Noise(-1.0)
 
 

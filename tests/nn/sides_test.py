@@ -28,7 +28,7 @@ def test_grey_levels_stay_integers():
 def test_sides_that_do_not_fit_are_refused():
     with pytest.raises(ValueError, match="4×3 does not fit into 3×3"):
         crop_sides(jnp.zeros((1, 3, 3, 1)), 4, 3)
-    with pytest.raises(ValueError, match="factor must be at least 1, got 0"):
+    with pytest.raises(ValueError, match="factor must be a whole number of at least 1, got 0"):
         padded_sides((3, 3, 1), 0)
 
 

@@ -38,7 +38,7 @@ from dlcore.nn import (
     space_to_depth,
     transposed_space,
 )
-from dlcore.nn._size import whole
+from dlcore.setting import whole
 
 IMAGE = jax.ShapeDtypeStruct((2, 8, 8, 4), jnp.float32)
 

@@ -11,10 +11,10 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, ArrayLike, Bool, Float, Int
 
 from dlcore.lookup import lookup
-from dlcore.setting import traced
+from dlcore.setting import number, traced, whole
 
 LARGEST_BETA = 0.999
 """Where schedules are cut, so that no step destroys everything (Nichol & Dhariwal 2021, section 3.2)."""
@@ -67,19 +67,22 @@ def from_betas(beta: Float[np.ndarray, " t"]) -> Schedule:
 
 def linear(steps: int) -> Schedule:
     """β_t rises linearly from 10⁻⁴ to 0.02 for T = 1000 (Ho et al. 2020, section 4); times 1000/T for other T."""
-    return from_betas(_cut(np.linspace(1e-4, 0.02, _positive(steps)) * 1000 / steps))
+    steps = whole(steps, "linear: steps")
+    return from_betas(_cut(np.linspace(1e-4, 0.02, steps) * 1000 / steps))
 
 
 def cosine(steps: int, offset: float = 0.008) -> Schedule:
     """ᾱ_t = f(t)/f(0) with f(t) = cos²(π/2 · (t/T + s)/(1 + s)) (Nichol & Dhariwal 2021, eq. 17)."""
-    angle = (np.arange(_positive(steps) + 1) / steps + offset) / (1 + offset) * np.pi / 2
+    steps, _ = whole(steps, "cosine: steps"), number(offset, "cosine: offset", "[0, ∞)")
+    angle = (np.arange(steps + 1) / steps + offset) / (1 + offset) * np.pi / 2
     share = np.cos(angle) ** 2
     return from_betas(_cut(1 - share[1:] / share[:-1]))
 
 
 def sigmoid(steps: int, sharpness: float = 6.0) -> Schedule:
     """β_t = β_min + (β_max − β_min) σ(u), u from −k to k, with the ends of `linear` (Xu et al. 2022, GeoDiff)."""
-    rise = 1 / (1 + np.exp(-np.linspace(-sharpness, sharpness, _positive(steps))))
+    steps, _ = whole(steps, "sigmoid: steps"), number(sharpness, "sigmoid: sharpness", "(0, ∞)")
+    rise = 1 / (1 + np.exp(-np.linspace(-sharpness, sharpness, steps)))
     return from_betas(_cut((1e-4 + (0.02 - 1e-4) * rise) * 1000 / steps))
 
 
@@ -95,8 +98,9 @@ def respace(schedule: Schedule, steps: int, power: float = 1.0) -> Schedule:
     ᾱ stays, and β_i = 1 − ᾱ_i/ᾱ_{i−1} is that of the longer step (Nichol & Dhariwal 2021, eq. 19). A power above 1 puts
     more steps near the data. Raises `ValueError` unless 1 ≤ steps ≤ T and power ≥ 1.
     """
-    if not 1 <= steps <= schedule.steps or power < 1:
-        raise ValueError(f"respace: steps={steps} must lie in 1 … {schedule.steps}, and power={power} be at least 1")
+    steps, _ = whole(steps, "respace: steps"), number(power, "respace: power", "[1, ∞)")
+    if steps > schedule.steps:
+        raise ValueError(f"respace: steps={steps} must lie in 1 … {schedule.steps}")
     index = np.rint(schedule.steps * (np.arange(steps + 1) / steps) ** power).astype(int)
     index = np.maximum(index, np.arange(steps + 1))  # Small powers of small fractions round to the same time.
     alpha_bar = schedule.alpha_bar[index]
@@ -112,6 +116,7 @@ def at(
     Raises `ValueError` unless there is one t per example of `like` (or one for all), and for t outside `first` … S
     where it is known; inside `jit` such an entry is NaN.
     """
+    t = _times(t)
     if t.shape != like.shape[: t.ndim]:
         raise ValueError(
             f"t has shape {t.shape} for examples of shape {like.shape}; pass one time each, or one for all"
@@ -127,8 +132,17 @@ def told(schedule: Schedule, t: Int[Array, "*n"]) -> Int[Array, "*n"]:
     Everything that calls a network asks here. Raises `ValueError` for a t outside 1 … S where it is known; inside
     `jit` it is told −1, and x_t is NaN.
     """
+    t = _times(t)
     inside = _inside(t, schedule.steps, 1)
     return jnp.where(inside, jnp.asarray(schedule.time, jnp.int32)[t], -1)
+
+
+def _times(t: ArrayLike) -> Int[Array, "*n"]:
+    """t as an array; raises `ValueError` for what does not count steps."""
+    if isinstance(t, str) or t is None or not jnp.issubdtype(jnp.result_type(t := jnp.asarray(t)), jnp.integer):
+        got = f"{t!r}" if t is None or isinstance(t, str) else f"{t.dtype}"
+        raise ValueError(f"t must be whole numbers, the steps of the schedule, got {got}; use astype('int32')")
+    return t
 
 
 def _inside(t: Int[Array, "*n"], last: int, first: int) -> Bool[Array, "*n"]:
@@ -137,12 +151,6 @@ def _inside(t: Int[Array, "*n"], last: int, first: int) -> Bool[Array, "*n"]:
             f"t must lie in {first} … {last}, the steps of this schedule, got {int(t.min())} … {int(t.max())}"
         )
     return (t >= first) & (t <= last)
-
-
-def _positive(steps: int) -> int:
-    if steps < 1:
-        raise ValueError(f"a diffusion needs at least one step, got {steps}")
-    return steps
 
 
 def _cut(beta: Float[np.ndarray, " t"]) -> Float[np.ndarray, " t"]:

@@ -11,10 +11,10 @@ from dlcore.nn._conv.lowering.table import WAYS, Problem, way_of
 from dlcore.nn._dtypes import promoted
 from dlcore.nn._product import product
 from dlcore.nn._rows import add_bias
-from dlcore.nn._size import Size, whole
-from dlcore.nn._window import Padding, Sizes, copies, pad, pad_widths, per_axis
+from dlcore.nn._window import Padding, Sizes, check_window, copies, pad, pad_widths, per_axis
 from dlcore.nn.init import Initializer, lecun_normal, zeros
 from dlcore.operands import wide
+from dlcore.setting import Size, whole
 from dlcore.types import Input, Key, Model, Params, State
 
 
@@ -91,6 +91,7 @@ def BlockConv(
     window, stride = whole(window, "BlockConv: window"), whole(stride, "BlockConv: stride")
     if window % stride:
         raise ValueError(f"BlockConv: stride={stride} does not divide window={window}; use Conv")
+    check_window("BlockConv", padding)
 
     def init(key: Key, x: Input) -> tuple[Params, State]:
         params = {"kernel": kernel_init(key, (*(window,) * (len(x.shape) - 2), x.shape[-1], features))}

@@ -5,9 +5,9 @@ from jaxtyping import Array, Float, Real
 from dlcore.nn._conv.lowering.table import convolution
 from dlcore.nn._dtypes import promoted
 from dlcore.nn._rows import add_bias
-from dlcore.nn._size import Size, whole
-from dlcore.nn._window import Padding, Sizes, copies, pad, pad_widths, per_axis
+from dlcore.nn._window import Padding, Sizes, check_window, copies, pad, pad_widths, per_axis
 from dlcore.nn.init import Initializer, lecun_normal, zeros
+from dlcore.setting import Size, whole
 from dlcore.types import Input, Key, Model, Params, State
 
 
@@ -64,11 +64,13 @@ def Conv(
 ) -> Model:
     """Layer of `conv` with params `kernel` and `bias`; an int `window` is used for every spatial axis of the input.
 
-    Leave the bias out before a batch norm. Raises `ValueError` when `groups` does not divide the channels.
+    Leave the bias out before a batch norm. Raises `ValueError` when `groups` does not divide the
+    channels, and for sizes and padding that are none.
     """
     features, groups = whole(features, "Conv: features"), whole(groups, "Conv: groups")
     if features % groups:
         raise ValueError(f"Conv: features={features} must be a positive multiple of groups={groups}")
+    check_window("Conv", padding, window=window, stride=stride, dilation=dilation)
 
     def init(key: Key, x: Input) -> tuple[Params, State]:
         sizes = per_axis(window, len(x.shape) - 2, "window")

@@ -8,8 +8,8 @@ from dlcore.nn._activation import Activation
 from dlcore.nn._combine import serial
 from dlcore.nn._conv import Conv
 from dlcore.nn._norm import BatchNorm
-from dlcore.nn._size import Size, whole
 from dlcore.nn.init import Initializer, he_normal_fan_out
+from dlcore.setting import Size, whole
 from dlcore.types import Model
 
 

@@ -9,9 +9,9 @@ from dlcore.nn._conv import conv
 from dlcore.nn._conv.blocks import conv_by_blocks, whole_blocks
 from dlcore.nn._dtypes import promoted
 from dlcore.nn._rows import add_bias
-from dlcore.nn._size import Size, whole
-from dlcore.nn._window import Padding, Sizes, pad_widths, per_axis
+from dlcore.nn._window import Padding, Sizes, check_window, pad_widths, per_axis
 from dlcore.nn.init import Initializer, lecun_normal, zeros
+from dlcore.setting import Size, whole
 from dlcore.types import Input, Key, Model, Params, State
 
 
@@ -105,11 +105,12 @@ def ConvTranspose(
 
     With stride s and padding "zero" the output is s times as large. `kernel_init` sees the axes as [*window, c_in,
     features/groups], so that its fans are those of this layer. Leave the bias out before a batch norm. Raises
-    `ValueError` when `groups` does not divide the channels.
+    `ValueError` when `groups` does not divide the channels, and for sizes and padding that are none.
     """
     features, groups = whole(features, "ConvTranspose: features"), whole(groups, "ConvTranspose: groups")
     if features % groups:
         raise ValueError(f"ConvTranspose: features={features} must be a positive multiple of groups={groups}")
+    check_window("ConvTranspose", padding, window=window, stride=stride, dilation=dilation)
 
     def init(key: Key, x: Input) -> tuple[Params, State]:
         sizes = per_axis(window, len(x.shape) - 2, "window")

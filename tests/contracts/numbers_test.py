@@ -1,0 +1,125 @@
+"""Settings of all rooms: numbers of every make are taken, and what is none is refused where things are made."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import typecheck
+
+from dlcore import nn
+from dlcore.generative.diffusion import schedule as noise
+from dlcore.generative.diffusion.process import diffuse
+from dlcore.generative.diffusion.weighting import p2
+from dlcore.optim import clip_by_global_norm, clip_by_value, schedules, transforms
+from dlcore.setting import number
+from dlcore.train import ema_update, gradient_update, repeated, reported
+
+COUNTS = (2.5, 2.0, True, np.bool_(True), -1, 0, "3", None, np.float32(2), [], np.nan)
+"""What counts nothing."""
+NUMBERS = ("0.1", None, [0.1, 0.2], np.ones(2), np.nan, np.inf, 1j, True, np.bool_(False), np.array("a"))
+"""What is no number, or no finite one."""
+BELOW = (*NUMBERS, -0.5)
+BEYOND = (*BELOW, 1.5)
+EMA, KEY, IMAGE = ema_update(0.5), jax.random.key(0), jnp.ones((1, 2, 2, 1))
+
+MAKERS = {
+    "Dense: features": (COUNTS, lambda v: nn.Dense(v)),
+    "Conv: window": (COUNTS, lambda v: nn.Conv(4, v)),
+    "Conv: stride": (COUNTS, lambda v: nn.Conv(4, 3, stride=v)),
+    "Conv: dilation": (COUNTS, lambda v: nn.Conv(4, 3, dilation=(1, v))),
+    "Conv: groups": (COUNTS, lambda v: nn.Conv(4, 3, groups=v)),
+    "Conv: padding": ((1.0, True, -1, "full", None, (1, 2.0)), lambda v: nn.Conv(4, 3, padding=v)),
+    "ConvTranspose: stride": (COUNTS, lambda v: nn.ConvTranspose(4, 3, stride=v)),
+    "ConvTranspose: padding": ((1.0, True, -1, "full", None), lambda v: nn.ConvTranspose(4, 3, padding=v)),
+    "BlockConv: padding": ((1.0, True, -1, "full", None), lambda v: nn.BlockConv(4, 2, stride=2, padding=v)),
+    "Conv: stride of ConvNorm": (COUNTS, lambda v: nn.ConvNorm(4, 3, stride=v)),
+    "MaxPool: window": (COUNTS, lambda v: nn.MaxPool(v)),
+    "MaxPool: stride": ((2.0, True, 0, "2"), lambda v: nn.MaxPool(2, stride=v)),
+    "AvgPool: padding": ((1.0, True, -1, "full", None), lambda v: nn.AvgPool(2, padding=v)),
+    "MaxPoolCeil: stride": (COUNTS, lambda v: nn.MaxPoolCeil(2, v)),
+    "AdaptiveAvgPool: size": (COUNTS, lambda v: nn.AdaptiveAvgPool(v)),
+    "AdaptiveMaxPool: size": (COUNTS, lambda v: nn.AdaptiveMaxPool(v)),
+    "BatchNorm: momentum": (BEYOND, lambda v: nn.BatchNorm(momentum=v)),
+    "BatchNorm: epsilon": (BELOW, lambda v: nn.BatchNorm(epsilon=v)),
+    "LayerNorm: epsilon": (BELOW, lambda v: nn.LayerNorm(epsilon=v)),
+    "GroupNorm: epsilon": (BELOW, lambda v: nn.GroupNorm(2, epsilon=v)),
+    "InstanceNorm: epsilon": (BELOW, lambda v: nn.InstanceNorm(epsilon=v)),
+    "dropout rate": (BEYOND, lambda v: nn.Dropout(v)),
+    "Dropout: broadcast_axes": ((1, 1.0, "12", None), lambda v: nn.Dropout(0.5, broadcast_axes=v)),
+    "dropout rate of StochasticDepth": (BEYOND, lambda v: nn.StochasticDepth(v)),
+    "dropout rate of linear_rates": (BEYOND, lambda v: nn.linear_rates(v, 3)),
+    "linear_rates: count": ((2.0, None, -1), lambda v: nn.linear_rates(0.1, v)),
+    "noise: std": (BELOW, lambda v: nn.Noise(v)),
+    "noise: std of weights": (BELOW, lambda v: nn.weight_noise(nn.Dense(3), v)),
+    "mask: rate": (BEYOND, lambda v: nn.mask(KEY, IMAGE, v)),
+    "corruption gaussian: the level": (BELOW, lambda v: nn.corruption("gaussian", v)),
+    "LayerScale: start": (NUMBERS, lambda v: nn.LayerScale(v)),
+    "SpatialAttention: heads": (COUNTS, lambda v: nn.SpatialAttention(4, v)),
+    "SpectralNorm: iterations": (COUNTS, lambda v: nn.SpectralNorm(nn.Dense(3), iterations=v)),
+    "scan: length": (COUNTS, lambda v: nn.scan(nn.Dense(4), v)),
+    "concat: axis": ((1.5, "a", None, True), lambda v: nn.concat(nn.Dense(3), axis=v)),
+    "Reshape: shape": ((2.5, None, "a", (2.0,), (-1,)), lambda v: nn.Reshape(v)),
+    "upsample: factor": (COUNTS, lambda v: nn.upsample(IMAGE, v)),
+    "padded: factor": (COUNTS, lambda v: nn.padded(nn.Dense(3), v)),
+    "cropped: height": (COUNTS, lambda v: nn.cropped(nn.Dense(3), v, 3)),
+    "normal: std": (BELOW, lambda v: nn.init.normal(v)),
+    "uniform: scale": (BELOW, lambda v: nn.init.uniform(v)),
+    "constant: value": (NUMBERS, lambda v: nn.init.constant(v)),
+    "orthogonal: gain": (NUMBERS, lambda v: nn.init.orthogonal(v)),
+    "linear: steps": (COUNTS, lambda v: noise.linear(v)),
+    "cosine: steps": (COUNTS, lambda v: noise.cosine(v)),
+    "cosine: offset": (BELOW, lambda v: noise.cosine(5, v)),
+    "sigmoid: sharpness": (BELOW, lambda v: noise.sigmoid(5, v)),
+    "respace: steps": ((*COUNTS, 6), lambda v: noise.respace(noise.linear(5), v)),
+    "respace: power": (BELOW, lambda v: noise.respace(noise.linear(5), 5, v)),
+    "p2: k": (BELOW, lambda v: p2(noise.linear(5), k=v)),
+    "t must": ((1.0, "a", None, np.ones(1), np.array([True])), lambda v: diffuse(noise.linear(5), IMAGE, v, IMAGE)),
+    "t must be told": ((1.0, "a", None, np.ones(1)), lambda v: noise.told(noise.linear(5), v)),
+    "constant: rate": (BELOW, lambda v: schedules.constant(v)),
+    "linear: rate": (BELOW, lambda v: schedules.linear(v, 10)),
+    "linear: steps of a rate": (BELOW, lambda v: schedules.linear(0.1, v)),
+    "cosine: floor": (BELOW, lambda v: schedules.cosine(0.1, 10, v)),
+    "step_decay: factor": (BELOW, lambda v: schedules.step_decay(0.1, 10, v)),
+    "one_cycle: rise": (BEYOND, lambda v: schedules.one_cycle(0.1, 10, rise=v)),
+    "sgd: rate": (BELOW, lambda v: transforms.sgd(v)),
+    "momentum: alpha": (BEYOND, lambda v: transforms.momentum(0.1, v)),
+    "adam: b1": (BEYOND, lambda v: transforms.adam(0.1, v)),
+    "adam: delta": (BELOW, lambda v: transforms.adam(0.1, delta=v)),
+    "adamw: weight_decay": (BELOW, lambda v: transforms.adamw(0.1, weight_decay=v)),
+    "rmsprop: decay": (BEYOND, lambda v: transforms.rmsprop(0.1, v)),
+    "clip_by_value: the threshold": ((0.0, -1.0, None, "1", [1.0]), lambda v: clip_by_value(v)),
+    "clip_by_global_norm: the threshold": ((0.0, np.nan, True), lambda v: clip_by_global_norm(v)),
+    "microbatches": (COUNTS, lambda v: gradient_update(None, transforms.sgd(0.1), microbatches=v)),
+    "repeated: times": (COUNTS, lambda v: repeated(EMA, v)),
+    "decay": (BEYOND, lambda v: ema_update(v)),
+    "reported: decay": (BEYOND, lambda v: reported(EMA, "loss", decay=v)),
+}
+
+
+@pytest.mark.parametrize("setting", MAKERS)
+def test_what_is_no_setting_is_refused_where_it_is_set(setting):
+    wrong, make = MAKERS[setting]
+    for value in wrong:
+        with typecheck.unchecked(), pytest.raises(ValueError, match="must") as refused:
+            make(value)
+        assert str(refused.value).startswith(setting.split(" of ")[0].removesuffix(" be told")), (value, refused.value)
+
+
+def test_numbers_of_every_make_are_taken():
+    for one in (1, 1.0, np.int64(1), np.float32(1), np.array(1.0), jnp.ones(()), jnp.ones((), jnp.bfloat16)):
+        assert number(one, "n", "[0, 1]") is one
+        for beside in ("(1, ∞)", "[0, 1)", "(-∞, 0]"):
+            with pytest.raises(ValueError, match="n must lie in"):
+                number(one, "n", beside)
+    assert jax.jit(lambda x: number(x, "n", "[0, 1]"))(7.0) == 7
+    with pytest.raises(ValueError, match="single number"):
+        jax.eval_shape(lambda x: number(x, "n"), jnp.ones(2))
+
+
+def test_times_of_every_make_are_the_same():
+    expected = diffuse(noise.linear(5), jnp.ones((2, 3)), jnp.array([1, 2]), jnp.zeros((2, 3)))
+    with typecheck.unchecked():
+        for t in ([1, 2], np.array([1, 2]), np.array([1, 2], np.uint8)):
+            found = diffuse(noise.linear(5), jnp.ones((2, 3)), t, jnp.zeros((2, 3)))
+            np.testing.assert_array_equal(found, expected)
+        np.testing.assert_array_equal(noise.told(noise.linear(5), 3), 3)

@@ -10,7 +10,8 @@ import optax
 from jaxtyping import Array, Float, Int
 
 from dlcore.optim.schedules import Schedule
-from dlcore.setting import Number
+from dlcore.optim.transforms import check_rates
+from dlcore.setting import Number, number
 from dlcore.tree import is_weight, path_of, stack_axes
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
@@ -61,6 +62,10 @@ def muon(
     together. The rest moves at `vector_rate` times the rate. As `optax.contrib.muon`, which has one product for each
     matrix, and takes two axes only unless told otherwise.
     """
+
+    check_rates("muon", rate, momentum=momentum, b1=b1, b2=b2)
+    for setting, value in {"vector_rate": vector_rate, "weight_decay": weight_decay, "epsilon": epsilon}.items():
+        number(value, f"muon: {setting}", "[0, ∞)")
 
     def vector(step: Any) -> Any:
         return vector_rate * (rate(step) if callable(rate) else rate)

@@ -32,7 +32,7 @@ def _at(rate: Rate, step: Any) -> Any:
     return rate(step) if callable(rate) else rate
 
 
-def _check(name: str, rate: Rate, delta: Number = 0.0, **decays: Number) -> None:
+def check_rates(name: str, rate: Rate, delta: Number = 0.0, **decays: Number) -> None:
     """Raises `ValueError` for a rate or δ that is negative, a decay outside [0, 1], and what is no number."""
     for setting, value in {"delta": delta, **({} if callable(rate) else {"rate": rate})}.items():
         number(value, f"{name}: {setting}", "[0, ∞)")
@@ -73,7 +73,7 @@ def _start(*, first: bool = False, second: bool = False) -> Callable[[Any], Memo
 
 def sgd(rate: Rate) -> optax.GradientTransformation:
     """θ ← θ − ε_k g (Robbins & Monro 1951)."""
-    _check("sgd", rate)
+    check_rates("sgd", rate)
 
     def update(grads: Any, memory: Memory, params: Any = None) -> tuple[Any, Memory]:
         rate_now = _at(rate, memory.step)
@@ -84,7 +84,7 @@ def sgd(rate: Rate) -> optax.GradientTransformation:
 
 def momentum(rate: Rate, alpha: Number = 0.9) -> optax.GradientTransformation:
     """v ← α v − ε_k g, θ ← θ + v (Polyak 1964; lecture 6.5)."""
-    _check("momentum", rate, alpha=alpha)
+    check_rates("momentum", rate, alpha=alpha)
 
     def update(grads: Any, memory: Memory, params: Any = None) -> tuple[Any, Memory]:
         rate_now = _at(rate, memory.step)
@@ -100,7 +100,7 @@ def nesterov(rate: Rate, alpha: Number = 0.9) -> optax.GradientTransformation:
     The lecture's form takes the gradient at θ̃ = θ + α v, ahead of θ. A transformation sees the gradient where the
     params are, so they are the θ̃ themselves: the same trajectory seen α v further on (Sutskever et al. 2013).
     """
-    _check("nesterov", rate, alpha=alpha)
+    check_rates("nesterov", rate, alpha=alpha)
 
     def update(grads: Any, memory: Memory, params: Any = None) -> tuple[Any, Memory]:
         rate_now = _at(rate, memory.step)
@@ -116,7 +116,7 @@ def adagrad(rate: Rate, delta: Number = 1e-7) -> optax.GradientTransformation:
 
     optax adds δ inside the root and starts r at 0.1 instead.
     """
-    _check("adagrad", rate, delta)
+    check_rates("adagrad", rate, delta)
 
     def update(grads: Any, memory: Memory, params: Any = None) -> tuple[Any, Memory]:
         rate_now = _at(rate, memory.step)
@@ -129,7 +129,7 @@ def adagrad(rate: Rate, delta: Number = 1e-7) -> optax.GradientTransformation:
 
 def rmsprop(rate: Rate, decay: Number = 0.9, delta: Number = 1e-8) -> optax.GradientTransformation:
     """r ← ρ r + (1 − ρ) g², θ ← θ − ε_k g/√(δ + r) (Hinton 2012; Goodfellow et al. 2016, algorithm 8.5)."""
-    _check("rmsprop", rate, delta, decay=decay)
+    check_rates("rmsprop", rate, delta, decay=decay)
 
     def update(grads: Any, memory: Memory, params: Any = None) -> tuple[Any, Memory]:
         rate_now = _at(rate, memory.step)
@@ -156,7 +156,7 @@ def adamw(
 
     Every leaf decays; `dlcore.optim.make_optimizer` spares biases. Raises `ValueError` for a decay without params.
     """
-    _check("adam", rate, delta, b1=b1, b2=b2)
+    check_rates("adam", rate, delta, b1=b1, b2=b2)
     number(weight_decay, "adamw: weight_decay", "[0, ∞)")
 
     def update(grads: Any, memory: Memory, params: Any = None) -> tuple[Any, Memory]:

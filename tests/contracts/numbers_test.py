@@ -10,7 +10,7 @@ from dlcore import nn
 from dlcore.generative.diffusion import schedule as noise
 from dlcore.generative.diffusion.process import diffuse
 from dlcore.generative.diffusion.weighting import p2
-from dlcore.optim import clip_by_global_norm, clip_by_value, schedules, transforms
+from dlcore.optim import clip_by_global_norm, clip_by_value, muon, schedules, transforms
 from dlcore.setting import number
 from dlcore.train import ema_update, gradient_update, repeated, reported
 
@@ -86,6 +86,8 @@ MAKERS = {
     "adam: b1": (BEYOND, lambda v: transforms.adam(0.1, v)),
     "adam: delta": (BELOW, lambda v: transforms.adam(0.1, delta=v)),
     "adamw: weight_decay": (BELOW, lambda v: transforms.adamw(0.1, weight_decay=v)),
+    "muon: momentum": (BEYOND, lambda v: muon(0.1, v)),
+    "muon: epsilon": (BELOW, lambda v: muon(0.1, epsilon=v)),
     "rmsprop: decay": (BEYOND, lambda v: transforms.rmsprop(0.1, v)),
     "clip_by_value: the threshold": ((0.0, -1.0, None, "1", [1.0]), lambda v: clip_by_value(v)),
     "clip_by_global_norm: the threshold": ((0.0, np.nan, True), lambda v: clip_by_global_norm(v)),

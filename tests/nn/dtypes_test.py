@@ -16,7 +16,6 @@ from dlcore.nn import (
     Conv,
     ConvTranspose,
     Dense,
-    Embedding,
     GlobalAvgPool,
     GroupConv,
     GroupLift,
@@ -333,53 +332,6 @@ def test_other_derivatives_in_half_precision(name):
         np.testing.assert_allclose(found, exact, rtol=0.05, atol=0.05 * np.abs(exact).max())
 
     jax.tree.map(check, *(jax.jit(derivatives, static_argnums=0)(m) for m in (half, model)))
-
-
-def test_running_statistics_keep_their_dtype_and_are_averaged_in_single_precision():
-    x = jnp.asarray(np.random.default_rng(0).normal(3, 2, (512, 2)), jnp.float16)
-    train = jax.jit(lambda p, s, x: BatchNorm(momentum=0.5).apply(p, s, x, train=True))
-    for kind in (jnp.float32, jnp.bfloat16):
-        state = {"mean": jnp.ones(2, kind), "variance": jnp.ones(2, kind)}
-        _, new = train({}, state, x)
-        assert new["mean"].dtype == new["variance"].dtype == kind
-        exact = np.asarray(x, np.float64)
-        np.testing.assert_allclose(new["mean"].astype(jnp.float32), 0.5 + 0.5 * exact.mean(0), rtol=2.0**-8)
-        np.testing.assert_allclose(new["variance"].astype(jnp.float32), 0.5 + 0.5 * exact.var(0), rtol=2.0**-8)
-    with jax.enable_x64(True):
-        wide = jnp.asarray(np.random.default_rng(0).normal(3, 2, (64, 2)))
-        y, new = train({}, {"mean": jnp.ones(2, "float32"), "variance": jnp.ones(2, "float32")}, wide)
-        assert y.dtype == jnp.float64 and new["mean"].dtype == new["variance"].dtype == jnp.float32
-        wide = np.asarray(wide)
-        np.testing.assert_allclose(y, (wide - wide.mean(0)) / np.sqrt(wide.var(0) + 1e-5), rtol=1e-10, atol=1e-10)
-
-
-def test_statistics_of_half_precision_do_not_overflow_or_stop_counting():
-    x = jnp.asarray(np.random.default_rng(0).uniform(200, 400, (4, 40, 40, 2)), jnp.float16)
-    exact = np.asarray(x, np.float64)
-    for model, axes in ((LayerNorm(), -1), (GroupNorm(1), (1, 2, 3)), (InstanceNorm(), (1, 2))):
-        y = jax.jit(model.apply)({}, {}, x)[0]
-        mean, var = exact.mean(axes, keepdims=True), exact.var(axes, keepdims=True)
-        assert y.dtype == jnp.float16
-        np.testing.assert_allclose(y, (exact - mean) / np.sqrt(var + 1e-5), rtol=2.0**-10, atol=2.0**-10)
-
-
-@pytest.mark.parametrize("ids", ["int8", "uint8", "int16", "uint32", "int32"])
-def test_embeddings_of_any_integer_dtype(ids):
-    # A table larger than eight bits count: "one row past the end" must not become a row of it.
-    table = jnp.arange(300.0)[:, None]
-    found = embedding(jnp.asarray([0, 7, 100], ids), table)
-    np.testing.assert_array_equal(found[:, 0], [0, 7, 100])
-    if not ids.startswith("u"):
-        assert np.isnan(embedding(jnp.asarray([-1, -100], ids), table)).all()
-    assert embedding(jnp.asarray([1], ids), table.astype(jnp.bfloat16)).dtype == jnp.bfloat16
-
-
-@pytest.mark.parametrize("dtype", ["float32", "bool"])
-def test_embeddings_of_what_does_not_count_are_refused(dtype):
-    with pytest.raises(ValueError, match=f"ids must be integers, got {dtype}"):
-        embedding.__wrapped__(jnp.ones(3, dtype), jnp.ones((4, 2)))
-    params, _ = Embedding(4, 2).init(jax.random.key(0), jnp.ones(3, "int32"))
-    assert params["embedding"].dtype == jnp.float32
 
 
 def test_complex_numbers_are_refused():

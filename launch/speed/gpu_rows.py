@@ -15,8 +15,10 @@ from launch.speed.clock import ANSWER
 from launch.speed.gpu_task import Task
 
 ROOT = Path(__file__).parents[2]
-SETTINGS = {"JAX_ENABLE_COMPILATION_CACHE": "false", "XLA_PYTHON_CLIENT_MEM_FRACTION": "0.92"}
-"""Compile seconds are those of a first use, and the card belongs to one process at a time."""
+COLD = {"JAX_ENABLE_COMPILATION_CACHE": "false"}
+"""Compile seconds are those of a first use."""
+MEMORY = ("XLA_CLIENT_MEM_FRACTION", "XLA_PYTHON_CLIENT_MEM_FRACTION")
+"""How much of the card a process takes, by its name now and before; JAX refuses both at once."""
 
 
 def facts(module: str, task: Task, *, flags: str = "") -> Iterator[dict[str, Any]]:
@@ -25,10 +27,13 @@ def facts(module: str, task: Task, *, flags: str = "") -> Iterator[dict[str, Any
     With a fact `first_step` comes how long after its start the process took it. The last fact says how it ended, if not
     well: `cut` or `failed`.
     """
-    environment = os.environ | SETTINGS | {"XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} {flags}".strip()}
     began = time.monotonic()
     process = subprocess.Popen(
-        [sys.executable, "-m", module, task.text()], cwd=ROOT, env=environment, text=True, stdout=subprocess.PIPE
+        [sys.executable, "-m", module, task.text()],
+        cwd=ROOT,
+        env=environment(flags),
+        text=True,
+        stdout=subprocess.PIPE,
     )
     try:
         for line in until(process.stdout, task):
@@ -44,6 +49,12 @@ def facts(module: str, task: Task, *, flags: str = "") -> Iterator[dict[str, Any
         process.kill()
         process.wait()
         process.stdout.close()
+
+
+def environment(flags: str) -> dict[str, str]:
+    """Of the process: nearly the whole card unless the user said how much, no compile cache, and `flags` for XLA."""
+    whole = {} if any(name in os.environ for name in MEMORY) else {MEMORY[0]: "0.92"}
+    return os.environ | COLD | whole | {"XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} {flags}".strip()}
 
 
 def until(lines: IO[str], task: Task) -> Iterator[str]:

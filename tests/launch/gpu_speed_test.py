@@ -116,6 +116,17 @@ def test_facts_come_one_by_one_and_a_process_is_ended_in_time(child):
     assert 5 <= int(re.fullmatch(r"after (\d+) s", last["cut"])[1]) < 20
 
 
+def test_a_process_has_the_card_and_no_cache(monkeypatch):
+    for name in gpu_rows.MEMORY:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("XLA_FLAGS", "--xla_one=1")
+    told = gpu_rows.environment("--xla_two=2")
+    assert told["XLA_FLAGS"] == "--xla_one=1 --xla_two=2" and told["JAX_ENABLE_COMPILATION_CACHE"] == "false"
+    assert told["XLA_CLIENT_MEM_FRACTION"] == "0.92" and gpu_rows.environment("")["XLA_FLAGS"] == "--xla_one=1"
+    monkeypatch.setenv("XLA_PYTHON_CLIENT_MEM_FRACTION", "0.5")
+    assert "XLA_CLIENT_MEM_FRACTION" not in gpu_rows.environment(""), "the user's own choice stays alone"
+
+
 def test_a_process_that_fails_is_told(child):
     told = list(gpu_rows.facts(child, Task("train", seconds=0.0, images=7, until=time.time() + 60)))
     assert told[-2:] == [{"images": 4, "seconds": 0.5}, {"failed": "exit code 7"}]

@@ -72,7 +72,7 @@ def plain_step(name, g, d):
     return step
 
 
-@pytest.mark.sampled
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["non_saturating", "hinge"])
 def test_a_gan_of_a_users_own(name, tmp_path):
     g, d = Generator(), Discriminator()

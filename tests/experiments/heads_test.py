@@ -25,7 +25,7 @@ def rows_of(spec, count=3):
     return {"image": images, "label": row, "row": row, "where": jnp.ones(count, bool)}
 
 
-@pytest.mark.sampled
+@pytest.mark.slow
 @pytest.mark.parametrize("model", ["gated", "masked"])
 def test_a_pixelcnn_whose_colours_share_logistics(model):
     """With params of 0 every component is a logistic of scale 1 at 0, and the colours are alike and independent."""

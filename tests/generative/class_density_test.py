@@ -134,7 +134,7 @@ def test_a_flow_is_a_bound_on_a_distribution_over_grey_levels():
     assert 0.4 < total < 1.05 and np.exp(log_p.mean(1)).sum() < total
 
 
-@pytest.mark.sampled
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [lambda: small_vae()[1], small_flow, small_pixelcnn])
 def test_training_keeps_the_prior_and_draws_are_grey_levels(make):
     density = with_prior(make(), CLASSES)

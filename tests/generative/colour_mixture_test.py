@@ -183,7 +183,7 @@ def trained_like(network, shape):
     return jax.tree.map(lambda p: p + 0.2 * jax.random.normal(jax.random.key(p.size), p.shape), params), state
 
 
-@pytest.mark.sampled
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NETWORKS)
 def test_the_network_sees_no_colour_of_the_current_pixel(name):
     network = NETWORKS[name](decoder.colour_mixture(3, 1))

@@ -157,7 +157,7 @@ def test_first_term_is_the_reconstruction_of_the_predicted_data(float64):
     np.testing.assert_allclose(value, expected)
 
 
-@pytest.mark.sampled
+@pytest.mark.slow
 @VARIANCES
 def test_estimate_over_few_times_is_unbiased(variance, float64):
     found = schedule.cosine(12)

@@ -46,7 +46,7 @@ PLANE = {
 }
 
 
-@pytest.mark.sampled
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PLANE)
 def test_density_in_the_plane_integrates_to_1(name):
     bijector = PLANE[name]

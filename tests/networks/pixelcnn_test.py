@@ -124,7 +124,7 @@ def test_influence_is_exactly_the_reach_counted_by_hand(name, colours, dtype):
     np.testing.assert_array_equal(found(name, colours, dtype) != 0.0, expected)
 
 
-@pytest.mark.sampled
+@pytest.mark.slow
 @pytest.mark.parametrize("features", [3, 30])
 @pytest.mark.parametrize("kind", ["masked", "gated"])
 def test_the_future_has_no_influence_at_any_width(kind, features):
@@ -134,7 +134,7 @@ def test_the_future_has_no_influence_at_any_width(kind, features):
     assert (J[j >= i] == 0.0).all() and (J[j < i] != 0).any()
 
 
-@pytest.mark.sampled
+@pytest.mark.slow
 @pytest.mark.parametrize("colours", [1, 3])
 def test_the_gated_network_sees_all_of_the_past_in_reach(colours):
     J = jacobian(GatedPixelCNN(2, colours=colours, features=24, windows=(3, 3, 3)), (4, 4, colours))

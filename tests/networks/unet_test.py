@@ -102,7 +102,7 @@ def test_sizes_that_do_not_halve_are_refused():
         net.init(jax.random.key(0), *given)
 
 
-@pytest.mark.sampled
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [{"widths": (4, 8)}, {"widths": (4, 4, 8), "blocks": 2, "patch": 2, "heads": 2}])
 def test_without_a_time_it_is_an_image_to_numbers_per_pixel(options):
     net, x = unet.UNet(5, **options), inputs(8, 3)[0]

@@ -183,7 +183,7 @@ def test_divergence_against_monte_carlo(name):
     assert abs(float(estimate.mean) - exact) < 4 * float(estimate.standard_error)
 
 
-@pytest.mark.sampled
+@pytest.mark.slow
 @EVERY
 def test_parameters_of_ten_thousand_give_no_nan(name):
     family, params, _, others, places = TABLE[name]

@@ -82,7 +82,7 @@ def test_value_and_gradients_are_the_sums(case):
         np.testing.assert_allclose(array, exact, rtol=1e-5, atol=2e-5)
 
 
-@pytest.mark.sampled
+@pytest.mark.slow
 @needed
 @pytest.mark.parametrize("images", [8, 9])
 @pytest.mark.parametrize("groups", [1, 2])

@@ -28,6 +28,8 @@ def load(
     kind, colon, rest = name.partition(":")
     if image_size is not None:
         _check_size(name, image_size)
+    if colon and not rest.strip():
+        raise DataError(f"{name} names no data; write what stands behind the colon, as in folder:DIR or npz:FILE")
     if colon and kind in ("folder", "segments"):
         reader = {"folder": folder.load, "segments": segments.load}[kind]
         return reader(Path(rest), validation=validation, image_size=image_size)

@@ -12,6 +12,7 @@ from flax.core import unfreeze
 from flax.errors import InvalidRngError
 
 from dlcore.interop._axes import advice, bound
+from dlcore.interop._modes import places
 from dlcore.interop._taps import Tapping
 from dlcore.keys import fold_name
 from dlcore.types import Key
@@ -51,10 +52,11 @@ class Call:
         if any(p.kind is p.VAR_POSITIONAL for p in self.parameters):
             return Arguments(inputs, named)
         open_to = [p for p in self.parameters if p.name not in named]
-        places = len([p for p in open_to if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)])
+        room = len([p for p in open_to if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)])
         only = [p.name for p in open_to if p.kind is p.KEYWORD_ONLY]
-        more = dict(zip(only, inputs[places:], strict=False))
-        return Arguments(inputs[: len(inputs) - len(more)], {**more, **named})
+        more = dict(zip(only, inputs[room:], strict=False))
+        call, positional = method_of(self.modules(True), self.method), inputs[: len(inputs) - len(more)]
+        return Arguments(*places("from_linen", call, self.flags(True), positional, {**more, **named}))
 
     def start(self, key: Key, train: bool, given: Arguments) -> dict[str, Any]:
         """All collections as the module starts them, without boxes."""

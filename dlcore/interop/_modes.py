@@ -2,13 +2,15 @@
 
 import dataclasses
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 FLAGS: Mapping[str, bool] = {
     **dict.fromkeys(("train", "training", "is_training", "is_train", "enable_dropout", "update_stats"), True),
+    **dict.fromkeys(("train_mode", "training_mode"), True),
     **dict.fromkeys(("deterministic", "use_running_average", "inference", "is_inference", "inference_mode"), False),
     **dict.fromkeys(("eval", "is_eval", "is_evaluating", "evaluate", "testing", "is_testing", "is_test"), False),
+    **dict.fromkeys(("eval_mode", "evaluation_mode", "test", "test_mode"), False),
 }
 """Names by which modules are told whether they train, each with its value in training."""
 
@@ -30,6 +32,27 @@ def call_flags(call: Callable[..., Any], flag: str | None) -> Callable[[bool], V
             raise ValueError(f"flag={flag!r}: the call takes {list(parameters)}; name one of these")
         senses = {name: FLAGS.get(name, True) if name == flag else False}
     return lambda train: {name: train is sense for name, sense in senses.items()}
+
+
+def places(
+    name: str, call: Callable[..., Any], without: Collection[str], positional: Sequence[Any], named: Mapping[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Inputs as `call` takes them beside the arguments `without`, such as its mode: those behind these by keyword.
+
+    Raises `ValueError` unless the call, self aside, can be given these inputs.
+    """
+    _, *taken = inspect.signature(call).parameters.values()
+    parameters = [p for p in taken if p.name not in without]
+    try:
+        inspect.Signature(parameters).bind(*positional, **{k: v for k, v in named.items() if k not in without})
+    except TypeError as error:
+        raise ValueError(
+            f"{name}: the call does not fit its inputs, {error}; it takes {[p.name for p in parameters]}: pass what is "
+            f"missing, or, if that says whether the module trains, name it: flag='name'"
+        ) from None
+    before = next((i for i, p in enumerate(taken) if p.name in without and p.kind is not p.KEYWORD_ONLY), len(taken))
+    behind = zip((p.name for p in parameters[before:]), positional[before:], strict=False)
+    return tuple(positional[:before]), {**dict(behind), **named}
 
 
 def by_mode(given: Any, kind: type, name: str) -> tuple[Callable[[bool], Any], bool]:

@@ -11,7 +11,7 @@ from flax import nnx
 
 from dlcore.interop._axes import advice, bound
 from dlcore.interop._matching import abstract, check_leaves, check_names, fitted, lacks, precision, united, zeros
-from dlcore.interop._modes import FLAGS, call_flags, config_fields, no_switch
+from dlcore.interop._modes import FLAGS, call_flags, config_fields, no_switch, places
 from dlcore.interop._nnx_taps import tapped_call
 from dlcore.interop._unset_key import unset, without_key
 from dlcore.keys import fold_name
@@ -46,6 +46,11 @@ def from_nnx(make: Make | tuple[Make, Make], *, flag: str | None = None, axis_na
     it draws random numbers.
     """
     makes = make if isinstance(make, tuple) else (make, make)
+    if any(isinstance(make, nnx.Module) or not callable(make) for make in makes) or len(makes) != 2:
+        raise ValueError(
+            f"from_nnx: expected a function of the random streams, lambda rngs: Net(rngs=rngs), or a pair of them "
+            f"(training, evaluation), got {type(make).__name__}"
+        )
     training, evaluation = (
         Mode.of(unplaced(make), train, flag) for make, train in zip(makes, (True, False), strict=True)
     )
@@ -62,6 +67,8 @@ class Mode:
     make: Make
     train: bool
     flags: dict[str, bool]
+    forward: Callable[..., Any]
+    """The call of the module's class."""
     takes_rngs: bool
     graph: Any
     params: Params
@@ -78,9 +85,10 @@ class Mode:
         graph, params, random, state = split(module)
         call = type(module).__call__
         streams = jax.jit(lambda key: nnx.state(make(nnx.Rngs(key)), nnx.RngState)) if jax.tree.leaves(random) else None
+        flags = call_flags(call, flag)(train)
         takes_rngs = "rngs" in inspect.signature(call).parameters
         caches = frozenset(path for path, _ in named_leaves(plain(nnx.state(module, nnx.Cache))))
-        return Mode(make, train, call_flags(call, flag)(train), takes_rngs, graph, params, state, streams, caches)
+        return Mode(make, train, flags, call, takes_rngs, graph, params, state, streams, caches)
 
     def module(self, params: Params, state: State, key: Key | None) -> nnx.Module:
         """The module with these values, told its mode; without a key its streams must not be drawn from."""
@@ -151,6 +159,7 @@ class Nnx:
         dtype = precision(params, inputs, named)
         check_leaves("params", params, mode.params, dtype)
         check_leaves("state", state, mode.state, dtype)
+        inputs, named = places("from_nnx", mode.forward, (*mode.flags, "rngs"), inputs, named)
         options = {**named, **mode.flags}
         if mode.takes_rngs and "rngs" not in named:
             options["rngs"] = nnx.Rngs(unset() if key is None else fold_name(key, "rngs"))

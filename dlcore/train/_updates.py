@@ -12,7 +12,7 @@ from dlcore.keys import fold_name
 from dlcore.operands import known
 from dlcore.optim import Transformation, transform
 from dlcore.setting import number, whole
-from dlcore.tree import Pattern, merge, partition
+from dlcore.tree import Pattern, merge, named_leaves, partition
 from dlcore.types import Aux, Batch, Carry, Key, Mean, Objective, Params, State, Update, View
 
 Metrics = Mapping[str, Mean]
@@ -201,7 +201,10 @@ def _accumulated(function: Callable[..., Any], count: int) -> Callable[..., Any]
 
 def _parts(batch: Batch, count: int) -> Batch:
     """The batch cut into `count` equal parts, on a new first axis."""
-    size = jax.tree.leaves(batch)[0].shape[0]
+    sizes = {path: jnp.shape(leaf)[:1] for path, leaf in named_leaves(batch)}
+    if len({*sizes.values(), ()}) != 2 or () in sizes.values():
+        raise ValueError(f"microbatches: all of the batch must have one first axis, that of its rows, got {sizes}")
+    ((size,), *_) = sizes.values()
     if size % count:
         raise ValueError(f"batch {size} cannot be cut into {count} equal microbatches; use a multiple of {count}")
     # Row i goes to part i mod count, so that a batch split over devices stays evenly split.

@@ -242,3 +242,10 @@ def test_a_system_says_what_the_data_lack():
     for spec in (unlabelled, points):
         with pytest.raises(ValueError, match="hashing needs labelled images"):
             spec.need("hashing", images=True, labels=True)
+
+
+@pytest.mark.parametrize("kind", ["folder", "segments", "idx", "npz", "tfds"])
+def test_a_source_without_a_name_is_not_the_folder_at_hand(kind):
+    for name in (f"{kind}:", f"{kind}: "):
+        with pytest.raises(DataError, match="names no data"):
+            load(name)

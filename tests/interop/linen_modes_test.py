@@ -156,3 +156,33 @@ def test_a_module_for_each_mode(way):
 def test_a_class_is_no_module():
     with pytest.raises(ValueError, match="make the module first"):
         from_linen(Fixed)
+
+
+@pytest.mark.parametrize("keyword_only", [False, True])
+def test_an_argument_that_nothing_fills_is_named(keyword_only):
+    class Net(nn.Module):
+        def forward(self, x, phase):
+            return nn.Dropout(0.5, deterministic=phase == 0)(x)
+
+    scope: dict[str, Any] = {}
+    exec(f"def __call__(self, x, {'*, ' if keyword_only else ''}phase): return self.forward(x, phase)", scope)
+    module = type("Phased", (Net,), {"__call__": nn.compact(scope["__call__"]), "__module__": __name__})()
+    with pytest.raises(ValueError, match=r"'phase'.*flag='name'"):
+        from_linen(module).init(KEY, X)
+    with pytest.raises(ValueError, match="too many positional"):
+        from_linen(module, flag="phase").init(KEY, X, X)
+
+
+class Masked(nn.Module):
+    @nn.compact
+    def __call__(self, x, train, mask):
+        return nn.Dropout(0.5, deterministic=not train)(x) * mask
+
+
+def test_inputs_behind_the_mode():
+    mask = jnp.arange(X.shape[-1]) % 2
+    model = from_linen(Masked())
+    params, state = model.init(KEY, X, mask)
+    np.testing.assert_array_equal(model.apply(params, state, X, mask)[0], X * mask)
+    out = np.asarray(model.apply(params, state, X, mask, train=True, key=KEY)[0] / X)
+    assert {*out[..., 1::2].round(3).flat} == {0.0, 2.0} and not out[..., ::2].any()

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import typecheck
 from flax import nnx
 from interop.trees import changed, equal
 
@@ -315,3 +316,39 @@ def test_a_tap_changes_what_follows_and_gives_the_gradient_there():
 
     gradient = jax.grad(loss)(jnp.zeros((6, 4)))
     np.testing.assert_allclose(gradient, jnp.broadcast_to(head["kernel"][:, 0], (6, 4)), rtol=1e-5)
+
+
+class Phased(nnx.Module):
+    def __init__(self, rngs):
+        self.drop = nnx.Dropout(0.5, rngs=rngs)
+
+    def __call__(self, x, phase):
+        return self.drop(x, deterministic=not phase)
+
+
+def test_an_argument_that_nothing_fills_is_named():
+    with pytest.raises(ValueError, match=r"'phase'.*flag='name'"):
+        from_nnx(Phased).init(jax.random.key(0), jnp.ones(3))
+
+
+@pytest.mark.parametrize("given", [Phased(nnx.Rngs(0)), (Phased,), None], ids=["a module", "one of a pair", "nothing"])
+def test_what_makes_no_module_is_refused(given):
+    with typecheck.unchecked(), pytest.raises(ValueError, match="lambda rngs"):
+        from_nnx(given)
+
+
+class Masked(nnx.Module):
+    def __init__(self, rngs):
+        self.drop = nnx.Dropout(0.5, rngs=rngs)
+
+    def __call__(self, x, train, mask):
+        return self.drop(x, deterministic=not train) * mask
+
+
+def test_inputs_behind_the_mode():
+    x, mask = jnp.ones(8), jnp.arange(8) % 2
+    model = from_nnx(Masked)
+    params, state = model.init(jax.random.key(0), x, mask)
+    np.testing.assert_array_equal(model.apply(params, state, x, mask)[0], mask)
+    out, _ = model.apply(params, state, x, mask, train=True, key=jax.random.key(1))
+    assert {*np.asarray(out[1::2]).tolist()} == {0.0, 2.0} and not out[::2].any()

@@ -120,6 +120,12 @@ def test_a_masked_batch_needs_an_objective_that_says_what_it_counts():
     same_in_parts(lambda *args, **options: objective(*args, **options, weight=True), batch, counts=(2,))
 
 
+@pytest.mark.parametrize("beside", [jnp.float32(0.5), jnp.ones((3, 4))], ids=["a number", "other rows"])
+def test_what_has_no_rows_cannot_be_cut_into_parts(beside):
+    with pytest.raises(ValueError, match=r"first axis.*'beside': \("):
+        once(PENALISED, 2, *MODEL.init(jax.random.key(2), X), {"image": X, "label": Y, "beside": beside})
+
+
 def test_gradients_of_half_precision_add_up_wide():
     def objective(params, state, batch, *, key, train, step):
         return (params["w"] * batch["x"]).mean().astype(jnp.float32), Aux(state, {})

@@ -7,10 +7,13 @@ import pytest
 import typecheck
 
 from dlcore import nn
+from dlcore.evaluation import confusion_matrix, top_k_correct
+from dlcore.generative import decoder, flow
 from dlcore.generative.diffusion import schedule as noise
 from dlcore.generative.diffusion.process import diffuse
 from dlcore.generative.diffusion.weighting import p2
-from dlcore.optim import clip_by_global_norm, clip_by_value, muon, schedules, transforms
+from dlcore.losses import huber, softmax_cross_entropy, softmax_focal
+from dlcore.optim import clip_by_global_norm, clip_by_value, muon, schedules, solve_ridge, transforms
 from dlcore.setting import number
 from dlcore.train import ema_update, gradient_update, repeated, reported
 
@@ -20,6 +23,7 @@ NUMBERS = ("0.1", None, [0.1, 0.2], np.ones(2), np.nan, np.inf, 1j, True, np.boo
 """What is no number, or no finite one."""
 BELOW = (*NUMBERS, -0.5)
 BEYOND = (*BELOW, 1.5)
+LOGITS, LABELS = jnp.eye(2), jnp.array([0, 1])
 EMA, KEY, IMAGE = ema_update(0.5), jax.random.key(0), jnp.ones((1, 2, 2, 1))
 
 MAKERS = {
@@ -91,6 +95,18 @@ MAKERS = {
     "rmsprop: decay": (BEYOND, lambda v: transforms.rmsprop(0.1, v)),
     "clip_by_value: the threshold": ((0.0, -1.0, None, "1", [1.0]), lambda v: clip_by_value(v)),
     "clip_by_global_norm: the threshold": ((0.0, np.nan, True), lambda v: clip_by_global_norm(v)),
+    "label_smoothing": (BEYOND, lambda v: softmax_cross_entropy(LOGITS, LABELS, label_smoothing=v)),
+    "huber: delta": (BELOW[:5], lambda v: huber(LOGITS, LOGITS, v)),
+    "softmax_focal: gamma": (BELOW, lambda v: softmax_focal(LOGITS, LABELS, gamma=v)),
+    "top_k_correct: k": ((1.0, True, "1", None, 0, 3), lambda v: top_k_correct(LOGITS, LABELS, v)),
+    "confusion_matrix: classes": (COUNTS, lambda v: confusion_matrix(LABELS, LABELS, v)),
+    "solve_ridge: alpha": (BELOW, lambda v: solve_ridge(LOGITS, LOGITS[0], v)),
+    "Squeeze: factor": (COUNTS, lambda v: flow.Squeeze(v)),
+    "ActNorm: epsilon": (BELOW, lambda v: flow.ActNorm(epsilon=v)),
+    "Affine: scale": (NUMBERS[:4], lambda v: flow.Affine(v, 0.0)),
+    "rational_quadratic: bins": ((*COUNTS, 1), lambda v: flow.rational_quadratic(v)),
+    "categorical: levels": ((*COUNTS, 1), lambda v: decoder.categorical(v)),
+    "discretized_logistic: components": (COUNTS, lambda v: decoder.discretized_logistic(8, v)),
     "microbatches": (COUNTS, lambda v: gradient_update(None, transforms.sgd(0.1), microbatches=v)),
     "repeated: times": (COUNTS, lambda v: repeated(EMA, v)),
     "decay": (BEYOND, lambda v: ema_update(v)),

@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Integer, Shaped
 
 from dlcore.operands import Discrete, class_labels, equal_shapes, known, masked, wide
+from dlcore.setting import whole
 
 
 def correct(
@@ -43,7 +44,7 @@ def top_k_correct(
 
     Raises `ValueError` unless 1 ≤ k ≤ c.
     """
-    if not 1 <= k <= jnp.shape(logits)[-1]:
+    if not 1 <= (k := whole(k, "top_k_correct: k", least=0)) <= jnp.shape(logits)[-1]:
         raise ValueError(f"top_k_correct: k must lie in 1 … {jnp.shape(logits)[-1]}, the number of classes, got {k}")
     return _among("top_k_correct", logits, labels, k, ignore, where)
 
@@ -81,6 +82,7 @@ def confusion_matrix(
     of which stay negative however many such matrices are added; `iou` of it is NaN or an error.
     """
     function, shape = "confusion_matrix", equal_shapes("confusion_matrix", predicted=predicted, labels=labels)
+    classes = whole(classes, "confusion_matrix: classes")
     row, inside, counted = class_labels(function, labels, shape, classes, ignore=ignore, where=where)
     if counted is not None and known(counted, predicted):
         predicted = jnp.where(counted, predicted, 0)

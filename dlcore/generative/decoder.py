@@ -18,6 +18,7 @@ from dlcore.losses import gaussian_nll, sigmoid_cross_entropy, softmax_cross_ent
 from dlcore.operands import equal_shapes, has_shape
 from dlcore.precision import matmul
 from dlcore.setting import Number
+from dlcore.setting import whole as count
 from dlcore.stats import mixture_log_mass, mixture_mean, mixture_sample
 from dlcore.types import Key
 
@@ -163,8 +164,7 @@ def categorical(levels: int) -> Likelihood:
 
     Raises `ValueError` for fewer than two levels.
     """
-    if levels < 2:
-        raise ValueError(f"categorical: levels must be at least 2, got {levels}")
+    count(levels, "categorical: levels", least=2)
 
     def nll(outputs: Array, x: Array) -> Array:
         return softmax_cross_entropy(_numbers(outputs, levels), grey_level(x, levels))
@@ -189,8 +189,8 @@ def discretized_logistic(levels: int, components: int = 1) -> Likelihood:
     Means live on [−1, 1], log-scales are clipped to `LOG_SCALE_RANGE`. A value outside [0, 1] has NaN nats. Raises
     `ValueError` for fewer than two levels or no component.
     """
-    if levels < 2 or components < 1:
-        raise ValueError(f"discretized_logistic: levels={levels} and components={components}; want 2 or more and 1")
+    count(levels, "discretized_logistic: levels", least=2)
+    count(components, "discretized_logistic: components")
 
     def split(outputs: Array) -> tuple[Array, Array, Array]:
         logits, mean, log_scale = jnp.split(_numbers(outputs, 3 * components), 3, axis=-1)
@@ -222,10 +222,9 @@ def colour_mixture(levels: int, components: int = 10, colours: int = 3) -> Likel
     colours: see `generative.colour_mixture`. A value outside [0, 1] has NaN nats. `mean` is exact but for what the ends
     of the range cut off. Raises `ValueError` for fewer than two levels, no component or no colour.
     """
-    if levels < 2 or components < 1 or colours < 1:
-        raise ValueError(
-            f"colour_mixture: levels={levels}, components={components} and colours={colours}; want 2 or more, 1 and 1"
-        )
+    count(levels, "colour_mixture: levels", least=2)
+    count(components, "colour_mixture: components")
+    count(colours, "colour_mixture: colours")
 
     def nll(outputs: Array, x: Array) -> Array:
         level = grey_level(x, levels)

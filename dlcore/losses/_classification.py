@@ -9,6 +9,7 @@ from jaxtyping import Array, ArrayLike, Bool, Float, Num
 
 from dlcore.losses._regression import operands
 from dlcore.operands import Discrete, class_labels, known, marks, masked, wide
+from dlcore.setting import number
 
 
 def softmax_cross_entropy(
@@ -31,7 +32,7 @@ def softmax_cross_entropy(
     outside 0 … c − 1; under `jit`, where labels cannot be looked at, such a label gives NaN.
     """
     name = "softmax_cross_entropy"
-    _check_smoothing(label_smoothing)
+    number(label_smoothing, "label_smoothing", "[0, 1)")
     classes = jnp.shape(logits)[-1]
     weights = None if weights is None else _checked_weights(name, weights, classes)
     shape = jnp.shape(logits)[:-1]
@@ -99,13 +100,6 @@ def _probabilities(targets: Array, shape: tuple[int, ...], ignore: int | None, w
     where = marks("softmax_cross_entropy", where, shape[:-1])
     targets = wide(targets, "softmax_cross_entropy")
     return (targets if where is None else jnp.where(where[..., None], targets, 0.0)), where
-
-
-def _check_smoothing(label_smoothing: Any) -> None:
-    if jnp.shape(label_smoothing) != ():
-        raise ValueError(f"label_smoothing must be one number, got shape {jnp.shape(label_smoothing)}")
-    if known(label_smoothing) and not 0 <= label_smoothing < 1:
-        raise ValueError(f"label_smoothing must lie in [0, 1), got {label_smoothing}")
 
 
 def _checked_weights(function: str, weights: Array, classes: int) -> Float[Array, " c"]:

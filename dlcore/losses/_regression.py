@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Bool, Float, Num
 
 from dlcore.operands import Discrete, equal_shapes, known, magnitude, marks, masked, safe, wide
+from dlcore.setting import number
 
 
 def operands(
@@ -47,6 +48,7 @@ def huber(
     where: Discrete[Array, "*s"] | None = None,
 ) -> Float[Array, "*s"]:
     """½e² for |e| ≤ δ, δ(|e| − ½δ) beyond, with e = y − ŷ (Huber 1964). Raises `ValueError` unless δ > 0."""
+    number(delta, "huber: delta", "[-∞, ∞]")
     delta = _positive("huber", "delta", delta)
     prediction, target, where = operands("huber", where, prediction=prediction, target=target)
     error = magnitude(prediction - target)

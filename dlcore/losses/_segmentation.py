@@ -16,6 +16,7 @@ from jaxtyping import Array, ArrayLike, Bool, Float, Num
 from dlcore.losses._classification import label_weights
 from dlcore.losses._regression import operands
 from dlcore.operands import Discrete, class_labels, known, masked, wide
+from dlcore.setting import number
 
 
 def softmax_focal(
@@ -200,8 +201,7 @@ def _all_inside(inside: Bool[Array, "b *space"], where: Bool[Array, "b *space"] 
 
 
 def _check_gamma(function: str, gamma: Any) -> None:
-    if known(gamma) and not gamma >= 0:
-        raise ValueError(f"{function}: gamma must not be negative, got {gamma}")
+    number(gamma, f"{function}: gamma", "[0, ∞)")
 
 
 def _check_smoothing(function: str, smoothing: float) -> None:

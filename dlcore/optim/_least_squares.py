@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Num
 
 from dlcore.precision import highest, matmul
-from dlcore.setting import Number, known
+from dlcore.setting import Number, number
 
 Matrix = Num[ArrayLike, "m n"]
 Target = Num[ArrayLike, "o *k"]
@@ -60,8 +60,7 @@ def solve_ridge(matrix: Matrix, target: Target, alpha: Number) -> Solution:
     looked at under jit).
     """
     A, b = _system("solve_ridge", matrix, target)
-    if jnp.ndim(alpha) or ((value := known(alpha)) is not None and not value > 0):
-        raise ValueError(f"solve_ridge: alpha must be one positive number, got {alpha}; use solve_svd for alpha = 0")
+    number(alpha, "solve_ridge: alpha must be positive (use solve_svd for 0): it", "(0, ∞)")
     root = jnp.sqrt(jnp.asarray(alpha, A.dtype))
     Q, R = jnp.linalg.qr(jnp.concatenate([A, root * jnp.eye(A.shape[1], dtype=A.dtype)]))
     return jax.scipy.linalg.solve_triangular(R, matmul(Q[: len(A)].T, b))

@@ -11,6 +11,7 @@ from jaxtyping import Array, Float
 from dlcore.generative.flow._chain import Moved, no_change
 from dlcore.operands import has_shape, wide
 from dlcore.precision import highest
+from dlcore.setting import number
 from dlcore.types import Bijector, Key, Params
 
 
@@ -168,6 +169,7 @@ def _check_channels(x: Array, bias: Array, log_scale: Array) -> None:
 
 def ActNorm(*, epsilon: float = 1e-6) -> Bijector:
     """`actnorm` whose start makes the first batch mean 0 and variance 1 per channel: b = −μ, l = −log(σ + ε)."""
+    number(epsilon, "ActNorm: epsilon", "[0, ∞)")
 
     @jax.jit
     def init(key: Key, x: Array) -> Params:

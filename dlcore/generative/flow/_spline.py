@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 from dlcore.generative.check import in_range
 from dlcore.generative.flow._transform import Mapped, Transform
 from dlcore.operands import has_shape, shape_of
-from dlcore.setting import Number
+from dlcore.setting import Number, whole
 
 
 class Knots(NamedTuple):
@@ -134,8 +134,7 @@ def rational_quadratic(bins: int = 8, bound: Number = 4.0) -> Transform:
     In float32 an inverse is off by up to about 1e-7·B over the smallest slope, which `knots` keeps away from 0. Raises
     `ValueError` for less than two bins, or B ≤ 0.
     """
-    if bins < 2:
-        raise ValueError(f"rational_quadratic: bins must be at least 2, got {bins}")
+    bins = whole(bins, "rational_quadratic: bins", least=2)
     in_range("rational_quadratic", "bound", bound, lambda b: b > 0, "be positive")
     return Transform(
         3 * bins - 1,

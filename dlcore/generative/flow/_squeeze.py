@@ -4,11 +4,13 @@ from jaxtyping import Array
 
 from dlcore.generative.flow._chain import Moved, no_change
 from dlcore.nn import depth_to_space, space_to_depth
+from dlcore.setting import whole
 from dlcore.types import Bijector, Key, Params
 
 
 def Squeeze(factor: int = 2) -> Bijector:
     """The bijection `space_to_depth`; volumes stay the same."""
+    factor = whole(factor, "Squeeze: factor")
 
     def init(key: Key, x: Array) -> Params:
         return {}

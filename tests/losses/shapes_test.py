@@ -101,7 +101,7 @@ def test_a_scale_is_one_number_or_one_per_element(name):
     loss, x = getattr(regression, name), jnp.zeros((3, 3))
     for shape in [(), (3, 3), (3,), (1,), (3, 1), (1, 3)]:
         assert fits(loss, x, x, jnp.ones(shape)) == (shape in [(), (3, 3)]), shape
-    with pytest.raises(ValueError, match="delta has shape"):
+    with pytest.raises(ValueError, match="delta must be a single number, got shape"):
         regression.huber(x, x, jnp.ones((3, 3)))
 
 

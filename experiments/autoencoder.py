@@ -85,6 +85,14 @@ def preset(name: str, spec: DataSpec) -> Config:
     train = budget(spec.sizes[0], batch_size=size, steps=steps, every=steps // 10)
     base = Config(widths=(128,) if small else (512, 256), latent=16 if small else 32, optimizer=optimizer, train=train)
     units, single = (64 if small else 256), replace(base, widths=())
+    dense = {"widths": (256,), "latent": units}
+    mapped = {
+        "model": "map",
+        "widths": (64, 64),
+        "latent": 64,
+        "optimizer": replace(optimizer, learning_rate=2e-3),
+        "train": budget(spec.sizes[0], batch_size=64, steps=6_503, every=650),
+    }
     # Tied, the linear one converges sooner, and the contractive one cannot shrink its encoder and grow its decoder.
     return {
         "smoke": replace(base, train=train.scaled(1 / 10, 1 / 2) if small else train.scaled(1 / 50, 1 / 10)),
@@ -95,7 +103,7 @@ def preset(name: str, spec: DataSpec) -> Config:
         "sparse": replace(single, latent=units, code="sigmoid", kl=0.3 if small else 1.0, threshold=0.1),
         "k_sparse": replace(single, latent=units, code="relu", keep=units // 8),
         "contractive": replace(single, latent=64, code="sigmoid", tied=True, contractive=0.1, train=train.scaled(0.25)),
-        "denoising": replace(base, widths=(256,) if small else (1024,), latent=units, corruption="gaussian"),
+        "denoising": replace(base, corruption="gaussian", **(dense if small else mapped)),
         "conv": replace(base, model="conv", widths=(16, 32) if small else (32, 64), train=train.scaled(1 / 2)),
     }[name]
 

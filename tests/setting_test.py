@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import typecheck
 
-from dlcore import nn
+from dlcore import nn, optim
 from dlcore.evaluation import confusion_matrix, top_k_correct
 from dlcore.generative import decoder, flow
 from dlcore.generative.diffusion import schedule as noise
@@ -25,6 +25,11 @@ BELOW = (*NUMBERS, -0.5)
 BEYOND = (*BELOW, 1.5)
 LOGITS, LABELS = jnp.eye(2), jnp.array([0, 1])
 EMA, KEY, IMAGE = ema_update(0.5), jax.random.key(0), jnp.ones((1, 2, 2, 1))
+
+
+def minimized(steps):
+    return optim.minimize(optim.genetic(1.0), jnp.sum, jnp.ones(2), steps=steps, key=KEY)
+
 
 MAKERS = {
     "Dense: features": (COUNTS, lambda v: nn.Dense(v)),
@@ -95,6 +100,23 @@ MAKERS = {
     "rmsprop: decay": (BEYOND, lambda v: transforms.rmsprop(0.1, v)),
     "clip_by_value: the threshold": ((0.0, -1.0, None, "1", [1.0]), lambda v: clip_by_value(v)),
     "clip_by_global_norm: the threshold": ((0.0, np.nan, True), lambda v: clip_by_global_norm(v)),
+    "backtracking: shrink": (BEYOND, lambda v: optim.backtracking(shrink=v)),
+    "backtracking: most": (COUNTS, lambda v: optim.backtracking(most=v)),
+    "strong_wolfe: c1": (BEYOND, lambda v: optim.strong_wolfe(c1=v)),
+    "strong_wolfe: most": (COUNTS, lambda v: optim.strong_wolfe(most=v)),
+    "cma: sigma": (BELOW, lambda v: optim.cma(v)),
+    "cma: population": ((2.0, True, -1, 3, "8", None), lambda v: optim.cma(0.1, population=v)),
+    "genetic: scale": (BELOW, lambda v: optim.genetic(v)),
+    "genetic: population": (COUNTS, lambda v: optim.genetic(1.0, population=v)),
+    "grid: counts": (COUNTS, lambda v: optim.grid([0.0], [1.0], [v])),
+    "random_search: block": (COUNTS, lambda v: optim.random_search([0.0], [1.0], block=v)),
+    "random_search: an end of the box": (NUMBERS, lambda v: optim.random_search([0.0], [v])),
+    "stochastic_descent: decay": (BEYOND, lambda v: optim.stochastic_descent(transforms.sgd(0.1), decay=v)),
+    "proximal: alpha": (BELOW, lambda v: optim.proximal(transforms.sgd(0.1), 0.1, v, bool)),
+    "magnitude_masks: sparsity": (BEYOND, lambda v: optim.magnitude_masks({"w": IMAGE}, v, bool)),
+    "layer_decay: decay": (BELOW, lambda v: optim.layer_decay(transforms.sgd(0.1), ("**",), v)),
+    "lanczos: steps": (COUNTS, lambda v: optim.lanczos(lambda x: x, IMAGE, steps=v, key=KEY)),
+    "minimize: steps": ((2.0, True, -1, "1", None), lambda v: minimized(v)),
     "label_smoothing": (BEYOND, lambda v: softmax_cross_entropy(LOGITS, LABELS, label_smoothing=v)),
     "huber: delta": (BELOW[:5], lambda v: huber(LOGITS, LOGITS, v)),
     "softmax_focal: gamma": (BELOW, lambda v: softmax_focal(LOGITS, LABELS, gamma=v)),

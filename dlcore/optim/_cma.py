@@ -12,7 +12,7 @@ from jaxtyping import Array
 
 from dlcore.optim._minimize import Function, Iterate, Method, Result, Trace, better_of, finite_or_worst, minimize, state
 from dlcore.precision import matmul
-from dlcore.setting import Number, known
+from dlcore.setting import Number, number, whole
 from dlcore.types import Key
 
 
@@ -78,8 +78,9 @@ def cma(sigma: Number, *, population: int = 0) -> Method:
     twelve ends in the other minimum there. `minimize_with_restarts` goes on from such an end. Raises `ValueError`
     without a key.
     """
-    if ((value := known(sigma)) is not None and not value > 0) or population < 0 or population in (1, 2, 3):
-        raise ValueError(f"cma: sigma must be positive, population at least 4 (0: default); got {sigma}, {population}")
+    number(sigma, "cma: sigma", "(0, ∞)")
+    if whole(population, "cma: population", least=0) in (1, 2, 3):
+        raise ValueError(f"cma: population must be at least 4 (0: default), got {population}")
 
     def init(f: Function, x0: Array, key: Key | None) -> Iterate:
         if key is None:

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from dlcore.optim._minimize import Function, Iterate, Method, finite_or_worst, state
-from dlcore.setting import Number, known
+from dlcore.setting import Number, number, whole
 from dlcore.types import Key
 
 
@@ -48,8 +48,9 @@ def genetic(scale: Number, *, population: int = 100, elite: int = 2, rivals: int
     where f is not finite rank last. `step_size` is the norm of the population's deviations. Raises `ValueError` without
     a key or with an elite that fills the population.
     """
-    if not 1 <= elite < population or ((value := known(scale)) is not None and not value > 0):
-        raise ValueError(f"genetic: 1 ≤ elite < population and scale > 0, got {elite}, {population}, {scale}")
+    number(scale, "genetic: scale", "(0, ∞)")
+    if not whole(elite, "genetic: elite") < whole(population, "genetic: population"):
+        raise ValueError(f"genetic: an elite of {elite} leaves nothing to breed in a population of {population}")
 
     def generation(x: Array, values: Array, evaluations: Array | int) -> Iterate:
         best = values.argmin()

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from dlcore.optim._minimize import Function, Iterate, Method, better_of, finite_or_worst, state
-from dlcore.setting import Number
+from dlcore.setting import Number, whole
 from dlcore.types import Key
 
 
@@ -19,12 +19,9 @@ def grid(low: Sequence[Number], high: Sequence[Number], counts: Sequence[int], *
     more candidate. Points where f is not finite rank last. Raises `ValueError` for lengths that differ, counts below 1,
     or more points than int32 can number.
     """
-    total = math.prod(counts)
-    if not (len(low) == len(high) == len(counts) and all(count >= 1 for count in counts) and block >= 1):
-        raise ValueError(
-            f"grid: low, high and counts must have one entry per axis, counts and block at least 1; got {low}, {high}, "
-            f"{counts}, {block}"
-        )
+    if not len(low) == len(high) == len(counts):
+        raise ValueError(f"grid: low, high and counts must have one entry per axis, got {low}, {high}, {counts}")
+    total, block = math.prod(whole(count, "grid: counts") for count in counts), whole(block, "grid: block")
     if total + block >= 2**31:
         raise ValueError(f"grid: {total} points are more than 2³¹ − block; use fewer per axis, or random_search")
 

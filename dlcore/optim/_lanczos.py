@@ -12,6 +12,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 
 from dlcore.precision import matmul
+from dlcore.setting import whole
 from dlcore.types import Key
 
 Product = Callable[..., Any]
@@ -69,9 +70,7 @@ def _iterate(
     key: Key,
     tolerance: float = 0.0,
 ) -> Tridiagonal:
-    count = min(steps, start.size)
-    if count < 1:
-        raise ValueError(f"lanczos: steps must be at least 1 and `like` not empty, got {steps} and size {start.size}")
+    count = min(whole(steps, "lanczos: steps"), whole(start.size, "lanczos: the size of `like`"))
     first = jax.random.normal(key, start.shape, start.dtype)
     basis = jnp.zeros((count, start.size), start.dtype).at[0].set(first / jnp.linalg.norm(first))
     alphas: list[float] = []

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Int
 
+from dlcore.setting import number
 from dlcore.tree import Pattern, matching, named_leaves, path_of
 
 
@@ -21,11 +22,11 @@ def group_labels(params: Any, groups: Sequence[Pattern]) -> Any:
         raise ValueError("groups of layers are empty; name at least one pattern of paths, such as '**'")
     paths = [path for path, _ in named_leaves(params)]
     found: dict[str, int] = {}
-    for number, pattern in enumerate(groups):
+    for position, pattern in enumerate(groups):
         for path in matching(pattern, paths):
             if path in found:
-                raise ValueError(f"{path} belongs to groups {found[path]} and {number}; make their patterns disjoint")
-            found[path] = number
+                raise ValueError(f"{path} belongs to groups {found[path]} and {position}; make their patterns disjoint")
+            found[path] = position
     if lacking := [path for path in paths if path not in found]:
         raise ValueError(f"{len(lacking)} leaves are in no group, the first: {lacking[0]}; add a pattern that names it")
     return jax.tree_util.tree_map_with_path(lambda path, _: found[path_of(path)], params)
@@ -44,8 +45,7 @@ def layer_decay(
     >>> print(tx.update(params, tx.init(params), params)[0]["stem"])
     [-0.5]
     """
-    if not decay > 0:
-        raise ValueError(f"layer_decay: decay must be above 0, got {decay}; to keep layers as they are, use only=")
+    number(decay, "layer_decay: decay (to keep layers as they are, use only=)", "(0, ∞)")
 
     def scale(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
         labels = group_labels(updates, groups)

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from dlcore.precision import matmul
-from dlcore.setting import Number, known
+from dlcore.setting import Number, known, number, whole
 
 
 class Found(NamedTuple):
@@ -29,11 +29,9 @@ def backtracking(*, first: Number = 1.0, shrink: Number = 0.5, c1: Number = 1e-4
 
     A point where f is not finite is too far. Raises `ValueError` unless 0 < shrink, c₁ < 1 and first > 0.
     """
-    values = [known(number) for number in (shrink, c1, first)]
-    if not all(v is None or 0 < v < bound for v, bound in zip(values, (1, 1, math.inf), strict=True)):
-        raise ValueError(
-            f"backtracking: 0 < shrink < 1, 0 < c1 < 1 and first > 0, got {shrink}, {c1} and {first}; try 0.5, 1e-4, 1"
-        )
+    for value, name, within in ((first, "first", "(0, ∞)"), (shrink, "shrink", "(0, 1)"), (c1, "c1", "(0, 1)")):
+        number(value, f"backtracking: {name}", within)
+    whole(most, "backtracking: most")
 
     def search(f: Callable[[Array], Array], x: Array, value: Array, gradient: Array, direction: Array) -> Found:
         slope = matmul(gradient, direction)
@@ -63,7 +61,9 @@ def strong_wolfe(*, first: Number = 1.0, c1: Number = 1e-4, c2: Number = 0.9, mo
     above Armijo's line or has a positive slope: in between lies a point of slope c₁gᵀd that meets both conditions.
     When `most` evaluations do not find one, the lower end serves. Raises `ValueError` unless 0 < c₁ < c₂ < 1.
     """
-    values = [value for value in map(known, (c1, c2)) if value is not None]
+    whole(most, "strong_wolfe: most")
+    values = [known(number(value, "strong_wolfe: " + name, "(0, 1)")) for value, name in ((c1, "c1"), (c2, "c2"))]
+    values = [value for value in values if value is not None]
     if not all(a < b for a, b in itertools.pairwise((0, *values, 1))):
         raise ValueError(f"strong_wolfe: 0 < c1 < c2 < 1, got c1={c1} and c2={c2}; try 1e-4 and 0.9")
 

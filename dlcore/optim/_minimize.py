@@ -16,7 +16,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array
 
-from dlcore.setting import Number
+from dlcore.setting import Number, whole
 from dlcore.types import Key
 
 REASONS = ("budget", "gradient", "step", "value", "complete", "diverged")
@@ -202,8 +202,7 @@ def minimize(
     scalar (not a vector for a method of residuals), when f or its gradient is not finite at x0, or without a key for a
     random method. `keep_points=False` saves memory where steps × n is large.
     """
-    if steps < 0:
-        raise ValueError(f"minimize: steps must not be negative, got {steps}")
+    steps = whole(steps, "minimize: steps", least=0)
     x0 = jax.tree.map(_floating, x0)
     if method.stochastic and key is None:
         raise ValueError("minimize: a stochastic method draws numbers; pass key=jax.random.key(seed)")

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float
 
-from dlcore.setting import Number, known
+from dlcore.setting import Number, number
 from dlcore.tree import by_layer, path_of
 from dlcore.types import Params
 
@@ -55,8 +55,7 @@ def proximal(
     `optax.sgd(rate)` that minimises L(w) + α Ω(w); behind Adam the effective α is scaled as its steps are. Raises
     `ValueError` for a negative α, and, at the update, without params.
     """
-    if (value := known(alpha)) is not None and value < 0:
-        raise ValueError(f"proximal: alpha must not be negative, got {alpha}")
+    number(alpha, "proximal: alpha", "[0, ∞)")
 
     inner_tx = optax.with_extra_args_support(tx)
 

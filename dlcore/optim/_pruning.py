@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from dlcore.setting import number
 from dlcore.tree import named_leaves, stack_axes
 from dlcore.types import Params
 
@@ -21,8 +22,7 @@ def magnitude_masks(params: Params, sparsity: float, chosen: Chosen, *, globally
     A layer is a leaf, or one copy of what is `stacked`, see `dlcore.tree`. Among equals the first are kept. Leaves that
     are not chosen are kept whole. Raises `ValueError` unless 0 ≤ sparsity ≤ 1, or when no leaf is chosen.
     """
-    if not 0 <= sparsity <= 1:
-        raise ValueError(f"magnitude_masks: sparsity must lie in [0, 1], got {sparsity}")
+    number(sparsity, "magnitude_masks: sparsity", "[0, 1]")
     leaves = dict(named_leaves(params))
     sizes = {path: np.abs(np.asarray(leaf)) for path, leaf in leaves.items() if chosen(path)}
     if not sizes:

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from dlcore.optim._minimize import Function, Iterate, Method, better_of, finite_or_worst, state
-from dlcore.setting import Number, known
+from dlcore.setting import Number, known, number, whole
 from dlcore.types import Key
 
 
@@ -17,9 +17,10 @@ def random_search(low: Sequence[Number], high: Sequence[Number], *, block: int =
     Of N points one lies in the best share q of the box with probability 1 − (1 − q)ᴺ, in any dimension. Points where f
     is not finite rank last. Raises `ValueError` for an empty box, or without a key.
     """
-    sides = [(known(a), known(b)) for a, b in zip(low, high, strict=False)]
-    if len(low) != len(high) or not all(None in side or side[0] < side[1] for side in sides) or block < 1:
-        raise ValueError(f"random_search: low < high on every axis and block ≥ 1, got {low}, {high}, {block}")
+    whole(block, "random_search: block")
+    ends = [[known(number(end, "random_search: an end of the box")) for end in side] for side in (low, high)]
+    if len(low) != len(high) or not all(a is None or b is None or a < b for a, b in zip(*ends, strict=False)):
+        raise ValueError(f"random_search: low < high on every axis, got {low}, {high}")
 
     def init(f: Function, x0: Array, key: Key | None) -> Iterate:
         if key is None:

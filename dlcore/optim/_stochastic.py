@@ -11,7 +11,7 @@ import optax
 from jaxtyping import Array
 
 from dlcore.optim._minimize import Function, Iterate, Method, state
-from dlcore.setting import Number, known
+from dlcore.setting import Number, number
 from dlcore.types import Key
 
 
@@ -35,8 +35,7 @@ def stochastic_descent(tx: optax.GradientTransformation, *, decay: Number = 0.9)
     meet the conditions of `robbins_monro` it converges (Robbins & Monro 1951); with a constant rate ε it ends in a
     neighbourhood of the minimum whose width grows as √ε. Raises `ValueError` unless 0 ≤ ρ < 1.
     """
-    if (value := known(decay)) is not None and not 0 <= value < 1:
-        raise ValueError(f"stochastic_descent: decay must lie in [0, 1), got {decay}")
+    number(decay, "stochastic_descent: decay", "[0, 1)")
 
     def at(f: Function, x: Array, key: Key | None, sums: Averages, inner: Any) -> tuple[Array, Array, Averages]:
         value, gradient = jax.value_and_grad(f)(x, key)

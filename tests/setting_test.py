@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import typecheck
 
-from dlcore import nn, optim
+from dlcore import networks, nn, optim, retrieval
 from dlcore.evaluation import confusion_matrix, top_k_correct
 from dlcore.generative import decoder, flow
 from dlcore.generative.diffusion import schedule as noise
@@ -24,6 +24,7 @@ NUMBERS = ("0.1", None, [0.1, 0.2], np.ones(2), np.nan, np.inf, 1j, True, np.boo
 BELOW = (*NUMBERS, -0.5)
 BEYOND = (*BELOW, 1.5)
 LOGITS, LABELS = jnp.eye(2), jnp.array([0, 1])
+CODES = jnp.zeros((3, 1), jnp.uint32)
 EMA, KEY, IMAGE = ema_update(0.5), jax.random.key(0), jnp.ones((1, 2, 2, 1))
 
 
@@ -117,6 +118,24 @@ MAKERS = {
     "layer_decay: decay": (BELOW, lambda v: optim.layer_decay(transforms.sgd(0.1), ("**",), v)),
     "lanczos: steps": (COUNTS, lambda v: optim.lanczos(lambda x: x, IMAGE, steps=v, key=KEY)),
     "minimize: steps": ((2.0, True, -1, "1", None), lambda v: minimized(v)),
+    "U-Net: outputs": (COUNTS, lambda v: networks.UNet(v, (8,))),
+    "U-Net: blocks": (COUNTS, lambda v: networks.TimeUNet(2, (8,), blocks=v)),
+    "U-Net: patch": (COUNTS, lambda v: networks.UNet(2, (8,), patch=v)),
+    "sinusoidal: features": ((*COUNTS, 2), lambda v: networks.sinusoidal(LABELS, v)),
+    "MADE: size": (COUNTS, lambda v: networks.MADE(v, (4,), 8)),
+    "MADE: a width": (COUNTS, lambda v: networks.MADE(4, (v,), 8)),
+    "MADE: outputs": (COUNTS, lambda v: networks.MADE(4, (4,), v)),
+    "DCGenerator: a width": (COUNTS, lambda v: networks.DCGenerator((8, 8, 1), (v, 8))),
+    "DCGenerator: a size": (COUNTS, lambda v: networks.DCGenerator((8, v, 1), (8,))),
+    "PixelCNN: features": (COUNTS, lambda v: networks.PixelCNN(4, features=v)),
+    "GatedPixelCNN: features": (COUNTS, lambda v: networks.GatedPixelCNN(4, features=v)),
+    "GatedPixelCNN: a window": (COUNTS, lambda v: networks.GatedPixelCNN(4, windows=(3, v))),
+    "GatedPixelCNN: colours": (COUNTS, lambda v: networks.GatedPixelCNN(4, colours=v)),
+    "ConvConditioner: blocks": ((2.0, True, -1, "1", None), lambda v: networks.ConvConditioner(4, 2, blocks=v)),
+    "Whitening: window": (COUNTS, lambda v: networks.Whitening(v)),
+    "Whitening: epsilon": (BELOW, lambda v: networks.Whitening(3, v)),
+    "search: k": (COUNTS, lambda v: retrieval.search(CODES, CODES, v)),
+    "search: block": (COUNTS, lambda v: retrieval.search(CODES, CODES, 1, block=v)),
     "label_smoothing": (BEYOND, lambda v: softmax_cross_entropy(LOGITS, LABELS, label_smoothing=v)),
     "huber: delta": (BELOW[:5], lambda v: huber(LOGITS, LOGITS, v)),
     "softmax_focal: gamma": (BELOW, lambda v: softmax_focal(LOGITS, LABELS, gamma=v)),

@@ -11,12 +11,13 @@ from jaxtyping import Array, Float, Real
 
 from dlcore.nn import Activation, Call, Gate, compose, conv
 from dlcore.nn.init import lecun_normal, zeros
+from dlcore.setting import whole
 from dlcore.types import Input, Key, Model, Params, State
 
 
 def _groups(channels: int, colours: int, parts: int = 1) -> np.ndarray:
     """The colour group of every channel; gated layers hold `parts` such sets side by side."""
-    if channels % (colours * parts):
+    if whole(channels, "channels of a masked convolution") % (whole(colours, "colours") * parts):
         raise ValueError(f"{channels} channels cannot be cut into {colours} colours; use a multiple of {colours}")
     return np.tile(np.arange(channels // parts) * colours * parts // channels, parts)
 

@@ -11,6 +11,7 @@ from jaxtyping import Array
 
 from dlcore.nn import Activation, Call, Conv, Dense, PositionBias, compose, residual, serial
 from dlcore.nn.init import he_normal, lecun_normal, zeros
+from dlcore.setting import whole
 from dlcore.types import Model
 
 
@@ -22,6 +23,7 @@ def ConvConditioner(
     Each block is h + conv(φ(h)). The outputs are 0 at the start. A condition [b, c] moves all positions alike behind
     the stem, an image goes into it beside x.
     """
+    whole(blocks, "ConvConditioner: blocks", least=0)
     parts = {"stem": Conv(width, 3, bias=False, kernel_init=he_normal), "position": PositionBias()}
     for i in range(blocks):
         parts[f"block_{i}"] = residual(serial(Activation(activation), Conv(width, 3, kernel_init=he_normal)))

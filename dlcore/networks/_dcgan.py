@@ -21,6 +21,7 @@ from dlcore.nn import (
     serial,
 )
 from dlcore.nn.init import he_normal
+from dlcore.setting import whole
 from dlcore.types import Model
 
 
@@ -31,8 +32,8 @@ def DCGenerator(shape: Sequence[int], widths: Sequence[int], *, activation: str 
     no bias but for the last, which ends in tanh: widths (128, 64) give 28×28 as 7×7×128, 14×14×64, 28×28×c. Raises
     `ValueError` when the size cannot be halved n times.
     """
-    height, width, channels = shape
-    factor = 2 ** len(widths)
+    height, width, channels = (whole(size, "DCGenerator: a size of the images") for size in shape)
+    widths, factor = [whole(features, "DCGenerator: a width") for features in widths], 2 ** len(widths)
     if not widths or height % factor or width % factor:
         raise ValueError(
             f"DCGenerator: {len(widths)} doublings do not end at {height}×{width}; use another number of widths"

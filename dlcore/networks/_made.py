@@ -9,6 +9,7 @@ from jaxtyping import Array, Float, Int, Real
 
 from dlcore.nn import Activation, Call, Dense, compose, dense
 from dlcore.nn.init import Initializer, he_normal, zeros
+from dlcore.setting import whole
 from dlcore.types import Input, Key, Model, Params, State
 
 
@@ -47,8 +48,9 @@ def MADE(
     The last layer starts at 0. With `conditional` it takes (x, condition), [b, c], which every output may see. Raises
     `ValueError` for a number of outputs that `size` does not divide.
     """
-    if outputs % size:
+    if whole(outputs, "MADE: outputs") % whole(size, "MADE: size"):
         raise ValueError(f"MADE: {outputs} outputs for {size} inputs; use a multiple of {size}")
+    widths = [whole(width, "MADE: a width") for width in widths]
     # Units that see no input carry what the condition says to the first output.
     seen = [np.arange(1, size + 1)] + [degrees(size, width, lowest=0 if conditional else 1) for width in widths]
     parts: dict[str, Model] = {}

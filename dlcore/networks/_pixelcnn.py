@@ -28,6 +28,7 @@ from dlcore.nn import (
     widely,
 )
 from dlcore.nn.init import zeros
+from dlcore.setting import whole
 from dlcore.types import Model
 
 
@@ -64,6 +65,9 @@ def PixelCNN(
     `outputs` numbers per sub-pixel. Stacked masked windows leave a blind spot at the right above the current pixel
     (van den Oord et al. 2016b, fig. 1); windows of 1 do not. It has no cached form.
     """
+
+    whole(features, "PixelCNN: features", least=2)
+    first, *windows = (whole(window, "PixelCNN: a window") for window in (first, *windows))
 
     def block(window: int) -> Model:
         half = features // 2
@@ -140,7 +144,10 @@ def GatedPixelCNN(
     features, twice `features` unless given. Raises `ValueError` for even windows, for a dilated first layer or
     features that colours do not divide; its network for labels that are missing, not asked for, or not one per image.
     """
-    dilations = tuple(dilations) or (1,) * len(windows)
+    whole(features, "GatedPixelCNN: features")
+    whole(colours, "GatedPixelCNN: colours")
+    windows = [whole(window, "GatedPixelCNN: a window") for window in windows]
+    dilations = tuple(whole(d, "GatedPixelCNN: a dilation", least=0) for d in dilations) or (1,) * len(windows)
     if any(window % 2 == 0 for window in windows) or windows[0] < 3:
         raise ValueError(f"windows must be odd and the first at least 3, got {tuple(windows)}")
     if len(dilations) != len(windows) or dilations[0] != 1 or min(dilations) < 1:

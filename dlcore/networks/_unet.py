@@ -26,7 +26,7 @@ from dlcore.nn import (
     widely,
 )
 from dlcore.nn.init import zeros
-from dlcore.setting import Number
+from dlcore.setting import Number, whole
 from dlcore.types import Model
 
 
@@ -35,7 +35,7 @@ def sinusoidal(t: Int[Array, " b"] | Float[Array, " b"], features: int) -> Float
 
     Raises `ValueError` unless `features` is even and at least 4.
     """
-    if features < 4 or features % 2:
+    if whole(features, "sinusoidal: features", least=4) % 2:
         raise ValueError(f"sinusoidal: features must be even and at least 4, got {features}")
     frequencies = jnp.exp(-math.log(10_000) * jnp.arange(features // 2, dtype=jnp.float32) / (features // 2 - 1))
     angle = t.astype(jnp.float32)[:, None] * frequencies
@@ -185,6 +185,8 @@ def _parts(
     dropout: Number,
 ) -> dict[str, Model]:
     """The parts of `_descend_and_rise`, its blocks made by `block(inputs, features)`."""
+    for value, name in ((outputs, "outputs"), (blocks, "blocks"), (patch, "patch")):
+        whole(value, f"U-Net: {name}")
     parts = {
         "stem": Conv(widths[0], 3),
         "middle": block(widths[-1], widths[-1], dropout=dropout),

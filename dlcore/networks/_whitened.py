@@ -11,6 +11,7 @@ from jaxtyping import Array, Float
 
 from dlcore.nn import Activation, BatchNorm, Conv, Dense, Function, GlobalMaxPool, MaxPool, conv, residual, serial
 from dlcore.nn.init import he_normal
+from dlcore.setting import number, whole
 from dlcore.types import Input, Key, Model, Params, State
 
 WINDOW = 3
@@ -48,8 +49,11 @@ def Whitening(window: int = WINDOW, epsilon: float = EPSILON) -> Model:
     """Layer of `whitening` by the images that `init` sees, never trained: images [b, h, w, c] to [b, h', w', 2 k² c].
 
     Outputs y and −y stand side by side, so that a rectifier behind them loses nothing. Kernel and bias are model state:
-    no gradient is computed for them, and no optimiser sees them.
+    no gradient is computed for them, and no optimiser sees them. Raises `ValueError` for a window
+    below 1 or a negative epsilon.
     """
+    whole(window, "Whitening: window")
+    number(epsilon, "Whitening: epsilon", "[0, ∞)")
 
     def init(key: Key, x: Input) -> tuple[Params, State]:
         images = jnp.zeros(x.shape, x.dtype) if isinstance(x, jax.ShapeDtypeStruct) else x

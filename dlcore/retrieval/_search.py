@@ -15,6 +15,7 @@ from jaxtyping import Array, Int, UInt32
 
 from dlcore.operands import known
 from dlcore.retrieval._codes import WORD
+from dlcore.setting import whole
 
 
 class Neighbours(NamedTuple):
@@ -45,10 +46,9 @@ def search(
     if queries.shape[-1] != database.shape[-1]:
         raise ValueError(f"search: queries of {queries.shape[-1]} words, database of {database.shape[-1]}; pack alike")
     size, spared = len(database), int(leave_out is not None)
-    if not 1 <= k <= size - spared:
+    if whole(k, "search: k") > size - spared:
         raise ValueError(f"search: k={k} of {size} codes{' less the query itself' * spared}; use 1 to {size - spared}")
-    if block < 1:
-        raise ValueError(f"search: block must be at least 1, got {block}")
+    whole(block, "search: block")
     if not spared and _same(queries, database):
         raise ValueError("search: the queries are the database and would find themselves; pass leave_out=jnp.arange(n)")
     if mesh is None:

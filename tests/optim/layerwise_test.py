@@ -61,7 +61,7 @@ def test_groups_must_cover_all_leaves_once():
         group_labels(PARAMS, ("**", "head/**"))
     with pytest.raises(ValueError, match="fits no path"):
         layer_decay(optax.sgd(1.0), ("**", "haed/**"), 0.5).init(PARAMS)
-    with pytest.raises(ValueError, match="decay .* must lie in"):
+    with pytest.raises(ValueError, match=r"decay .* must lie in"):
         layer_decay(optax.sgd(1.0), GROUPS, 0.0)
     with pytest.raises(ValueError, match="one start"):
         unfreezing(optax.sgd(1.0), GROUPS, (0, 1))

@@ -39,9 +39,14 @@ def orthogonalized(
     a, b, c = COEFFICIENTS
     x = x / (jnp.sqrt(jnp.square(x).sum((-2, -1), keepdims=True)) + epsilon)
     for _ in range(steps):
-        square = x @ x.mT
-        x = a * x + (b * square + c * square @ square) @ x
+        square = _product(x, x.mT)
+        x = a * x + _product(b * square + c * _product(square, square), x)
     return x
+
+
+def _product(x: Array, y: Array) -> Array:
+    """In the device's fast precision: the next step mends what it loses."""
+    return jnp.matmul(x, y, precision="default")
 
 
 def muon(

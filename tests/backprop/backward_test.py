@@ -114,6 +114,7 @@ def agree(pair, function, params, x):
     close(gradients, numeric, 1e-7)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", LAYERS)
 def test_layer(name):
     agree(*LAYERS[name]())
@@ -170,6 +171,7 @@ NETWORKS = {
 }
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", NETWORKS)
 def test_network(name):
     """The gradient of the library's own network, in its own tree of params."""

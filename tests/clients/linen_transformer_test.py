@@ -120,6 +120,7 @@ def test_trains_as_the_plain_loop_and_resumes_to_the_bit(tmp_path):
     np.testing.assert_allclose(model.apply(end.params, end.state, *inputs)[0], logits, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_hints_place_the_state_and_the_gradient_is_the_same():
     model = from_linen(module)
     tokens, mask = TOKENS[0, :, :-1], WHERE[0]

@@ -43,8 +43,8 @@ SMALL = {
 """Steps on images of up to 16 pixels: those of the epochs of `digits` that the presets were tuned at."""
 LARGE = {
     "autoencoder": {
-        **dict.fromkeys(("default", "linear", "tied", "sparse", "k_sparse", "denoising"), 8580),
-        **{"smoke": 172, "full": 34320, "contractive": 2145, "conv": 4290},
+        **dict.fromkeys(("default", "linear", "tied", "sparse", "k_sparse"), 8580),
+        **{"smoke": 172, "denoising": 6503, "full": 34320, "contractive": 2145, "conv": 4290},
     },
     "bagging": {"smoke": 344, "default": 10308, "full": 20616},
     "bias_variance": {"smoke": 1718, "default": 8590, "full": 17180},

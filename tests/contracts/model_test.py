@@ -75,6 +75,7 @@ def test_gradients_are_finite(case, made):
     assert all(np.isfinite(np.asarray(g, np.float32)).all() for g in jax.tree.leaves(grads))
 
 
+@pytest.mark.sampled
 def test_state_changes_only_in_training(made):
     params, state, x = made[:3]
     jax.tree.map(np.testing.assert_array_equal, state, made.test(params, state, x)[1])

@@ -55,6 +55,7 @@ def test_a_stage_learns_from_the_clean_codes_of_the_one_before(trained):
         np.testing.assert_array_equal(part.arrays["label"], given.arrays["label"])
 
 
+@pytest.mark.slow
 def test_a_stage_has_its_own_layer_alone_and_tied_kernels_once(trained):
     shapes = [{k: v.shape for k, v in trained.result(f"layer_{i}").params["encoder"]["dense"].items()} for i in (1, 2)]
     assert shapes == [{"kernel": (16, 6), "bias": (6,)}, {"kernel": (6, 5), "bias": (5,)}]

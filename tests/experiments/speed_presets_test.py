@@ -39,6 +39,7 @@ def trained(engine, feed, calls):
     return state, totals
 
 
+@pytest.mark.slow
 def test_an_epoch_in_one_call_is_its_steps_one_by_one():
     engine, feed = engine_of([*TINY, "dtype=float32"])
     start = engine.make()
@@ -100,6 +101,7 @@ def test_the_stem_whitens_training_images_as_they_are_shown(tmp_path):
     np.testing.assert_allclose(outputs.mean(0), 0, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_a_recipe_trains_and_resumes_to_the_bit(tmp_path):
     from dlcore.train import stages
 

@@ -43,6 +43,7 @@ def test_bounds_of_a_decoder_that_knows_nothing_are_minus_the_entropy_of_the_uni
     assert fit.monitor == ("elbo_nats", "max")
 
 
+@pytest.mark.slow
 def test_bounds_lie_below_the_log_likelihood_in_their_order():
     found, _ = measured(3.0)
     assert found["elbo_nats"] < found["iwae_nats"] < 0

@@ -189,6 +189,7 @@ def test_an_l1_penalty_turns_rectified_units_off():
     assert shares[1] < 0.6 * shares[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "level"),
     [

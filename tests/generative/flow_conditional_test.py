@@ -106,6 +106,7 @@ def test_a_conditional_base_is_a_gaussian_per_class():
         np.testing.assert_allclose(density.log_prob(base, params, x, one_hot), exact, rtol=1e-10)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("conditional", [False, True])
 def test_the_jacobian_of_an_autoregressive_bijection_is_triangular_to_the_bit(conditional):
     network = MADE(4, (9, 6), 8, activation="tanh", conditional=conditional)

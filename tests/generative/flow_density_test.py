@@ -136,6 +136,7 @@ def test_dequantised_pixels_stay_in_their_cell():
     np.testing.assert_array_equal(quantize(jnp.asarray([-0.2, 1.0, 1.7]), 17), [0, 1, 1])
 
 
+@pytest.mark.slow
 def test_objective_of_points_is_the_mean_negative_log_density():
     bijector = RealNVP((2,), network, steps=2)
     x = jax.random.normal(jax.random.key(0), (7, 2))

@@ -40,6 +40,7 @@ def moved(params, size=0.5):
     return jax.tree.map(lambda p: p + size * jax.random.normal(jax.random.key(p.size), p.shape), params)
 
 
+@pytest.mark.slow
 def test_it_starts_as_uniform_noise():
     x = jax.random.randint(jax.random.key(0), (500, 4, 4, 1), 0, LEVELS)
     couple = lambda shape, mask, flip: AffineCoupling(  # noqa: E731

@@ -60,6 +60,7 @@ def test_lda_divides_by_n_unless_told_to_be_unbiased():
             assert float(value) == pytest.approx(expected, abs=2e-6), name
 
 
+@pytest.mark.slow
 def test_qda_refuses_a_singular_class_by_its_number_and_a_ridge_mends_it():
     t = np.arange(-2.0, 3.0)
     x = jnp.asarray(np.concatenate([np.stack([t, 2 * t], 1), [[0, 3], [2, 3], [0, 5], [2, 5], [1, 4]]]), jnp.float32)

@@ -41,6 +41,7 @@ def test_the_density_is_that_of_dequantised_pixels_and_no_pixel_is_constant(name
         np.testing.assert_allclose(part[:, c], marginal - 3 * np.log(LEVELS), rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_the_shrinkage_is_the_one_that_held_out_images_prefer_and_rows_that_do_not_count_do_not():
     train, held, shrinkages = rows(24, 1), rows(40, 2), (0.001, 0.1, 0.9)
     where = np.arange(24) < 12
@@ -72,6 +73,7 @@ def test_a_study_measures_on_the_test_rows_whatever_the_block():
     assert type(gaussian_images.restored(found["models"]["lda"])).__name__ == "Gaussians"
 
 
+@pytest.mark.slow
 def test_draws_are_grey_levels_of_their_class():
     train = rows(200, 0)
     models, _ = gaussian_images.choose(train, rows(30, 2), CLASSES, LEVELS, (0.01,))

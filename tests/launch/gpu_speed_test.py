@@ -23,6 +23,7 @@ from launch.speed.gpu_task import Task, read
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("dtype", ["bfloat16", pytest.param("float32", marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     ("name", "tiny"),

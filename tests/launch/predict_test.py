@@ -52,6 +52,7 @@ def test_levels_are_the_nearest_and_sizes_are_fitted(tmp_path):
     assert small.dtype == np.uint8 and np.abs(small.astype(int) - large).max() <= 1
 
 
+@pytest.mark.slow
 def test_what_cannot_be_predicted_is_said(trained, tmp_path):
     with pytest.raises(ValueError, match="expected images"):
         trained.predict(np.zeros((2, 9, 8, 1), np.uint8))

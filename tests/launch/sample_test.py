@@ -90,6 +90,7 @@ def test_one_class_is_what_all_in_turn_draw_for_it(name):
     assert any(np.abs(one[i] - turn[i]).max() > 1e-4 for i in range(NUM) if i != 2)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", ["flow", "vae", "gan"])
 def test_temperature_scales_the_noise(name):
     found = system(name)

@@ -45,6 +45,7 @@ def test_published_parameter_count(name):
     assert sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params)) == net.parameters
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", ["lenet", "alexnet", "vgg11_bn", "resnet18", "mobilenet_v2", "convnext_tiny"])
 def test_logits_of_large_images(name):
     net = ARCHITECTURES[name]

@@ -116,6 +116,7 @@ def test_the_future_has_no_influence(name, colours, dtype):
     assert (J[j >= i] == 0.0).all()
 
 
+@pytest.mark.sampled
 @cases
 def test_influence_is_exactly_the_reach_counted_by_hand(name, colours, dtype):
     expected = reach(name, 5, colours)

@@ -64,6 +64,7 @@ def test_what_is_no_group_is_told():
         invariance_error(lambda x: 0 * x, X, rotations())
 
 
+@pytest.mark.slow
 def test_a_convolution_is_equivariant_to_periodic_shifts_and_not_to_turns():
     layer = Conv(2, 3, padding="periodic")
     params, state = layer.init(jax.random.key(0), X)

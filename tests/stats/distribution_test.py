@@ -155,6 +155,7 @@ def test_log_prob_and_entropy_against_scipy(name):
     assert float(found["entropy"]) == pytest.approx(float(other.entropy()), rel=1e-9)
 
 
+@pytest.mark.sampled
 @EVERY
 def test_draws_have_its_moments_and_entropy(name):
     other, found = TABLE[name][2], measured(name)

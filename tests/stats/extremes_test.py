@@ -243,6 +243,7 @@ def _softmax(a):
     return weights / weights.sum()
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("log_p", [-9.0, -14.0, -18.0])
 def test_rare_outcomes_are_drawn_as_rarely_as_they_say(log_p):
     draws, expected = 4_000_000, 4_000_000 * math.exp(log_p)

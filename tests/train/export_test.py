@@ -36,6 +36,7 @@ def test_the_file_holds_what_evaluation_uses(trained, exported):
     assert not list(exported.parent.glob(".*"))
 
 
+@pytest.mark.sampled
 def test_the_exported_program_predicts(trained, exported):
     run, held = export.read(exported)
     program = export.program(run, held.view)

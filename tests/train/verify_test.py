@@ -56,6 +56,7 @@ def test_a_run_in_parts_is_compared_in_all_but_clocks(change, same):
     assert not verify.same_result("same", summary, {**summary, "state_sha256": "ac"}).kept
 
 
+@pytest.mark.slow
 def test_other_metrics_and_other_params(kept, monkeypatch):
     folder, _ = kept
     opened = OpenRun(make(folder / "whole"))

@@ -60,6 +60,7 @@ def test_the_end_tells_the_wall_time_of_all_starts(told):
     assert digest == summary["state_sha256"]
 
 
+@pytest.mark.slow
 def test_every_report_of_a_log_has_the_time_left(told):
     lines, _, _ = told
     reports = [line for line in lines if re.match(r"step \d+/20 ", line)]

@@ -70,6 +70,7 @@ def test_tensorboard_has_grids_and_test_metrics(trained):
     assert steps == [6, 12] and all(picture.startswith(b"\x89PNG") for _, picture in found["samples"])
 
 
+@pytest.mark.slow
 def test_another_writer_is_told_the_same(trained):
     opened, (during, after) = trained
     found = events(opened.folder / "classifier")

@@ -60,7 +60,7 @@ def solve_ridge(matrix: Matrix, target: Target, alpha: Number) -> Solution:
     looked at under jit).
     """
     A, b = _system("solve_ridge", matrix, target)
-    number(alpha, "solve_ridge: alpha must be positive (use solve_svd for 0): it", "(0, ∞)")
+    number(alpha, "solve_ridge: alpha (solve_svd takes none)", "(0, ∞)")
     root = jnp.sqrt(jnp.asarray(alpha, A.dtype))
     Q, R = jnp.linalg.qr(jnp.concatenate([A, root * jnp.eye(A.shape[1], dtype=A.dtype)]))
     return jax.scipy.linalg.solve_triangular(R, matmul(Q[: len(A)].T, b))

@@ -31,9 +31,9 @@ def outlier(far=100.0):
 def posterior_mode(std=1.0):
     """MAP of the mean of N(μ, 1) from the samples 1, 2, 3 under the prior N(0, std²); the mean is 2."""
     found = stats.maximize_posterior(
-        lambda mean, x: -losses.gaussian_nll(jnp.broadcast_to(mean, x.shape), x, 1.0),
-        lambda mean: stats.normal_log_prior({"mean": mean}, std),
-        jnp.array(0.0),
+        lambda params, x: -losses.gaussian_nll(jnp.broadcast_to(params["mean"], x.shape), x, 1.0),
+        lambda params: stats.normal_log_prior(params, std),
+        {"mean": jnp.array(0.0)},
         jnp.array([1.0, 2.0, 3.0]),
     )
     return {"μ": jax.tree.leaves(found)[0], "closed form": 6 / (3 + 1 / std**2)}
@@ -263,13 +263,16 @@ def thresholds(strength=1.0):
 
 
 def turned(group="p4"):
-    """How far a group convolution and an ordinary one are from turning with their input."""
+    """How far a group convolution and an ordinary one are from turning with their input, and the former in a mirror."""
     x = jax.random.normal(jax.random.key(0), (1, 5, 5, 1))
     kernel = jax.random.normal(jax.random.key(1), (3, 3, 1, 2))
-    turns = nn.rotations()
-    plain = nn.equivariance_error(lambda x: nn.conv(x, kernel), x, turns, turns)
-    pooled = nn.equivariance_error(lambda x: nn.lift(x, kernel, group=group).max(-2), x, turns, turns)
-    return {"convolution": plain, "over the group": pooled}
+    turns, mirrors = nn.rotations(), nn.reflections()
+    pooled = lambda x: nn.lift(x, kernel, group=group).max(-2)  # noqa: E731
+    return {
+        "convolution": nn.equivariance_error(lambda x: nn.conv(x, kernel), x, turns, turns),
+        "over the group": nn.equivariance_error(pooled, x, turns, turns),
+        "in a mirror": nn.equivariance_error(pooled, x, mirrors, mirrors),
+    }
 
 
 def signals(kernel=(1.0, 2.0, 3.0)):

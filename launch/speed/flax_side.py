@@ -94,7 +94,7 @@ class UNet(linen.Module):
         h = block(h, widths[-1], "middle")
         for i in (2, 1, 0):
             h = h if i == 2 else jax.image.resize(h, kept[i].shape[:-1] + h.shape[-1:], "nearest")
-            h = block(jnp.concatenate([h, kept[i]], -1), widths[max(i - 1, 0)], f"up_{i}_0")
+            h = block(jnp.concatenate([h, kept[i]], -1), widths[i], f"up_{i}_0")
         return conv(linen.silu(norm(h, "norm")), CLASSES["unet"], "out")
 
 

@@ -166,7 +166,7 @@ def test_what_is_no_setting_is_refused_where_it_is_set(setting):
 
 def test_numbers_of_every_make_are_taken():
     for one in (1, 1.0, np.int64(1), np.float32(1), np.array(1.0), jnp.ones(()), jnp.ones((), jnp.bfloat16)):
-        assert number(one, "n", "[0, 1]") is one
+        assert number(one, "n", "[0, 1]") is one and number(one, "n", "[1, 2)") is one
         for beside in ("(1, ∞)", "[0, 1)", "(-∞, 0]"):
             with pytest.raises(ValueError, match="n must lie in"):
                 number(one, "n", beside)

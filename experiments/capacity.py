@@ -28,15 +28,12 @@ from dlcore.train import (
     LoopConfig,
     Result,
     Results,
+    SideBySide,
     Study,
     System,
     apart,
-    apart_summary,
     budget,
-    classified_apart,
-    fit_model,
     map_split,
-    of_each,
     side_by_side,
     standardized,
 )
@@ -81,7 +78,7 @@ def preset(name: str, spec: DataSpec) -> Config:
     return base
 
 
-def make_model(config: Config, spec: DataSpec) -> Model:
+def make_networks(config: Config, spec: DataSpec) -> SideBySide:
     """The networks side by side: [b, ...] to logits [b, widths, classes]."""
     spec.need("capacity", labels=True)
     network = functools.partial(MLP, outputs=spec.classes, activation=config.activation)
@@ -90,26 +87,17 @@ def make_model(config: Config, spec: DataSpec) -> Model:
 
 def build(config: Config, spec: DataSpec) -> System:
     """Compose networks, their summed loss, optimiser, errors by width and figures."""
-    model, losses = make_model(config, spec), of_each(softmax_cross_entropy)
-    names = [f"width_{width}" for width in config.widths]
+    networks = make_networks(config, spec)
+    objective = supervised(networks.model, networks.summed(softmax_cross_entropy), inputs="x")
 
     def summary(sums: Mapping[str, Any]) -> dict[str, float]:
-        found = apart_summary(sums, names)
-        return found | {f"error_{name}": 1 - found.pop(f"accuracy_{name}") for name in names}
+        found = networks.summary(sums)
+        return found | {f"error_{name}": 1 - found.pop(f"accuracy_{name}") for name in networks.names}
 
-    fit = fit_model(
-        model,
-        supervised(model, lambda logits, labels: losses(logits, labels).sum(-1), inputs="x"),
-        config,
-        spec,
-        inputs="x",
-        evaluate=classified_apart(model, names, losses),
-        summarize=summary,
-        monitor=("nll_nats", "min"),
-    )
+    fit = networks.fit(objective, softmax_cross_entropy, config, spec, summarize=summary)
 
     def look(key: Key, data: Data, results: Results) -> Findings:
-        train, test = (errors(model, spec, results["networks"], split) for split in (data.train, data.test))
+        train, test = (errors(networks.model, spec, results["networks"], split) for split in (data.train, data.test))
         return Findings({"train": train, "test": test}, {"widths": draw_widths(config, spec, train, test)})
 
     return System(

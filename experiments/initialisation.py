@@ -19,18 +19,7 @@ from dlcore.nn import Activation, Dense, Flatten, by_name, init, serial
 from dlcore.optim import OptimizerConfig, make_optimizer
 from dlcore.report.panel import panel
 from dlcore.studies import scaling
-from dlcore.train import (
-    LoopConfig,
-    System,
-    apart,
-    apart_summary,
-    budget,
-    classified_apart,
-    fit_model,
-    gradient_update,
-    of_each,
-    side_by_side,
-)
+from dlcore.train import LoopConfig, SideBySide, System, apart, budget, gradient_update, side_by_side
 from dlcore.types import Model, Params
 
 PRESETS = ("smoke", "default", "full")
@@ -73,7 +62,7 @@ def preset(name: str, spec: DataSpec) -> Config:
     return base
 
 
-def make_model(config: Config, spec: DataSpec) -> Model:
+def make_networks(config: Config, spec: DataSpec) -> SideBySide:
     """The networks side by side: [b, ...] to logits [b, schemes, classes]."""
     spec.need("initialisation", labels=True)
     unknown = [name for name in config.schemes if name not in SCHEMES]
@@ -91,28 +80,19 @@ def make_model(config: Config, spec: DataSpec) -> Model:
 
 def build(config: Config, spec: DataSpec) -> System:
     """Compose networks, their summed loss, optimiser, errors by scheme and figures."""
-    model, losses = make_model(config, spec), of_each(softmax_cross_entropy)
-    objective = supervised(model, lambda logits, labels: losses(logits, labels).sum(-1), inputs="x")
+    networks = make_networks(config, spec)
+    objective = supervised(networks.model, networks.summed(softmax_cross_entropy), inputs="x")
     total = config.train.total_steps(spec.sizes[0])
     # Each network is clipped by its own norm: one that explodes must not slow the others.
     transforms = {name: make_optimizer(config.optimizer, total) for name in config.schemes}
 
     def summary(sums: Mapping[str, Any]) -> dict[str, float]:
-        found = apart_summary(sums, config.schemes)
+        found = networks.summary(sums)
         return {**found, "nll_nats": min(found[f"nll_nats_{name}"] for name in config.schemes)}
 
-    fit = fit_model(
-        model,
-        objective,
-        config,
-        spec,
-        inputs="x",
-        evaluate=classified_apart(model, config.schemes, losses),
-        summarize=summary,
-        monitor=("nll_nats", "min"),
-    )
+    fit = networks.fit(objective, softmax_cross_entropy, config, spec, summarize=summary)
     fit = fit._replace(update=gradient_update(objective, optax.transforms.partition(transforms, by_part)))
-    look = apart(lambda key: {}, panels=lambda arrays: {"scaling": draw(config)})
+    look = apart(panels=lambda arrays: {"scaling": draw(config)})
     return System({"networks": fit, "scaling": look}, headline=("accuracy_*",))
 
 

@@ -118,7 +118,7 @@ def build(config: Config, spec: DataSpec) -> System:
         monitor=("nll_nats", "min"),
     )
 
-    races = apart(lambda key: {}, panels=lambda arrays: race_figures(config.race_steps))
+    races = apart(panels=lambda arrays: race_figures(config.race_steps))
     trainings = gallery("network", functools.partial(draw, config, model))
     stages = {"network": fit, "surfaces": races, "trainings": trainings}
     return System(stages, headline=("accuracy", "nll_nats"), picture=("surfaces/race", "trainings/network_race"))

@@ -63,9 +63,7 @@ from ._run_folder import check_identity as check_identity
 from ._run_folder import locked as locked
 from ._run_folder import read_json as read_json
 from ._run_folder import write_json as write_json
-from ._side_by_side import apart_summary as apart_summary
-from ._side_by_side import classified_apart as classified_apart
-from ._side_by_side import of_each as of_each
+from ._side_by_side import SideBySide as SideBySide
 from ._side_by_side import side_by_side as side_by_side
 from ._state import checksums as checksums
 from ._state import count_params as count_params

@@ -107,11 +107,14 @@ def gallery(stage: str, draw: Callable[[Result, Any], Mapping[str, Panel]]) -> S
 
 
 def apart(
-    compute: Callable[[Key], Mapping[str, Any]],
+    compute: Callable[[Key], Mapping[str, Any]] = lambda key: {},
     metrics: Callable[[Mapping[str, Any]], Mapping[str, float]] = lambda arrays: {},
     panels: Callable[[Mapping[str, Any]], Mapping[str, Panel]] = lambda arrays: {},
 ) -> Study:
-    """A study beside the result that needs neither the data nor what was trained: `compute(key)` gives its arrays."""
+    """A study beside the result that needs neither the data nor what was trained.
+
+    `compute(key)` gives its arrays, none where there is only something to draw.
+    """
     return Study(lambda key, data, results: Findings(compute(key)), metrics, panels, beside=True)
 
 

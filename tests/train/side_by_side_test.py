@@ -7,17 +7,17 @@ import pytest
 
 from dlcore.losses import softmax_cross_entropy, supervised
 from dlcore.nn import Dense
-from dlcore.train import apart_summary, classified_apart, of_each, side_by_side
+from dlcore.train import side_by_side
 
 NAMES = ("wide", "narrow")
 
 
 @pytest.fixture(scope="module")
 def trained():
-    model = side_by_side({name: Dense(3) for name in NAMES})
+    networks = side_by_side({name: Dense(3) for name in NAMES})
     x = jax.random.normal(jax.random.key(0), (6, 2))
-    params, state = model.init(jax.random.key(1), x)
-    return model, params, state, {"x": x, "label": jnp.arange(6) % 3, "where": jnp.arange(6) < 4}
+    params, state = networks.model.init(jax.random.key(1), x)
+    return networks, params, state, {"x": x, "label": jnp.arange(6) % 3, "where": jnp.arange(6) < 4}
 
 
 def alone(params, name, batch):
@@ -27,10 +27,9 @@ def alone(params, name, batch):
 
 
 def test_each_is_judged_by_what_it_says_of_marked_rows(trained):
-    model, params, state, batch = trained
-    losses = of_each(softmax_cross_entropy)
-    sums = classified_apart(model, NAMES, losses)(params, state, batch, jax.random.key(0))
-    found, labels = apart_summary(sums, NAMES), np.asarray(batch["label"])[:4]
+    networks, params, state, batch = trained
+    sums = networks.evaluate(softmax_cross_entropy)(params, state, batch, jax.random.key(0))
+    found, labels = networks.summary(sums), np.asarray(batch["label"])[:4]
     nats = []
     for name in NAMES:
         log_p = alone(params, name, batch)[:4]
@@ -42,9 +41,8 @@ def test_each_is_judged_by_what_it_says_of_marked_rows(trained):
 
 
 def test_the_summed_loss_gives_each_its_own_gradient(trained):
-    model, params, state, batch = trained
-    losses = of_each(softmax_cross_entropy)
-    objective = supervised(model, lambda logits, labels: losses(logits, labels).sum(-1), inputs="x")
+    networks, params, state, batch = trained
+    objective = supervised(networks.model, networks.summed(softmax_cross_entropy), inputs="x")
     batch = {name: batch[name] for name in ("x", "label")}
     found = jax.grad(lambda p: objective(p, state, batch, key=None, train=True)[0])(params)
     for name in NAMES:

@@ -47,7 +47,7 @@ ONLY_IN = {
     "flax": {"dlcore/interop", "launch/speed/flax_side.py"},
     "matplotlib": {"dlcore/report"},
     "tensorflow": set(),
-    "torch": {"launch/speed/torch_side.py", "launch/speed/torch_gpu.py"},
+    "torch": {f"launch/speed/torch_{part}.py" for part in ("net", "side", "gpu")},
     "chex": set(),
     "distrax": set(),
     "clu": set(),

@@ -109,6 +109,7 @@ MAKERS = {
     "cma: population": ((2.0, True, -1, 3, "8", None), lambda v: optim.cma(0.1, population=v)),
     "genetic: scale": (BELOW, lambda v: optim.genetic(v)),
     "genetic: population": (COUNTS, lambda v: optim.genetic(1.0, population=v)),
+    "genetic: rivals": (COUNTS, lambda v: optim.genetic(1.0, rivals=v)),
     "grid: counts": (COUNTS, lambda v: optim.grid([0.0], [1.0], [v])),
     "random_search: block": (COUNTS, lambda v: optim.random_search([0.0], [1.0], block=v)),
     "random_search: an end of the box": (NUMBERS, lambda v: optim.random_search([0.0], [v])),

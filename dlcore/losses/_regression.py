@@ -48,8 +48,7 @@ def huber(
     where: Discrete[Array, "*s"] | None = None,
 ) -> Float[Array, "*s"]:
     """½e² for |e| ≤ δ, δ(|e| − ½δ) beyond, with e = y − ŷ (Huber 1964). Raises `ValueError` unless δ > 0."""
-    number(delta, "huber: delta", "[-∞, ∞]")
-    delta = _positive("huber", "delta", delta)
+    delta = wide(jnp.asarray(number(delta, "huber: delta", "(0, ∞]")), "huber")
     prediction, target, where = operands("huber", where, prediction=prediction, target=target)
     error = magnitude(prediction - target)
     near = jnp.minimum(error, delta)

@@ -49,6 +49,7 @@ def genetic(scale: Number, *, population: int = 100, elite: int = 2, rivals: int
     a key or with an elite that fills the population.
     """
     number(scale, "genetic: scale", "(0, ∞)")
+    whole(rivals, "genetic: rivals")
     if not whole(elite, "genetic: elite") < whole(population, "genetic: population"):
         raise ValueError(f"genetic: an elite of {elite} leaves nothing to breed in a population of {population}")
 

@@ -1,7 +1,7 @@
 """Muon: momentum whose matrices are made orthogonal, many of them at once (lecture 7)."""
 
+import itertools
 import math
-from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -113,13 +113,12 @@ def _together(tree: Any, epsilon: Number) -> Any:
     places: dict[tuple[int, ...], list[int]] = {}
     for place, matrix in enumerate(flat):
         places.setdefault(matrix.shape[1:], []).append(place)
-    found: Mapping[int, Array] = {}
+    found: dict[int, Array] = {}
     for (m, n), alike in places.items():
         rows = jnp.concatenate([flat[place] for place in alike])
         scaled = math.sqrt(max(1, n / m)) * orthogonalized(rows, epsilon=epsilon)
-        counts = [len(flat[place]) for place in alike]
-        ends = [sum(counts[: i + 1]) for i in range(len(counts))]
-        found |= dict(zip(alike, jnp.split(scaled, ends[:-1]), strict=True))
+        *ends, _ = itertools.accumulate(len(flat[place]) for place in alike)
+        found |= zip(alike, jnp.split(scaled, ends), strict=True)
     return jax.tree.unflatten(structure, [found[i].reshape(leaf.shape) for i, (_, leaf) in enumerate(leaves)])
 
 

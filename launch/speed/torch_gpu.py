@@ -13,7 +13,8 @@ import torch
 
 from launch.speed.clock import answer, timed
 from launch.speed.gpu_task import Task, read
-from launch.speed.torch_side import NETWORKS, Net, Tensors, tensor
+from launch.speed.torch_net import Net, Tensors, tensor
+from launch.speed.torch_side import NETWORKS
 from launch.speed.workload import LEARNING_RATE
 
 Loss = Callable[[Net, Tensors], torch.Tensor]

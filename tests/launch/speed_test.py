@@ -51,8 +51,9 @@ def test_flax_computes_the_same_loss(name):
 def test_torch_computes_the_same_loss(name):
     torch_side = pytest.importorskip("launch.speed.torch_side")
     network, params, state, batch, arrays = started(name)
-    net = torch_side.Net(arrays)
-    there = {k[6:]: torch_side.tensor(k, v) for k, v in arrays.items() if k.startswith("batch/")}
+    torch_net = pytest.importorskip("launch.speed.torch_net")
+    net = torch_net.Net(arrays)
+    there = {k[6:]: torch_net.tensor(k, v) for k, v in arrays.items() if k.startswith("batch/")}
     loss = next(iter(torch_side.NETWORKS[name][0].values()))(net, there).item()
     assert sum(x.numel() for x in net.params.values()) == sum(x.size for x in jax.tree.leaves(params))
     np.testing.assert_allclose(loss, dlcore_side.first_loss(network, params, state, batch), rtol=1e-4)

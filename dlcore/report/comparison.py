@@ -15,19 +15,24 @@ Curve = Sequence[tuple[int, float]]
 
 
 def dots(values: Mapping[str, Mapping[str, Sequence[float]]]) -> Figure:
-    """A panel for each metric: `values[metric][group]` are those of the seeds; the bar is mean ± standard deviation."""
-    columns, groups = min(3, len(values)), len(next(iter(values.values())))
-    lines = -(-len(values) // columns)
-    figure = Figure(figsize=(3.4 * columns + 1.6, (0.4 * groups + 1.1) * lines), layout="constrained")
+    """A panel for each metric: `values[metric][group]` are those of the seeds; the bar is mean ± standard deviation.
+
+    A group has one colour in all panels, and its name where the panel at the left does not have it on the same line.
+    """
+    columns, most = min(3, len(values)), max(map(len, values.values()))
+    lines, beside = -(-len(values) // columns), None
+    groups = list(dict.fromkeys(group for found in values.values() for group in found))
+    figure = Figure(figsize=(3.4 * columns + 1.6, (0.4 * most + 1.1) * lines), layout="constrained")
     for i, (metric, found) in enumerate(values.items()):
         axes = figure.add_subplot(lines, columns, i + 1)
-        for at, seeds in enumerate(found.values()):
-            colour = COLOURS[at % len(COLOURS)]
+        for at, (group, seeds) in enumerate(found.items()):
+            colour = COLOURS[groups.index(group) % len(COLOURS)]
             axes.plot(seeds, np.full(len(seeds), at), ".", color=colour, alpha=0.5)
             std = np.std(seeds, ddof=1) if len(seeds) > 1 else 0.0
             axes.errorbar([np.mean(seeds)], [at + 0.2], xerr=[std], fmt="o", ms=4, color=colour, capsize=3)
         axes.set_ylim(len(found) - 0.4, -0.4)
-        names = [shown(group, 40) for group in found] if i % columns == 0 else []
+        told = i % columns and beside == list(found)
+        names, beside = [] if told else [shown(group, 40) for group in found], list(found)
         axes.set_yticks(range(len(names)), names, fontsize=8, parse_math=False)
         axes.set_xlabel(label(metric))
         axes.grid(alpha=0.25, axis="x")

@@ -56,7 +56,7 @@ def test_settings_that_cannot_be_are_refused_before_anything_is_trained():
         ({"head": "haed/**"}, "fits no path"),
         ({"seeds": 0}, "must be at least 1"),
         ({"labels": (4, 31)}, "some of 1 to 30"),
-        ({"layer_decay": 0.0}, "above 0"),
+        ({"layer_decay": 0.0}, r"layer_decay: decay .* must lie in \(0"),
     ):
         with pytest.raises(ValueError, match=message):
             transfer.build(configured(**settings), SPEC)

@@ -114,12 +114,13 @@ def agree(pair, function, params, x):
     close(gradients, numeric, 1e-7)
 
 
-@pytest.mark.sampled
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LAYERS)
 def test_layer(name):
     agree(*LAYERS[name]())
 
 
+@pytest.mark.slow
 def test_activations():
     """Each on its own column, so that all are compiled at once."""
     assert all(activation.by_name(name) for name in SLOPES)
@@ -137,6 +138,7 @@ def test_activations():
     agree(chain.Pair(forward, backward), function, {}, 2 * draw(0, len(pairs), 12))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LOSSES)
 def test_loss(name):
     outputs = 3 * draw(0, 4, 5)
@@ -156,6 +158,7 @@ def test_loss(name):
     close(gradient, numeric, 1e-8)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["softmax", "sigmoid"])
 @pytest.mark.parametrize("size", [1e4, -1e4])
 def test_losses_are_finite_at_extremes(name, size):
@@ -171,7 +174,7 @@ NETWORKS = {
 }
 
 
-@pytest.mark.sampled
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NETWORKS)
 def test_network(name):
     """The gradient of the library's own network, in its own tree of params."""
@@ -212,6 +215,7 @@ def small_network():
     return pairs, params, draw(0, 2, 6, 6, 1), jnp.array([2, 0])
 
 
+@pytest.mark.slow
 def test_product_of_jacobians_is_backpropagation():
     pairs, params, x, labels = small_network()
 
@@ -223,6 +227,7 @@ def test_product_of_jacobians_is_backpropagation():
     close(*both_ways(params))
 
 
+@pytest.mark.slow
 def test_layer_jacobians_are_those_of_autodiff():
     pairs, params, x, _ = small_network()
     block = chain.chain(**pairs)
@@ -236,6 +241,7 @@ def test_layer_jacobians_are_those_of_autodiff():
     close((found.params, found.x), (expected[0], expected[1].reshape(found.x.shape)))
 
 
+@pytest.mark.slow
 def test_explicit_jacobians():
     """The factors, and their product for a network of one hidden layer and one example."""
     kernel, other, label = draw(0, 4, 3), draw(2, 3, 5), 3

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import pytest
 from clients.program import resumes_to_the_bit, same
 
 from dlcore.interop import from_linen
@@ -68,6 +69,7 @@ def plain_loop(state):
     return params, batch_stats, losses
 
 
+@pytest.mark.slow
 def test_trains_as_the_plain_loop_and_resumes_to_the_bit(tmp_path):
     model = from_linen(ResNet())
     update = gradient_update(supervised(model, softmax_cross_entropy), TX)

@@ -112,7 +112,7 @@ def same(a, b):
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=2e-6, atol=1e-6), a, b)
 
 
-@pytest.mark.sampled
+@pytest.mark.slow
 def test_losses_and_params_are_those_of_optax_alone_and_a_resumed_run_has_the_same_bits(client, tmp_path):
     theirs, batches, state, step, judged_by = client
     losses, params, judged = theirs()
@@ -133,6 +133,7 @@ def test_losses_and_params_are_those_of_optax_alone_and_a_resumed_run_has_the_sa
     assert sha256(walk(step, restored, batches, STEPS)[0]) == sha256(end)
 
 
+@pytest.mark.slow
 def test_an_optimiser_that_draws_noise_resumes_to_the_bit(tmp_path):
     tx = optax.noisy_sgd(0.1, key=3)
     update = gradient_update(supervised(MODEL, softmax_cross_entropy), tx)

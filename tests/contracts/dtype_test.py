@@ -53,6 +53,7 @@ def test_with_double_precision_at_hand(name):
             assert {leaf.dtype for leaf in jax.tree.leaves(y)} == {jnp.dtype("float32" if single else "float64")}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OTHERS)
 def test_networks_of_several_inputs_with_double_precision_at_hand(name):
     model, *inputs = OTHERS[name]
@@ -66,6 +67,7 @@ def test_networks_of_several_inputs_with_double_precision_at_hand(name):
             assert y.dtype == f"float{bits}" and kinds(after) == kinds(state)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", [n for n in NETWORKS if n in MODELS])
 @pytest.mark.parametrize("dtype", ["uint8", "bfloat16"])
 def test_images_of_other_dtypes_beside_params_of_single_precision(name, dtype):
@@ -82,6 +84,7 @@ def test_images_of_other_dtypes_beside_params_of_single_precision(name, dtype):
     assert kinds(after) == kinds(state)
 
 
+@pytest.mark.slow
 def test_double_precision_gives_the_numbers_of_single():
     net = TINY["lenet"]
     x = np.random.default_rng(0).normal(size=(2, net.pixels, net.pixels, 3))

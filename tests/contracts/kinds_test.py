@@ -62,7 +62,7 @@ def check_shapes(name, preset, spec):
     assert jax.eval_shape(draw, like.params, like.state).shape == (2, *spec.shape)
 
 
-@pytest.mark.sampled
+@pytest.mark.slow
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_smoke_on_colour_images_with_odd_sides(name):
     check_shapes(name, "smoke", spec_of("odd_colour"))

@@ -25,6 +25,7 @@ def test_unreduced(name):
     np.testing.assert_allclose(loss(x[2:4], y[2:4]), whole[2:4], rtol=1e-6)
 
 
+@pytest.mark.sampled
 @CASES
 def test_where_drops_values_and_gradients_even_of_nan(name):
     loss, x, y, shape = arguments(name)

@@ -4,6 +4,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from flax import nnx
 
 from dlcore.interop import from_linen, from_nnx
@@ -103,6 +104,7 @@ def test_attention_of_linen_decodes_as_with_a_causal_mask():
     assert int(after["cache"]["cache_index"]) == LENGTH and int(state["cache"]["cache_index"]) == 0
 
 
+@pytest.mark.slow
 def test_attention_of_nnx_decodes_as_with_a_causal_mask():
     def make(rngs):
         layer = nnx.MultiHeadAttention(1, 3, 3, decode=True, rngs=rngs)

@@ -35,6 +35,7 @@ def as_users():
     jaxtyping.config.update("jaxtyping_disable", False)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", ALL)
 def test_one_image_is_a_batch_of_one(name):
     one = ALL[name](KEY, IMAGES[0])
@@ -62,7 +63,7 @@ def test_keys_alone_under_vmap_give_views_of_the_same_images(name, images, as_us
     np.testing.assert_allclose(mapped, apart, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.sampled
+@pytest.mark.slow
 @pytest.mark.parametrize("mix", [mixup, cutmix])
 def test_mixtures_of_numpys_arrays_inside_jit_and_vmap(mix, as_users):
     images, targets, keys = np.asarray(IMAGES), np.eye(5, dtype=np.float32), jax.random.split(KEY, 3)

@@ -19,6 +19,7 @@ def objects(count, number=3, side=6):
     return jnp.asarray(images), jnp.asarray(np.arange(count * number).reshape(count, number) % 4)
 
 
+@pytest.mark.slow
 def test_masks_are_exact_later_objects_cover_earlier_ones():
     images, labels = objects(16)
     found, masks = COMPOSE(jax.random.split(jax.random.key(0), 16), images, labels, side=16)
@@ -54,6 +55,7 @@ def test_places_reach_every_corner_and_stay_inside():
     assert seen[1:-1, 1:-1].all() and not seen[0].any() and not seen[:, -1].any()
 
 
+@pytest.mark.slow
 def test_objects_of_a_batch_are_its_rows():
     images, labels = (x[:, 0] for x in objects(8))
     compose = jax.jit(lambda *args: scenes_of_batch(*args, objects=3, side=14, levels=256))

@@ -25,6 +25,7 @@ def test_pixels_come_from_where_they_should():
             np.testing.assert_allclose(found[i, :, :, c], expected, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_nothing_changes_at_strength_zero_and_one_image_is_a_batch_of_one():
     images = jax.random.uniform(jax.random.key(1), (3, 6, 5, 1))
     np.testing.assert_allclose(random_zoom(jax.random.key(0), images, 0.0), images, atol=1e-6)

@@ -8,6 +8,7 @@ import pytest
 from dlcore import evaluation
 
 
+@pytest.mark.slow
 def test_sums_add_up_over_batches_to_the_metrics():
     p = np.asarray([[0.7, 0.3], [0.2, 0.8], [0.9, 0.1], [0.5, 0.5]])
     labels, where = jnp.asarray([0, 0, 0, 1]), jnp.asarray([True, True, True, False])

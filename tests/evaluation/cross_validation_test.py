@@ -59,6 +59,7 @@ def squared_error(coefficients, batch):
 PENALTIES = np.array([0.1, 3.0, 50.0, 1000.0], np.float32)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("at_once", [True, False])
 def test_scores_are_those_of_scikit_learn(at_once):
     """23 rows in 4 folds: the padded row must count neither in the fit nor in the score."""

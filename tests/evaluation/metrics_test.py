@@ -19,6 +19,7 @@ def summed(function):
     return jax.tree.map(lambda *leaves: sum(leaves), *[function(LOGITS[b], LABELS[b]) for b in BATCHES])
 
 
+@pytest.mark.slow
 def test_accuracy_counts_the_last_partial_batch():
     mean = summed(lambda x, y: Mean.of(metrics.correct(x, y)))
     expected = sklearn.metrics.accuracy_score(LABELS, LOGITS.argmax(-1))
@@ -42,6 +43,7 @@ def test_confusion_and_iou():
     assert int(half.sum()) == 50
 
 
+@pytest.mark.slow
 def test_calibration_error_is_the_loop_over_bins():
     p = np.asarray(jax.nn.softmax(LOGITS), np.float64)
     confidence, right = p.max(-1), p.argmax(-1) == np.asarray(LABELS)
@@ -63,6 +65,7 @@ BY_LABEL = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BY_LABEL)
 def test_labels_out_of_range_are_refused_or_left_out(name):
     metric, logits = BY_LABEL[name], LOGITS[:6]
@@ -104,6 +107,7 @@ def test_predictions_out_of_range_are_refused():
     assert (jax.jit(lambda a, b: metrics.confusion_matrix(a, b, 2))(jnp.array([0, 2]), jnp.array([0, 1])) < 0).all()
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("dtype", ["bool", "int8", "uint8", "int16", "uint32", "int32"])
 def test_every_dtype_of_labels_and_masks(dtype):
     classes, size = (2, 300) if dtype == "bool" else (300 if dtype.endswith(("16", "32")) else 100, 300)
@@ -121,6 +125,7 @@ def test_every_dtype_of_labels_and_masks(dtype):
     np.testing.assert_array_equal(matrix, expected)
 
 
+@pytest.mark.slow
 def test_ties_give_at_most_chance_and_nan_gives_nothing():
     labels = jnp.arange(100) % 10
     for k in (1, 3):
@@ -136,6 +141,7 @@ def test_ties_give_at_most_chance_and_nan_gives_nothing():
     np.testing.assert_array_equal(metrics.correct(infinite, jnp.array([1, 1])), [1, 1])
 
 
+@pytest.mark.slow
 def test_what_lies_behind_a_mask_is_not_counted():
     p = jax.nn.softmax(LOGITS).at[50:].set(jnp.nan)
     where = jnp.arange(103) < 50
@@ -156,6 +162,7 @@ def test_logits_are_no_probabilities():
     assert np.isnan(metrics.expected_calibration_error(jax.jit(metrics.calibration)(LOGITS, LABELS)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_a_million_calibrated_predictions_have_no_calibration_error(dtype):
     # Of 32 predictions with confidence 31/32 (exact in either dtype) one is wrong.
@@ -166,6 +173,7 @@ def test_a_million_calibrated_predictions_have_no_calibration_error(dtype):
     assert float(metrics.expected_calibration_error(bins)) < 1e-6
 
 
+@pytest.mark.slow
 def test_ten_million_pixels_are_counted_exactly():
     labels = np.zeros((10, 1000, 1000), np.uint8)
     labels[:, :, 7:] = 1

@@ -25,6 +25,7 @@ def test_classes_that_are_absent():
     assert of("0000", "0011") == pytest.approx(0.25)
 
 
+@pytest.mark.slow
 def test_one_matrix_for_all_images_at_any_batch_size():
     truth, predicted = np.array([[1, 0, 0, 0], [1, 1, 1, 0]]), np.array([[0, 0, 0, 0], [1, 1, 1, 0]])
     for size in (1, 2):
@@ -39,6 +40,7 @@ def test_one_matrix_for_all_images_at_any_batch_size():
 LABELS = st.lists(st.tuples(st.sampled_from([0, 1, 2, 3, 255]), st.integers(0, 3)), min_size=8, max_size=8)
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(LABELS)
 def test_iou_is_scikit_learns_and_the_loop(pairs):
@@ -109,6 +111,7 @@ def test_boundary_is_the_distance_transforms():
             np.testing.assert_allclose(boundary_f(found)[k], expected, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_an_area_up_to_the_edge_has_no_boundary_there_and_nan_where_nothing_is():
     whole = jnp.zeros((1, 4, 4), jnp.int32)
     assert np.isnan(boundary_f(boundary(whole, whole, 2))).all()

@@ -48,6 +48,7 @@ def test_a_denoiser_is_judged_by_noisy_images_against_clean_ones():
     assert in_parts == {name: pytest.approx(value, rel=1e-5) for name, value in found.items()}
 
 
+@pytest.mark.slow
 def test_outputs_of_the_cross_entropy_are_probabilities():
     found, function, _ = measured(Config(widths=(6,), latent=3, loss="bce"), 1)
     shown = function("reconstruct", IMAGES)

@@ -55,7 +55,7 @@ def test_noise_of_dequantisation_is_drawn_for_every_sub_pixel_by_row(monkeypatch
     np.testing.assert_array_equal(recorded_noise(monkeypatch, turned, fit, params)[::-1], noise)
 
 
-@pytest.mark.sampled
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(5, 7, 3), (6, 3, 1)])
 def test_a_flow_pays_for_the_border_that_it_adds_and_does_not_count_it(shape, monkeypatch):
     spec = spec_of(shape)

@@ -62,6 +62,7 @@ def test_a_stage_has_its_own_layer_alone_and_tied_kernels_once(trained):
     assert [set(trained.result(f"layer_{i}").params["decoder"]) for i in (1, 2)] == [{"bias"}, {"bias"}]
 
 
+@pytest.mark.slow
 def test_all_masked_the_code_is_the_sigmoid_of_the_bias(trained):
     """The loss of a training step that sees nothing is that of decoding σ(b), whatever the clean codes are."""
     stage = build(replace(CONFIG, level=1.0), SPEC).stages["layer_2"]

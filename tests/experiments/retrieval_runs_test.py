@@ -23,6 +23,7 @@ from experiments import hashing, pca
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.mark.slow
 def test_a_linear_autoencoder_spans_the_subspace_of_the_components():
     rng = np.random.default_rng(0)
     x = rng.normal(size=(200, 6)) * np.array([3, 2, 0.5, 0.3, 0.2, 0.1]) @ np.linalg.qr(rng.normal(size=(6, 6)))[0]

@@ -57,6 +57,7 @@ def test_without_importance_weights_the_ruler_is_the_bound_itself():
     assert "iwae_nats" not in found and found["nll_nats"] == -found["elbo_nats"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("objective", ["elbo", "iwae"])
 def test_training_reports_the_bound_with_the_sign_that_the_test_has(objective):
     config = dataclasses.replace(vae.preset("smoke", SPEC), **SETTINGS, objective=objective, samples=2)

@@ -53,7 +53,7 @@ def step(fit, rows, key):
     return metrics, sums, fit.sample(carry.params, state, key, 2)
 
 
-@pytest.mark.sampled
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SETTINGS)
 def test_every_combination_builds_and_its_shapes_fit(name):
     fit = main_fit(vae.build(configured(**SETTINGS[name]), SPEC))[1]

@@ -146,6 +146,7 @@ def test_a_linear_autoencoder_spans_the_principal_subspace(float64):
     assert best <= found < 1.0001 * best
 
 
+@pytest.mark.slow
 def test_an_over_complete_linear_one_is_the_identity_unless_it_is_regularised(float64):
     x = jnp.asarray(correlated((1.2, 1.0, 0.9, 0.8)))
     away = jnp.asarray(np.random.default_rng(5).normal(size=(50, 4)))
@@ -164,6 +165,7 @@ def digits():
     return jnp.asarray(load_digits().data / 16, jnp.float32)
 
 
+@pytest.mark.slow
 def test_activity_comes_near_the_target_of_the_sparse_penalty():
     x = digits()[:200]
     ae = Autoencoder(MLPEncoder((), 32, code="sigmoid"), MLPDecoder((), (64,)))
@@ -177,6 +179,7 @@ def test_activity_comes_near_the_target_of_the_sparse_penalty():
     assert means[0.0].mean() > 0.2
 
 
+@pytest.mark.slow
 def test_an_l1_penalty_turns_rectified_units_off():
     x = digits()[:300]
     ae = Autoencoder(MLPEncoder((), 24, code="relu"), MLPDecoder((), (64,)))
@@ -211,6 +214,7 @@ def test_a_denoiser_gains_over_its_input(name, level):
     assert psnr[1] > psnr[0] + 3
 
 
+@pytest.mark.slow
 def test_a_contractive_penalty_makes_codes_insensitive():
     x = digits()[:32]
     ae = Autoencoder(MLPEncoder((), 8, code="sigmoid"), MLPDecoder((), (64,)))

@@ -31,7 +31,7 @@ def nll_of(network, family, params, state, images):
     return jax.jit(lambda *args: autoregressive.nll(network.model, family, *args))(params, state, images)
 
 
-@pytest.mark.sampled
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "network",
     [PixelCNN(4, features=8, first=3, windows=(3,)), GatedPixelCNN(4, features=8, windows=(3, 3))],
@@ -44,6 +44,7 @@ def test_the_probabilities_of_all_images_sum_to_one(network):
     assert float(jnp.exp(-nats).sum()) == pytest.approx(1, abs=1e-5)
 
 
+@pytest.mark.slow
 def test_and_with_colours_and_a_mixture():
     family = discretized_logistic(2, components=2)
     network = GatedPixelCNN(family.channels, colours=2, features=8, windows=(3,))
@@ -72,7 +73,7 @@ CASES = {
 }
 
 
-@pytest.mark.sampled
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_cached_sampling_is_naive_sampling_pixel_for_pixel(name):
     family, options, colours = CASES[name]
@@ -126,6 +127,7 @@ def test_completion_keeps_what_is_known_and_follows_it():
         autoregressive.sample(key, network, family, params, shape, known=free)
 
 
+@pytest.mark.slow
 def test_draws_have_the_models_distribution():
     family, network = categorical(2), GatedPixelCNN(2, features=6, windows=(3,))
     params, state = trained_like(network, (2, 2, 1))

@@ -84,6 +84,7 @@ def test_the_bound_of_a_conditional_vae_reaches_the_integral_with_pixels_missing
     np.testing.assert_allclose(run(params, state, batch["image"], batch["label"], keys(4)), complete, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_every_row_of_a_vae_is_told_its_own_class():
     system, density = small_vae()
     params, state, batch = started(density, 3)
@@ -151,6 +152,7 @@ def test_training_keeps_the_prior_and_draws_are_grey_levels(make):
     assert images.shape == (4, *SHAPE) and float(images.min()) >= 0 and float(images.max()) <= 1
 
 
+@pytest.mark.slow
 def test_sums_are_those_of_the_posterior():
     density = with_prior(small_pixelcnn(), CLASSES)
     params, state, batch = started(density, 2, rows=6)

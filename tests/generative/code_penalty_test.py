@@ -31,6 +31,7 @@ def test_sparsity_is_of_the_batch_mean_of_each_unit():
     np.testing.assert_allclose(gradient, np.tile((0.8 / (1 - mean) - 0.2 / mean) / 30, (30, 1)), rtol=1e-4, atol=1e-7)
 
 
+@pytest.mark.slow
 def test_sparsity_leaves_out_what_is_masked_and_stays_finite():
     h, where = RNG.uniform(0.1, 0.9, (8, 3)), np.arange(8) < 5
     padded = np.where(where[:, None], h, np.nan)
@@ -67,6 +68,7 @@ def test_contraction_of_one_sigmoid_layer_by_hand():
     assert float(found[0]) == pytest.approx(0.537044, abs=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("codes", [2, 7])
 def test_contraction_is_the_jacobian_whichever_side_is_smaller(codes, float64):
     encoder = MLPEncoder((5,), codes, activation="tanh", code="sigmoid")

@@ -55,6 +55,7 @@ def every_pixel(levels, colours=3):
     return np.array(list(itertools.product(range(levels), repeat=colours)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("levels", [2, 5, 256])
 def test_it_is_the_formula(levels):
     family, outputs = decoder.colour_mixture(levels, M), outputs_of(40)
@@ -65,7 +66,7 @@ def test_it_is_the_formula(levels):
     np.testing.assert_allclose(found, expected, rtol=2e-4, atol=1e-4)
 
 
-@pytest.mark.sampled
+@pytest.mark.slow
 @pytest.mark.parametrize("levels", [2, 3, 7])
 def test_all_pixels_together_have_probability_one(levels):
     family, pixels = decoder.colour_mixture(levels, M), every_pixel(levels)
@@ -74,6 +75,7 @@ def test_all_pixels_together_have_probability_one(levels):
     assert float(jnp.exp(-nats).sum()) == pytest.approx(1, abs=1e-5)
 
 
+@pytest.mark.slow
 def test_each_colour_given_those_before_has_probability_one_over_256_levels():
     """So that the 256³ pixels have it: −log p of a colour depends on no later colour."""
     family, outputs = decoder.colour_mixture(256, M), outputs_of(6)
@@ -106,7 +108,7 @@ def test_the_layout_of_the_outputs():
     np.testing.assert_allclose(parts.coefficients, np.tanh([[0.6, 0.7], [1.2, 1.3], [1.8, 1.9]]), rtol=1e-6)
 
 
-@pytest.mark.sampled
+@pytest.mark.slow
 @pytest.mark.parametrize(("levels", "colours"), [(3, 3), (4, 2), (9, 1), (2, 4)])
 def test_draws_have_their_probabilities(levels, colours):
     family, pixels = decoder.colour_mixture(levels, M, colours), every_pixel(levels, colours)
@@ -140,7 +142,7 @@ def test_the_mean_is_that_of_all_pixels_where_no_edge_is_near():
     np.testing.assert_allclose(family.mean(jnp.asarray(outputs)), p @ np.asarray(x), atol=2e-3)
 
 
-@pytest.mark.sampled
+@pytest.mark.slow
 @pytest.mark.parametrize("scale", [1e4, -1e4, 1e9])
 @pytest.mark.parametrize("level", [0, 128, 255])
 def test_finite_at_extremes(scale, level):
@@ -150,6 +152,7 @@ def test_finite_at_extremes(scale, level):
     assert np.isfinite(value) and np.isfinite(gradient).all()
 
 
+@pytest.mark.slow
 def test_a_colder_draw_is_nearer_to_the_mode():
     family, outputs = decoder.colour_mixture(256, M), jnp.broadcast_to(outputs_of(), (4000, 10 * M))
     deviations = [float(family.sample(jax.random.key(0), outputs, t).std(0).mean()) for t in (1.0, 0.5, 0.1)]
@@ -195,7 +198,7 @@ def test_the_network_sees_no_colour_of_the_current_pixel(name):
     assert (seen[1] == 0).all() and (seen[0] > 0).all()
 
 
-@pytest.mark.sampled
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NETWORKS)
 def test_the_probabilities_of_all_images_sum_to_one(name):
     family = decoder.colour_mixture(2, 2)
@@ -221,6 +224,7 @@ def test_cached_sampling_is_naive_sampling_and_completion_keeps_what_is_known():
     np.testing.assert_array_equal(completed[:, :1], 1 - naive[:, :1])
 
 
+@pytest.mark.slow
 def test_bits_per_dim_are_those_of_the_mean_of_log2_p_over_sub_pixels():
     """A network that always says the same, so that every pixel has the probability of the formula."""
     family, outputs = decoder.colour_mixture(5, M), outputs_of()

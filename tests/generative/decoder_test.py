@@ -50,6 +50,7 @@ def test_categorical_counts_every_level_once():
     np.testing.assert_allclose(mass, np.moveaxis(scipy.special.softmax(logits, -1), -1, 0), rtol=1e-5)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", FAMILIES)
 def test_draws_have_the_mean(name):
     family, a = FAMILIES[name], outputs_of(FAMILIES[name])
@@ -59,6 +60,7 @@ def test_draws_have_the_mean(name):
     assert family.nll(a, draws[0]).shape == SHAPE
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", FAMILIES)
 def test_finite_at_extremes(name):
     family = FAMILIES[name]

@@ -51,7 +51,7 @@ def data(n, seed=0):
     return jnp.asarray(MEAN + STD * np.random.default_rng(seed).normal(size=(n, 3)))
 
 
-@pytest.mark.sampled
+@pytest.mark.slow
 @VARIANCES
 @pytest.mark.parametrize("kind", process.KINDS)
 def test_bound_lies_above_the_exact_nll_of_the_model(variance, kind, float64):
@@ -66,6 +66,7 @@ def test_bound_lies_above_the_exact_nll_of_the_model(variance, kind, float64):
     assert (np.asarray(totals.mean(1)) > exact - 4 * error).all()
 
 
+@pytest.mark.slow
 def test_bound_approaches_the_entropy_of_the_data(float64):
     entropy = scipy.stats.norm(MEAN, STD).entropy().sum()
 
@@ -82,6 +83,7 @@ def test_bound_approaches_the_entropy_of_the_data(float64):
     assert gap(40, "posterior") > gaps[1]
 
 
+@pytest.mark.sampled
 @VARIANCES
 @pytest.mark.parametrize("t", [2, 5, 12])
 def test_terms_are_kullback_leibler_divergences_of_gaussians(variance, t, float64):
@@ -103,6 +105,7 @@ def test_terms_are_kullback_leibler_divergences_of_gaussians(variance, t, float6
     np.testing.assert_allclose(value, expected, rtol=1e-8, atol=1e-14)
 
 
+@pytest.mark.slow
 def test_term_is_the_weighted_squared_error_of_eps(float64):
     # β²/(2σ²(1 − β)(1 − ᾱ)) ‖ε − ε̂‖² for equal variances (Ho et al. 2020, eq. 12).
     found, t = schedule.sigmoid(15), 6
@@ -113,6 +116,7 @@ def test_term_is_the_weighted_squared_error_of_eps(float64):
     np.testing.assert_allclose(value, weight * np.square(eps - guess).sum(-1), rtol=1e-8)
 
 
+@pytest.mark.slow
 def test_prior_divergence_is_analytic_and_small(float64):
     found, x0 = schedule.cosine(50), data(3)
     share = found.alpha_bar[-1]
@@ -121,7 +125,7 @@ def test_prior_divergence_is_analytic_and_small(float64):
     assert (expected < 1e-3).all()
 
 
-@pytest.mark.sampled
+@pytest.mark.slow
 @pytest.mark.parametrize("levels", [2, 17, 256])
 @pytest.mark.parametrize("std", [0.002, 0.05, 1.5])
 def test_grey_levels_have_probability_one(levels, std):
@@ -139,6 +143,7 @@ def test_reconstruction_integrates_the_density_over_its_cell(float64):
     np.testing.assert_allclose(value[2:14], expected[2:14], rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_reconstruction_is_finite_and_has_a_gradient_far_away():
     def nll(mean):
         return bound.discretized_gaussian_nll(mean, jnp.array([-1.0, 0.0, 1.0]), jnp.float32(0.006), 256).sum()
@@ -203,6 +208,7 @@ def test_time_distribution_is_that_of_white_data():
     np.testing.assert_allclose(shares / shares[0], np.array(white) / white[0], rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_shares_are_uniform_and_evenly_spread_over_rows():
     rows = jnp.arange(60_000)
     for seed in range(3):

@@ -42,6 +42,7 @@ def test_errors_and_terms_by_time_are_those_of_single_times():
         assert terms[i] == pytest.approx(float(bound.term(REVERSE, predict, X, t, eps).mean()), rel=1e-4)
 
 
+@pytest.mark.slow
 def test_the_test_takes_more_times_and_the_loss_has_the_weights_of_training():
     weights = weighting.p2(FULL, gamma=0.5)
     keys = lambda key, rows: jax.vmap(lambda row: jax.random.fold_in(key, row))(rows)  # noqa: E731

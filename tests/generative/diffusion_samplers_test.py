@@ -52,7 +52,7 @@ def drawn(rule, steps, kind="v", n=20_000, seed=0, **options):
     return np.asarray(sample(jax.random.key(seed), (n, 2)))
 
 
-@pytest.mark.sampled
+@pytest.mark.slow
 @pytest.mark.parametrize(("rule", "steps", "mean", "spread"), [
     ("ancestral", 100, 0.03, 0.04),
     pytest.param("ancestral_beta", 200, 0.03, 0.04, marks=pytest.mark.slow),
@@ -74,13 +74,14 @@ def test_every_sampler_reproduces_mean_and_covariance(rule, steps, mean, spread)
     np.testing.assert_allclose(np.bincount(nearest, minlength=3) / len(x), expected, atol=0.02)
 
 
-@pytest.mark.sampled
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", process.KINDS)
 def test_kinds_of_prediction_give_the_same_samples(kind):
     with jax.enable_x64(True):
         np.testing.assert_allclose(drawn("dpm", 10, kind, n=50), drawn("dpm", 10, "v", n=50), atol=1e-4)
 
 
+@pytest.mark.slow
 def test_second_order_comes_closer_to_the_path_without_noise():
     with jax.enable_x64(True):
         truth = drawn("ddim", 1000, n=200)
@@ -155,6 +156,7 @@ def test_guidance_at_0_and_1_is_unconditional_and_conditional():
     assert np.linalg.norm(mixed[3.0].mean(0) - MEAN) > np.linalg.norm(MEANS[1] - MEAN) + 0.05
 
 
+@pytest.mark.slow
 def test_guidance_is_the_same_for_all_kinds_of_prediction():
     full, x, t = schedule.cosine(50), jnp.array([[0.3, -0.7]]), jnp.array([20])
     found = [
@@ -180,6 +182,7 @@ def test_clipping_bounds_the_samples_and_calls_do_not_retrace():
     assert len(traces) == 1
 
 
+@pytest.mark.slow
 def test_network_is_told_the_times_of_the_full_schedule():
     told = []
     short = schedule.respace(schedule.linear(100), 4)

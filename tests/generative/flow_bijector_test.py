@@ -173,7 +173,7 @@ def compiled(case):
     return run
 
 
-@pytest.mark.sampled
+@pytest.mark.slow
 @TABLE
 def test_round_trip_in_float32(case):
     x = examples(case)
@@ -183,7 +183,7 @@ def test_round_trip_in_float32(case):
     np.testing.assert_allclose(inverse, -forward, rtol=1e-5, atol=1e-4)
 
 
-@pytest.mark.sampled
+@pytest.mark.slow
 @TABLE
 def test_round_trip_and_determinant_of_the_jacobian_in_float64(case):
     with jax.enable_x64(True):
@@ -232,7 +232,7 @@ def test_affine_coupling_by_hand():
     np.testing.assert_array_equal(negative, -log_det)
 
 
-@pytest.mark.sampled
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in CASES if name.startswith("coupling")])
 def test_what_passes_a_coupling_stays_to_the_bit_and_the_rest_moves(name):
     case = CASES[name]
@@ -263,6 +263,7 @@ def test_a_coupling_starts_as_the_identity_and_its_log_scale_is_bounded():
     assert bounded(jnp.float32(1e-4), 2.0) == pytest.approx(1e-4, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_log_scales_are_found_by_path_through_chains_and_splits():
     case = CASES["glow"]
     x = examples(case)
@@ -273,6 +274,7 @@ def test_log_scales_are_found_by_path_through_chains_and_splits():
         np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(64, 5), (16, 4, 3, 5)])
 def test_actnorm_starts_at_mean_0_and_variance_1(shape):
     """Measured in the dtype of the data, and kept in single precision as all params are."""
@@ -374,6 +376,7 @@ def run(bijector, shape):
     return bijector.forward(bijector.init(jax.random.key(0), x), x)
 
 
+@pytest.mark.slow
 def test_a_convolutional_conditioner_knows_where_it_is():
     model = serial(conv(2), Conv(1, 1))
     params, state = model.init(jax.random.key(0), jnp.zeros((1, 7, 7, 1)))

@@ -36,6 +36,7 @@ def moved(bijector, *inputs):
     return jax.tree.map(lambda p: p + 0.3 * jax.random.normal(jax.random.key(p.size), p.shape), params)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "run"),
     [
@@ -76,6 +77,7 @@ def test_a_condition_of_one_row_is_not_broadcast():
         GIVEN.forward(moved(GIVEN, X, C), X, C[:1])
 
 
+@pytest.mark.slow
 def test_the_objective_wants_the_name_of_the_condition_and_uses_it():
     with pytest.raises(ValueError, match="name its entry"):
         density.negative_log_likelihood(MIXED, target="point")
@@ -95,6 +97,7 @@ def test_a_row_moves_by_its_own_condition_only():
     np.testing.assert_array_equal(z[jnp.asarray([0, 2])], other[jnp.asarray([0, 2])])
 
 
+@pytest.mark.slow
 def test_a_conditional_base_is_a_gaussian_per_class():
     with jax.enable_x64(True):
         base = ConditionalAffine(Dense(4), bound=1.5)
@@ -106,7 +109,7 @@ def test_a_conditional_base_is_a_gaussian_per_class():
         np.testing.assert_allclose(density.log_prob(base, params, x, one_hot), exact, rtol=1e-10)
 
 
-@pytest.mark.sampled
+@pytest.mark.slow
 @pytest.mark.parametrize("conditional", [False, True])
 def test_the_jacobian_of_an_autoregressive_bijection_is_triangular_to_the_bit(conditional):
     network = MADE(4, (9, 6), 8, activation="tanh", conditional=conditional)
@@ -120,6 +123,7 @@ def test_the_jacobian_of_an_autoregressive_bijection_is_triangular_to_the_bit(co
     assert (np.triu(np.asarray(back), 1) == 0.0).all()
 
 
+@pytest.mark.slow
 def test_an_inverse_does_not_stumble_over_coordinates_that_it_does_not_know_yet():
     # The last coordinate is scaled by e^±80 given the first: a guess that is far off would overflow.
     bijector = Autoregressive(MADE(3, (8,), 6), affine(80.0))

@@ -66,6 +66,7 @@ def test_density_in_the_plane_integrates_to_1(name):
     np.testing.assert_allclose(np.cov(np.asarray(drawn).T), covariance, atol=0.1 * std.max() ** 2)
 
 
+@pytest.mark.slow
 def test_a_linear_flow_is_a_gaussian():
     with jax.enable_x64(True):
         bijector = chain(ActNorm(), InvertibleConv())
@@ -77,6 +78,7 @@ def test_a_linear_flow_is_a_gaussian():
         np.testing.assert_allclose(density.log_prob(bijector, params, x), exact.logpdf(x), rtol=1e-10)
 
 
+@pytest.mark.slow
 def test_temperature_scales_the_latent_and_keys_decide():
     bijector = Affine(2.0, 1.0)
     one, again, other = (density.sample(jax.random.key(k), bijector, {}, (5000, 4)) for k in (0, 0, 1))
@@ -101,6 +103,7 @@ def uniform():
     return Bijector(lambda key, x: {}, forward, inverse)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("levels", [2, 17, 256])
 def test_a_uniform_density_costs_exactly_log2_levels_bits_per_dim(levels):
     with jax.enable_x64(True):
@@ -111,6 +114,7 @@ def test_a_uniform_density_costs_exactly_log2_levels_bits_per_dim(levels):
         assert float(aux.metrics["bits_per_dim"].value()) == pytest.approx(math.log2(levels), rel=1e-6)
 
 
+@pytest.mark.slow
 def test_the_bound_lies_above_the_probability_of_the_cell():
     # One pixel of 4 levels under logit(y) ~ N(0, 1): the mass of each cell is known.
     with jax.enable_x64(True):
@@ -199,6 +203,7 @@ def test_density_figure_writes_the_probability_on_the_square():
     assert titles[0] == "data" and abs(float(titles[1].split("%")[0].split()[-1]) / 100 - mass) < 2e-3
 
 
+@pytest.mark.slow
 def test_noise_of_dequantisation_is_fresh_for_every_sub_pixel():
     """The flow sees (x + u)/L: all u of a batch differ and are uniform."""
     seen = []

@@ -55,6 +55,7 @@ def test_it_starts_as_uniform_noise():
     assert float(jnp.abs(log_q.mean())) < 0.2
 
 
+@pytest.mark.slow
 def test_the_density_of_the_noise_integrates_to_1_in_every_cell():
     learned = noise()
     x = jnp.repeat(jnp.arange(LEVELS), 50_000)[:, None]
@@ -66,6 +67,7 @@ def test_the_density_of_the_noise_integrates_to_1_in_every_cell():
     assert np.abs(np.mean(q, 1) - 1).min() > 0.01  # It is not the uniform one.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [uniform, noise])
 def test_the_bound_lies_above_the_cell_and_many_draws_reach_it(make):
     learned = make()
@@ -82,6 +84,7 @@ def test_the_bound_lies_above_the_cell_and_many_draws_reach_it(make):
     assert (between < nats.mean(1)).all() and (between > EXACT - 0.05).all()
 
 
+@pytest.mark.slow
 def test_learning_the_noise_tightens_the_bound():
     learned = noise()
     x = jnp.tile(jnp.arange(1, 3), 128)[:, None]
@@ -112,6 +115,7 @@ def test_refusals():
         bound(jax.random.key(0), uniform(), {}, lambda y: y[:, 0], jnp.zeros((2, 1), jnp.int32), 4, samples=0)
 
 
+@pytest.mark.slow
 def test_draws_stay_in_their_cell():
     learned = noise()
     x = jnp.tile(jnp.arange(LEVELS), 200)[:, None]

@@ -28,6 +28,7 @@ def by_hand(x, at):
     return z, np.log(s**2 * (right * t**2 + 2 * s * t * (1 - t) + left * (1 - t) ** 2) / below**2)
 
 
+@pytest.mark.slow
 def test_a_spline_is_the_formula_and_its_slope_is_that_of_autodiff():
     with jax.enable_x64(True):
         at = knots(drawn(1.5), BOUND)
@@ -54,6 +55,7 @@ def test_a_spline_passes_its_knots_with_their_slopes_which_at_the_ends_is_1():
         np.testing.assert_allclose(jnp.exp(log_slope), at.slope[1:-1], rtol=1e-10)
 
 
+@pytest.mark.slow
 def test_raw_numbers_of_0_are_the_identity_and_the_tails_are_it_to_the_bit():
     transform = rational_quadratic(BINS, BOUND)
     x = jnp.asarray([-1e30, -7.0, -3.0, -1.1, 0.0, 0.4, 2.9, 3.0, 1e30])
@@ -66,6 +68,7 @@ def test_raw_numbers_of_0_are_the_identity_and_the_tails_are_it_to_the_bit():
     assert (moved != x)[~outside].all()
 
 
+@pytest.mark.slow
 def test_the_round_trip_holds_in_float32_at_edges_between_them_and_far_out():
     raw = drawn(1.0, (40,), jnp.float32)
     at = knots(raw, BOUND)
@@ -79,6 +82,7 @@ def test_the_round_trip_holds_in_float32_at_edges_between_them_and_far_out():
     np.testing.assert_allclose(inverse, -forward, atol=2e-4)
 
 
+@pytest.mark.slow
 def test_gradients_are_finite_at_every_edge_and_outside():
     raw = drawn(1.0, (1,), jnp.float32)
     at = knots(raw, BOUND)
@@ -89,6 +93,7 @@ def test_gradients_are_finite_at_every_edge_and_outside():
         assert all(bool(jnp.isfinite(g).all()) for g in grads)
 
 
+@pytest.mark.slow
 def test_a_spline_coupling_starts_as_the_identity():
     bijector = SplineCoupling(MLPConditioner((4,), 46), bins=8)
     x = jax.random.normal(jax.random.key(0), (5, 4))

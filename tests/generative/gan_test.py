@@ -64,6 +64,7 @@ def test_value_at_the_optimal_discriminator(float64):
         assert value(loss, other) > value(loss, best) + 1e-3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["saturating", "non_saturating"])
 def test_a_logistic_discriminator_finds_the_optimum(float64, name):
     """For equal variances log p − log q is affine: the discriminator w·x + b has its optimum there."""
@@ -82,6 +83,7 @@ def test_a_logistic_discriminator_finds_the_optimum(float64, name):
     assert -float(objective(params)) == pytest.approx(2 * jensen_shannon() - np.log(4), abs=1e-8)
 
 
+@pytest.mark.slow
 def test_a_trained_discriminator_comes_near_the_optimum():
     """Through the objective and the update: a fixed generator z ↦ z − 0.7, and D affine."""
     shifted = Model(lambda key, z: ({"shift": jnp.full(1, -0.7)}, {}), lambda p, s, z, **_: (z + p["shift"], s))
@@ -131,6 +133,7 @@ def test_only_the_saturating_generator_stops_learning_where_the_discriminator_wi
     assert slopes["saturating"] < 0 and all(slope < 0 for slope in slopes.values())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(5,), (2, 3, 1)])
 def test_penalties_of_a_linear_and_of_a_quadratic_critic(float64, shape):
     rng = np.random.default_rng(0)
@@ -158,6 +161,7 @@ def small(conditional=False):
     return gan.GAN(generator, discriminator, latent=3, conditional=conditional)
 
 
+@pytest.mark.slow
 def test_each_update_moves_its_own_branch_of_params_and_state():
     system, tx = small(), optax.sgd(0.1)
     loss, names = gan.non_saturating(), ("discriminator", "generator")
@@ -216,6 +220,7 @@ def test_modes_are_those_of_the_data():
     assert (inside.sum(1) <= 1).all() and (inside.argmax(1) == raw["label"])[inside.any(1)].all()
 
 
+@pytest.mark.slow
 def test_the_experiment_averages_both_networks_and_reports_the_scores_of_training():
     system, txs = small(), dict.fromkeys(("discriminator", "generator"), optax.sgd(0.1))
     config = replace(gan_experiment.Config(), ema=0.9)
@@ -304,6 +309,7 @@ def formed(generator, discriminator, conditional=False):
     return system, {"generator": {}, "discriminator": {}}, state
 
 
+@pytest.mark.slow
 def test_the_gradient_penalty_is_taken_between_real_and_fake():
     """Reals at r on every axis, fakes at 0, D = ½‖x‖²: the slope is ε‖r‖, whose penalty has mean ‖r‖²/3 − ‖r‖ + 1."""
     system, params, state = formed(lambda z: 0 * z, lambda x: 0.5 * (x**2).sum(-1))

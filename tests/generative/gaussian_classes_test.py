@@ -34,6 +34,7 @@ def probability(model, x):
     return np.exp(np.asarray(gaussian.predict(model, jnp.asarray(x)).log_posterior))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scale", [1.0, 1e-3, 1e-7, 1e7])
 def test_naive_bayes_does_not_notice_the_units(scale):
     x = scale * jnp.asarray([[1.0], [2.0], [3.0], [7.0], [8.0], [9.0]])
@@ -42,6 +43,7 @@ def test_naive_bayes_does_not_notice_the_units(scale):
     np.testing.assert_allclose(found, [0.989013, 0.858149], atol=2e-6)
 
 
+@pytest.mark.slow
 def test_lda_divides_by_n_unless_told_to_be_unbiased():
     x, labels = LINE
     fit = jax.jit(fit_lda, static_argnums=2, static_argnames="unbiased")
@@ -76,6 +78,7 @@ def test_qda_refuses_a_singular_class_by_its_number_and_a_ridge_mends_it():
     fit_qda(x[5:] * jnp.asarray([1e-6, 1e6]), jnp.zeros(5, jnp.int32), 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("fit", "oracle"),
     [
@@ -95,6 +98,7 @@ def test_posteriors_are_those_of_scikit_learn(fit, oracle):
         np.testing.assert_allclose(found, np.maximum(expected, -600), rtol=1e-6, atol=1e-8)
 
 
+@pytest.mark.slow
 def test_the_posterior_of_qda_is_that_of_scikit_learn_with_its_divisor():
     with jax.enable_x64(True):
         x, labels = problem()
@@ -120,6 +124,7 @@ def test_covariances_are_those_of_numpy_with_either_divisor(unbiased):
         np.testing.assert_allclose(lda.covariance[0], scatter / (len(x) - 3 * unbiased), rtol=1e-10)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FITS)
 def test_the_density_is_that_of_scipy_and_missing_features_are_integrated_out(name):
     with jax.enable_x64(True):
@@ -144,6 +149,7 @@ def test_the_density_is_that_of_scipy_and_missing_features_are_integrated_out(na
         np.testing.assert_allclose(shared, rows, rtol=1e-10)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FITS)
 def test_rows_that_do_not_count_change_nothing(name):
     x, labels = problem(np.float32)
@@ -162,6 +168,7 @@ def test_shrinkage_goes_from_the_covariance_to_a_sphere():
     np.testing.assert_allclose(sphere, trace[:, None, None] * np.eye(4), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FITS)
 def test_draws_have_the_moments_of_their_class(name):
     x, labels = problem(np.float32, dims=2)
@@ -176,6 +183,7 @@ def test_draws_have_the_moments_of_their_class(name):
         np.testing.assert_allclose(np.cov(own.T) / np.outer(size, size), wide / np.outer(size, size), atol=0.05)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     ("make", "message"),
     [

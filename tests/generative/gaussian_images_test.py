@@ -19,6 +19,7 @@ def rows(count, seed):
     return {"image": images.reshape(count, *SHAPE).astype(np.uint8), "label": labels.astype(np.int32)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", gaussian_images.MODELS)
 def test_the_density_is_that_of_dequantised_pixels_and_no_pixel_is_constant(name):
     train = rows(60, 0)

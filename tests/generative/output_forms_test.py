@@ -60,7 +60,7 @@ def everything(system):
     )
 
 
-@pytest.mark.sampled
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PAIRS)
 def test_a_pair_from_the_encoder_is_the_two_halves_of_an_array(name):
     found, expected = everything(with_encoder(PAIRS[name])), everything(with_encoder(lambda y: y))
@@ -80,6 +80,7 @@ def test_log_variances_are_twice_the_log_of_the_standard_deviation(form):
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_users_module_of_mean_and_log_variance():
     """The loss of a user's own loop, written out, in a program that is compiled."""
     system = with_encoder(halves, spread="log_variance")
@@ -197,6 +198,7 @@ def test_numbers_of_a_likelihood_may_be_traced(name):
         assert slope == pytest.approx(X.size * (1 / 0.7 - 0.01 / 0.7**3), rel=1e-4)
 
 
+@pytest.mark.slow
 def test_an_objective_made_inside_a_compiled_program():
     """A standard deviation that training anneals: the whole objective is made with it."""
 

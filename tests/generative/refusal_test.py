@@ -276,7 +276,7 @@ SHAPES = {
 }  # fmt: skip
 
 
-@pytest.mark.sampled
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SHAPES)
 def test_shapes_that_do_not_fit_are_refused(name):
     with pytest.raises(ValueError, match=r"shape|must|cannot|made|label|channels|schedule"):
@@ -298,6 +298,7 @@ TIMED = {
 }
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", TIMED)
 def test_times_outside_the_schedule_are_refused_and_nan_inside_jit(name):
     first, function = TIMED[name]

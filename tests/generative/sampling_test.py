@@ -14,6 +14,7 @@ from dlcore.types import Model
 KEY = jax.random.key(0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("temperature", [0.25, 1.0, 2.0])
 def test_a_temperature_divides_logits_and_multiplies_scales(temperature):
     logits = jnp.broadcast_to(jnp.asarray([0.2, -1.0, 0.9]), (20_000, 3))
@@ -34,6 +35,7 @@ def test_a_temperature_divides_logits_and_multiplies_scales(temperature):
     assert float(logistic.std()) == pytest.approx(np.pi * np.exp(-4) * temperature / np.sqrt(3) / 2, rel=0.04)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "family", [decoder.categorical(4), decoder.discretized_logistic(4, 2)], ids=["logits", "mixture"]
 )
@@ -61,6 +63,7 @@ def test_low_temperature_draws_the_modes_of_an_autoregression_by_class(family):
     np.testing.assert_array_equal(naive, draw(jax.random.key(1), 0.7))
 
 
+@pytest.mark.slow
 def test_masked_networks_sample_at_a_temperature_too():
     network = PixelCNN(3, features=6, first=3, windows=())
     params, state = network.model.init(KEY, jnp.zeros((1, 2, 2, 1)))
@@ -100,6 +103,7 @@ def test_codes_of_an_autoencoder_and_of_a_gan_are_scaled():
         gan.sample(KEY, system, branches, branches, 40)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("rule", ["ancestral", "ddim", "half", "dpm"])
 @pytest.mark.parametrize("backend", ["cpu", "gpu"])
 def test_all_noise_of_a_diffusion_is_scaled(rule, backend, monkeypatch):

@@ -43,7 +43,7 @@ FLOWS = {
 }
 
 
-@pytest.mark.sampled
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FLOWS)
 def test_a_flow_starts_in_one_program(name):
     x = jnp.asarray(X)
@@ -72,6 +72,7 @@ def test_a_model_compiles_its_initialisers_and_no_layer(name):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), (params, state), inside)
 
 
+@pytest.mark.slow
 def test_whole_systems_start_from_their_initialisers_alone():
     networks = MLP((5,), 4), MLP((5,), 6)
     _, count = compilations(lambda: vae.init(KEY, vae.VAE(*networks, bernoulli()), jnp.zeros((2, 6))))

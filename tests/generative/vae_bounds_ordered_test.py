@@ -63,7 +63,7 @@ def exact(system, params, x, name):
     return known.evidence(np.asarray(x), means, stds)
 
 
-@pytest.mark.sampled
+@pytest.mark.slow
 @pytest.mark.parametrize("prior", PRIORS)
 @pytest.mark.parametrize("posterior", POSTERIORS)
 def test_bounds_rise_to_the_evidence(posterior, prior):

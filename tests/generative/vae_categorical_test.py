@@ -44,6 +44,7 @@ def by_enumeration(params):
     return np.log(np.exp(joint).sum(0)), (np.exp(log_q) * (joint - log_q)).sum(0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["categorical", "concrete"])
 def test_bounds_are_of_the_discrete_model(name, params):
     made = {"categorical": lambda: categorical(3), "concrete": lambda: concrete(3, lambda step: 0.5)}[name]()
@@ -60,6 +61,7 @@ def test_bounds_are_of_the_discrete_model(name, params):
     assert set(np.unique(z)) == {0.0, 1.0}
 
 
+@pytest.mark.slow
 def test_training_sees_relaxed_codes_at_the_temperature_of_its_step(params):
     temperature = annealed(1.0, 0.1, 10)
     made = concrete(3, temperature)

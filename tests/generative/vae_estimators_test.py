@@ -62,6 +62,7 @@ def unbiased(values, expected, errors=4.5):
     return (np.abs(values.mean(0) - expected) < errors * values.std(0) / math.sqrt(len(values)) + 1e-12).all()
 
 
+@pytest.mark.slow
 def test_estimators_of_the_elbo_are_unbiased_and_their_variances_in_order():
     system, params, x = trainable()
     exact = jax.grad(exact_negative_elbo)(params, x)["encoder"]
@@ -86,6 +87,7 @@ def test_all_estimators_report_the_same_bound():
     np.testing.assert_allclose(found, np.broadcast_to(found[0], (4, 2)), rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_sticking_the_landing_has_no_variance_at_the_true_posterior():
     x = known.images(2)
     mean, log_std = known.posterior_of(np.asarray(x))
@@ -149,6 +151,7 @@ def test_doubly_reparametrised_gradients_are_unbiased_and_do_not_fade():
     assert many["pathwise"] < 0.6 * few["pathwise"] and many["dreg"] > 2 * few["dreg"]
 
 
+@pytest.mark.slow
 def test_the_objective_takes_the_doubly_reparametrised_gradient():
     system, params, x = trainable()
     found = {g: gradients(vae.negative_iwae(system, samples=5, gradient=g), params, x) for g in ("pathwise", "dreg")}

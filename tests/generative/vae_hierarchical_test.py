@@ -55,6 +55,7 @@ def data(count=8):
     return jnp.asarray(x), exact.logpdf(x)
 
 
+@pytest.mark.slow
 def test_at_the_true_posterior_every_weight_is_the_evidence():
     x, exact = data()
     log_w = vae.log_weights(ladder(), known.EMPTY, known.EMPTY, x, jax.random.normal(jax.random.key(0), (3, 8, 2)))
@@ -81,6 +82,7 @@ def test_the_prior_is_the_joint_normal_of_both_levels_and_its_draws_are_of_it():
     np.testing.assert_allclose(np.cov(draws.T), JOINT, atol=0.04)
 
 
+@pytest.mark.slow
 def test_sticking_the_landing_goes_through_both_levels():
     """At the true posterior its gradient is 0 for every draw, whatever parameter of the encoder is moved."""
     x, _ = data(2)

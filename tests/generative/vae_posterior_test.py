@@ -30,6 +30,7 @@ def float64():
         yield
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FAMILIES)
 def test_densities_are_scipys_and_the_divergence_is_the_integral(name):
     make, family = FAMILIES[name]
@@ -64,7 +65,7 @@ FLOWS = {
 }
 
 
-@pytest.mark.sampled
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FLOWS)
 def test_a_flow_posterior_counts_volumes_and_hears_its_context(name):
     posterior = posteriors.flow(FLOWS[name](), 3)

@@ -26,6 +26,7 @@ def mixture(family):
     return system, params, x, inputs, mean, np.broadcast_to(np.exp(log_scale + 0.2), mean.shape)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("family", "oracle"),
     [(posteriors.normal, scipy.stats.norm), (posteriors.laplace, scipy.stats.laplace)],
@@ -40,6 +41,7 @@ def test_a_vamp_prior_is_the_mixture_of_the_posteriors_of_its_inputs(family, ora
     assert inputs.shape == (3, known.D) and (distance < 0.15).all(), "they begin near images"
 
 
+@pytest.mark.slow
 def test_draws_of_a_vamp_prior_have_its_moments_and_its_temperature():
     system, params, _, _, mean, scale = mixture(posteriors.normal)
     draws = vae.sample_codes(jax.random.key(2), system, params, known.EMPTY, (20_000, 2))

@@ -57,6 +57,7 @@ def test_at_the_true_posterior_every_weight_is_the_evidence(float64):
     np.testing.assert_allclose(log_w, np.broadcast_to(exact, (3, 50)), rtol=1e-10)
 
 
+@pytest.mark.slow
 def test_bounds_are_ordered_below_the_evidence(float64):
     system, x, exact = linear_gaussian(scale=1.6)
     log_w = vae.log_weights(system, EMPTY, EMPTY, x, noise(20_000, 50))
@@ -66,6 +67,7 @@ def test_bounds_are_ordered_below_the_evidence(float64):
     assert means[0] == pytest.approx(float(log_w.mean()))
 
 
+@pytest.mark.slow
 def test_both_forms_of_the_elbo_agree(float64):
     system, x, _ = linear_gaussian(scale=1.6)
     draws = noise(20_000, 50)
@@ -148,6 +150,7 @@ def loss_of(key=0, step=0, **options):
     return float(loss), {name: float(mean.value()) for name, mean in aux.metrics.items()}
 
 
+@pytest.mark.slow
 def test_objective_is_the_sum_of_its_terms_and_beta_scales_the_divergence():
     plain, metrics = loss_of()
     assert plain == pytest.approx(metrics["reconstruction_nats"] + metrics["kl_nats"], rel=1e-6)
@@ -163,6 +166,7 @@ def test_warm_up_rises_to_beta_with_the_training_steps():
     assert loss_of(warmup_steps=4, step=30)[0] == pytest.approx(loss_of()[0], rel=1e-6)
 
 
+@pytest.mark.slow
 def test_free_bits_leave_small_divergences_alone():
     objective, system, params, state, batch = trainable(free_bits=100.0)
     value, metrics = loss_of(free_bits=100.0)
@@ -181,6 +185,7 @@ def test_monte_carlo_divergence_agrees_on_average():
     assert loss_of(samples=20_000, analytic_kl=False)[1]["kl_nats"] == pytest.approx(exact, rel=0.03)
 
 
+@pytest.mark.slow
 def test_iwae_of_one_draw_is_the_elbo_and_more_draws_are_tighter():
     _, system, params, state, batch = trainable()
 

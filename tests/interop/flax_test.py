@@ -42,6 +42,7 @@ def batch():
     return {"image": x, "label": (x.sum((1, 2)) > 0).astype(jnp.int32)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", MODELS)
 def test_trains_through_the_engine(kind, batch):
     model, tx = MODELS[kind](), optax.adam(1e-2)
@@ -58,6 +59,7 @@ def test_trains_through_the_engine(kind, batch):
     assert all(jax.tree.leaves(moved)) and jax.tree.leaves(moved), "running statistics follow the data"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", MODELS)
 def test_pure_unless_training(kind, batch):
     model = MODELS[kind]()

@@ -78,7 +78,7 @@ def pair(block, blocks, padding="flax", **changes):
     return linen, variables, model, jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 32, 32, 3)))
 
 
-@pytest.mark.sampled
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("block", "blocks", "padding"),
     [("basic", (1, 2), "flax"), ("bottleneck", (2, 1), "flax"), ("basic", (1, 1), "same")],
@@ -110,6 +110,7 @@ def test_the_padding_matters_where_sizes_are_even():
     assert far[33] < 1e-4 and far[32] > 1e-2
 
 
+@pytest.mark.slow
 def test_a_round_trip_through_a_scanned_network_is_exact():
     _, variables, _, template = pair("bottleneck", (3, 2), scan=True)
     params, state = from_flax(freeze(variables), flax_names.resnet, *template)

@@ -54,6 +54,7 @@ MISFITS = {
 }
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("train", [False, True])
 @pytest.mark.parametrize("kind", MISFITS)
 def test_params_and_state_of_another_module_are_refused(kind, train):

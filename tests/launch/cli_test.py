@@ -66,6 +66,7 @@ def test_run_folder(finished):
     assert not list(folder.rglob("*.tmp"))
 
 
+@pytest.mark.slow
 def test_a_finished_run_says_so_and_changes_nothing(finished):
     folder, _ = finished
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
@@ -74,6 +75,7 @@ def test_a_finished_run_says_so_and_changes_nothing(finished):
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()} == before
 
 
+@pytest.mark.slow
 def test_eval_and_report_need_only_the_folder(finished, tmp_path):
     folder, _ = finished
     expected = json.loads((folder / "summary.json").read_text())["metrics"]
@@ -164,6 +166,7 @@ def test_mistakes_are_errors_and_leave_nothing(name, tmp_path, monkeypatch, here
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", IN_PROCESSES)
 def test_mistakes_are_one_line(name, tmp_path):
     given, text = MISTAKES[name]
@@ -225,6 +228,7 @@ def test_a_folder_that_is_no_run_or_one_of_another_layout_is_refused(program, tm
     assert sorted(old.rglob("*")) == before
 
 
+@pytest.mark.slow
 def test_export(finished, tmp_path):
     done = command("export", f"--workdir={finished[0]}", "--out=a/net.safetensors", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -242,6 +246,7 @@ def test_nothing_to_sample(finished, here):
         here(sample, f"--workdir={finished[0]}")
 
 
+@pytest.mark.slow
 def test_doctor(tmp_path):
     done = command("doctor", "--cpu_devices=2", cwd=tmp_path)
     assert done.returncode == 0, done.stderr

@@ -73,6 +73,7 @@ def test_results_of_a_test_file_that_has_changed_are_dropped(tmp_path, monkeypat
     assert evidence.outcomes() == {}
 
 
+@pytest.mark.slow
 def test_every_public_name_has_an_entry():
     pages = {name: "\n".join(reference.page(name)) for name in reference.modules("dlcore")}
     assert len(pages) > 30

@@ -7,6 +7,8 @@ import sys
 from importlib.metadata import version
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -21,6 +23,7 @@ def doctor(*flags, **environment):
     )
 
 
+@pytest.mark.slow
 def test_tells_versions_devices_data_cache_and_speed(tmp_path):
     (tmp_path / "program").write_bytes(bytes(3 * 2**20))
     done = doctor("--cpu_devices=2", f"--data_dir={tmp_path}", JAX_COMPILATION_CACHE_DIR=str(tmp_path))

@@ -23,7 +23,7 @@ from launch.speed.gpu_task import Task, read
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.mark.sampled
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["bfloat16", pytest.param("float32", marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     ("name", "tiny"),
@@ -107,6 +107,7 @@ def child(tmp_path, monkeypatch):
     return "answering"
 
 
+@pytest.mark.slow
 def test_facts_come_one_by_one_and_a_process_is_ended_in_time(child):
     came = []
     for told in gpu_rows.facts(child, Task("train", seconds=60.0, until=time.time() + 5.0)):
@@ -135,6 +136,7 @@ def test_a_process_that_fails_is_told(child):
     assert told[-1] == {"images": 4, "seconds": 0.5}
 
 
+@pytest.mark.slow
 def test_the_record_keeps_every_fact_at_once(child, tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(gpu.PARTS, "train", child)
     record, part = gpu.Record(tmp_path / "out", tiny=True), gpu.Part("train", "mlp", "bfloat16")
@@ -196,6 +198,7 @@ def test_a_task_survives_the_command_line():
     assert read(task.text()) == task
 
 
+@pytest.mark.slow
 def test_a_row_measured_here(tmp_path, capsys):
     weights = tmp_path / "w.npz"
     task = Task("train", "mlp", "bfloat16", tiny=True, seconds=0.01, images=4, weights=str(weights))
@@ -230,6 +233,7 @@ def bench(*flags, program=("-c", WITHOUT_TORCH)):
 QUICK = {"XLA_FLAGS": "--xla_backend_optimization_level=0 --xla_cpu_experimental_ynn_fusion_type=-reduce"}
 
 
+@pytest.mark.slow
 def test_a_cpu_is_refused(tmp_path):
     done = bench("--suite=gpu", f"--out={tmp_path}")
     assert done.returncode == 1

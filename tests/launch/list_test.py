@@ -148,6 +148,7 @@ def test_help_tells_what_a_program_is_and_all_flags_that_it_takes(program, told)
 HEAVY = ("jax", "numpy", "dlcore", "matplotlib", "orbax", "flax")
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     ("program", "given"),
     [

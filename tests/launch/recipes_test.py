@@ -52,6 +52,7 @@ def test_runs_come_cold_once_then_warm_and_the_budget_ends_them(tmp_path, monkey
         recipes.recipes(["sped94"], folder=tmp_path, tiny=True, budget=1.0, turns=1)
 
 
+@pytest.mark.slow
 def test_a_training_that_fails_is_one_line(tmp_path):
     with pytest.raises(ValueError, match="unknown setting 'widhts'; did you mean 'widths'"):
         recipes.trained(["--experiment=classify", "--set=widhts=3"], tmp_path, "run")

@@ -69,7 +69,7 @@ def parsed():
     flags.FLAGS.mark_as_parsed()
 
 
-@pytest.mark.sampled
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SYSTEMS)
 def test_every_system_says_which_options_it_takes(name):
     found = system(name)
@@ -81,7 +81,7 @@ IN_TURN = [name for name, options in OPTIONS.items() if "label" in options and n
 """Conditional models that draw all classes in turn; a classifier draws them by its prior."""
 
 
-@pytest.mark.sampled
+@pytest.mark.slow
 @pytest.mark.parametrize("name", IN_TURN)
 def test_one_class_is_what_all_in_turn_draw_for_it(name):
     found = system(name)
@@ -90,7 +90,7 @@ def test_one_class_is_what_all_in_turn_draw_for_it(name):
     assert any(np.abs(one[i] - turn[i]).max() > 1e-4 for i in range(NUM) if i != 2)
 
 
-@pytest.mark.sampled
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["flow", "vae", "gan"])
 def test_temperature_scales_the_noise(name):
     found = system(name)

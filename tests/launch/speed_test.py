@@ -32,6 +32,7 @@ def started(name, images=2):
 LARGE = ("resnet20", "unet")  # compile for long
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=[pytest.mark.slow] * (name in LARGE)) for name in flax_side.NETWORKS]
 )
@@ -122,6 +123,7 @@ def test_the_command_writes_what_it_prints(tmp_path):
         assert line in done.stdout
 
 
+@pytest.mark.slow
 def test_mistakes_are_one_line(tmp_path):
     done = bench("--workloads=mpl", f"--out={tmp_path / 'x'}")
     assert done.returncode == 1 and "did you mean 'mlp'" in done.stderr.splitlines()[-1]

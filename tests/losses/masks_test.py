@@ -26,6 +26,7 @@ PLAIN = {
 BAD = [jnp.nan, jnp.inf, -jnp.inf, 0.0, -1.0]
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", SCALED)
 @pytest.mark.parametrize("bad", BAD)
 def test_nothing_behind_a_mask_enters_a_density(name, bad):
@@ -124,6 +125,7 @@ def test_penalties_of_half_precision_add_up_wide():
     np.testing.assert_allclose(penalty.activity_l1(weights["kernel"][None]), [5000 * 300.0], rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_settings_can_be_traced_and_differentiated():
     labels = jnp.array([0, 2, 1, 1])
     smooth = lambda e: classification.softmax_cross_entropy(X, labels, label_smoothing=e).sum()  # noqa: E731

@@ -92,6 +92,7 @@ def test_focal_without_focus_is_cross_entropy():
     close(binary, sigmoid_cross_entropy(LOGITS[..., 0], LABELS > 0))
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("gamma", [0.0, 0.5, 2.0])
 @pytest.mark.parametrize("size", [1e4, -1e4])
 def test_focal_is_finite_at_extremes(gamma, size):
@@ -118,6 +119,7 @@ def extension(errors, truth):
     return sum((high - low) * jaccard_loss(errors > low, truth) for low, high in steps)
 
 
+@pytest.mark.slow
 def test_lovasz_by_hand():
     logits = jnp.log(jnp.array([[[0.2, 0.8], [0.6, 0.4], [0.7, 0.3]]]))
     labels = jnp.array([[1, 1, 0]])
@@ -158,6 +160,7 @@ def test_lovasz_of_nothing_is_flat_and_of_certainty_the_jaccard_loss():
         close(values[b, k], jaccard_loss((guess[b] == k) ^ truth, truth))
 
 
+@pytest.mark.slow
 def test_gradients_of_lovasz_are_finite_differences():
     x, direction = LOGITS, jnp.asarray(RNG.normal(size=LOGITS.shape), jnp.float32)
     f = lambda t: float(lovasz_softmax(x + t * direction, LABELS).sum())  # noqa: E731

@@ -48,6 +48,7 @@ def fits(function, *arrays, **options):
         return False
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", ELEMENTWISE)
 def test_shapes_that_would_broadcast_are_refused(name):
     for a in SHAPES:

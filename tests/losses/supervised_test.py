@@ -27,6 +27,7 @@ def written_out(smoothing=0.0, weights=WEIGHTS):
     return np.where(KEPT, -(weights * q * log_p).sum(-1), 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("smoothing", [0.0, 0.2])
 def test_class_weights_and_an_ignored_label(smoothing):
     options = {"label_smoothing": smoothing, "ignore": 255}

@@ -35,7 +35,7 @@ def output(model, params, state, images):
     return jax.eval_shape(lambda *args: model.apply(*args)[0], params, state, images)
 
 
-@pytest.mark.sampled
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=pytest.mark.slow) if name in LIKE else name for name in ARCHITECTURES]
 )
@@ -45,7 +45,7 @@ def test_published_parameter_count(name):
     assert sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params)) == net.parameters
 
 
-@pytest.mark.sampled
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["lenet", "alexnet", "vgg11_bn", "resnet18", "mobilenet_v2", "convnext_tiny"])
 def test_logits_of_large_images(name):
     net = ARCHITECTURES[name]

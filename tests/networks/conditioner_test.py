@@ -8,7 +8,6 @@ import pytest
 from dlcore.networks import ConvConditioner, MLPConditioner
 
 
-@pytest.mark.sampled
 @pytest.mark.parametrize(
     ("model", "shape", "outputs"),
     [(ConvConditioner(6, 4, blocks=2), (2, 5, 5, 3), (2, 5, 5, 4)), (MLPConditioner((7, 6), 4), (2, 3), (2, 4))],

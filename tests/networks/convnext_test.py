@@ -34,6 +34,7 @@ def test_a_block_starts_as_nearly_the_identity_and_is_its_formula():
     np.testing.assert_allclose(run({"body": body}, state, x)[0], expected, rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_the_whole_network_by_hand_where_epsilon_counts():
     """Small signals: every norm sees variances near its ε = 10⁻⁶, so that another ε gives other logits."""
     net, rng = ConvNeXt(ConvNeXtConfig(**TINY_CONVNEXT)), np.random.default_rng(0)

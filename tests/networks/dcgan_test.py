@@ -41,6 +41,7 @@ def test_images_lie_between_minus_one_and_one():
     assert float(jnp.abs(images[0] - images[1]).max()) > 0.1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("classes", [0, 3])
 def test_discriminator_takes_every_example_by_itself(classes):
     net, x = DCDiscriminator((4, 6), classes=classes), jax.random.normal(jax.random.key(0), (5, 8, 8, 1))

@@ -35,6 +35,7 @@ def test_channels_grow_and_are_halved_between_blocks():
     assert [found[n].shape[-1] for n in names] == [6, 18, 9, 17, 8, 12, 12]
 
 
+@pytest.mark.slow
 def test_the_whole_network_by_hand():
     config = DenseNetConfig(growth=2, first=4, layers=(2, 1), bottleneck=2, classes=3, stem="small")
     net, rng = DenseNet(config), np.random.default_rng(0)

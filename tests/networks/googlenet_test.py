@@ -26,6 +26,7 @@ def test_sizes_and_channels_are_those_of_the_paper():
     assert [found[name] for name in names] == expected
 
 
+@pytest.mark.slow
 def test_a_module_joins_four_views_of_its_input():
     module, x = Inception(MODULE, wide=5), jax.random.normal(jax.random.key(0), (2, 6, 6, 3))
     params, state = jax.jit(module.init)(jax.random.key(1), x)
@@ -40,6 +41,7 @@ def test_a_module_joins_four_views_of_its_input():
     assert ends == [0, 1, 2, 1]
 
 
+@pytest.mark.slow
 def test_auxiliary_heads_see_the_second_stage_only():
     net = GoogLeNet(GoogLeNetConfig(**TINY_GOOGLENET, auxiliary=True, auxiliary_hidden=6, dropout=0.0))
     x = jax.ShapeDtypeStruct((2, 8, 8, 3), jnp.float32)

@@ -13,6 +13,7 @@ def moved(model, *inputs):
     return jax.tree.map(lambda p: p + jax.random.normal(jax.random.key(p.size), p.shape), params)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("conditional", [False, True])
 def test_outputs_see_earlier_inputs_only_and_all_of_them(conditional):
     model = MADE(5, (16, 16), 10, activation="tanh", conditional=conditional)

@@ -20,6 +20,7 @@ QUICK = ("lenet", "vgg11", "resnet18", "cifar_resnet20")
 WITH_BIAS = [name for name in NETWORKS if not name.endswith("_bn")]
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in WITH_BIAS]
 )
@@ -51,6 +52,7 @@ def test_lenet_frames_its_images_to_32_pixels():
     assert [count(network("lenet", 10, pixels), pixels, 1) for pixels in (8, 28, 31, 32)] == [61_706] * 4
 
 
+@pytest.mark.slow
 def test_images_that_would_be_halved_away_are_refused():
     for name in ("vgg11_bn", "convnext_tiny"):
         with pytest.raises(ValueError, match=f"{name} needs images of at least 16 pixels, got 15"):

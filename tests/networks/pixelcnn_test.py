@@ -108,7 +108,7 @@ def cases(test):
     return pytest.mark.parametrize(("name", "colours", "dtype"), chosen)(test)
 
 
-@pytest.mark.sampled
+@pytest.mark.slow
 @cases
 def test_the_future_has_no_influence(name, colours, dtype):
     J = found(name, colours, dtype)
@@ -116,7 +116,7 @@ def test_the_future_has_no_influence(name, colours, dtype):
     assert (J[j >= i] == 0.0).all()
 
 
-@pytest.mark.sampled
+@pytest.mark.slow
 @cases
 def test_influence_is_exactly_the_reach_counted_by_hand(name, colours, dtype):
     expected = reach(name, 5, colours)
@@ -189,6 +189,7 @@ def test_a_label_moves_every_output():
     assert (out[0] != out[1]).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["A", "B"])
 @pytest.mark.parametrize(("window", "colours"), [(1, 1), (5, 1), (3, 3)])
 def test_masked_convolution_is_a_whole_convolution_with_the_masked_kernel(window, colours, kind):

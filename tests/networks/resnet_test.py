@@ -57,6 +57,7 @@ def test_shortcut_without_params():
     assert counts[1] - counts[0] == 4 * 6 + 2 * 6
 
 
+@pytest.mark.slow
 def test_zeroed_branches_leave_the_stem_to_the_head():
     # With the last scales at 0, shortcut A and non-negative maps, the network is stem, subsampling and head.
     net = ResNet(ResNetConfig(**TINY_RESNET, shortcut="A", zero_last=True))

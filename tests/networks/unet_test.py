@@ -20,7 +20,7 @@ def woken(params):
     return jax.tree.map(lambda p: p + 0.1 * rng.normal(size=p.shape).astype(np.float32), params)
 
 
-@pytest.mark.sampled
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("size", "options"),
     [
@@ -51,6 +51,7 @@ def test_time_label_and_every_pixel_matter_each_example_by_itself():
     assert not np.allclose(run(x[::-1], t[::-1], label[::-1])[::-1] - base, 1e-3)
 
 
+@pytest.mark.slow
 def test_every_param_gets_a_gradient_once_awake():
     net, given = unet.TimeUNet(1, (4, 8), classes=3, heads=2, blocks=2, patch=2), inputs(8)
     params, state = jax.jit(net.init)(jax.random.key(0), *given)
@@ -85,6 +86,7 @@ def test_patches_are_lossless_and_keep_neighbours_together():
     np.testing.assert_array_equal(depth_to_space(deep, 2), x)
 
 
+@pytest.mark.slow
 def test_embedding_of_times_is_bounded_and_tells_all_apart():
     e = np.asarray(unet.sinusoidal(jnp.arange(1, 1001), 32))
     np.testing.assert_allclose(np.square(e).reshape(1000, 2, 16).sum(1), 1, rtol=1e-5)

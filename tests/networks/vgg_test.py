@@ -9,6 +9,7 @@ from network_table import TINY_VGG
 from dlcore.networks import VGG, VGGConfig, vgg_config
 
 
+@pytest.mark.slow
 def test_a_bias_before_batch_norm_has_no_gradient_and_no_effect():
     net = VGG(VGGConfig(**TINY_VGG, stem="small", batch_norm=True, dropout=0.0))
     x = jax.random.normal(jax.random.key(0), (8, 8, 8, 3))

@@ -65,6 +65,7 @@ def test_images_of_one_colour_and_shapes_alone_will_do():
         WhitenedCNN(3, 2)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("deep", [False, True])
 @pytest.mark.parametrize("pixels", [3, 8, 28])
 def test_every_size_of_images_has_logits(pixels, deep):

@@ -158,6 +158,7 @@ def test_scan_compiles_the_block_once():
         scan(Dense(4), 2).init(jax.random.key(0), X)
 
 
+@pytest.mark.slow
 def test_mixed_precision_computes_low_and_stores_high():
     seen = []
     spy = Activation(lambda x: seen.append(x.dtype) or x)

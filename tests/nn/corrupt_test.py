@@ -34,6 +34,7 @@ def test_gaussian_noise_has_its_deviation_and_is_not_clipped():
     assert noise.std() == pytest.approx(0.5, rel=0.03) and noise.min() < -1
 
 
+@pytest.mark.slow
 def test_held_out_noise_belongs_to_the_row_and_not_to_the_batch():
     keys = jax.random.split(KEY, 6)
     for name, level in (("gaussian", 0.5), ("masking", 0.5), ("salt_and_pepper", 0.5)):

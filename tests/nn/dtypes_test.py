@@ -146,6 +146,7 @@ def drawn(shape, seed, dtype="float32"):
     return jnp.asarray(np.random.default_rng(seed).uniform(0.25, 1.0, shape), jnp.float32).astype(dtype)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", WAYS)
 def test_every_way_has_the_promoted_dtype(name):
     function, *shapes = WAYS[name]
@@ -231,6 +232,7 @@ def test_gradients_of_bias_and_table_by_counting():
     np.testing.assert_array_equal(table.astype(jnp.float32), [[1000, 1000], [0, 0], [500, 500]])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("model", "path", "inputs"),
     [
@@ -252,6 +254,7 @@ def test_what_is_told_at_every_position_has_a_sum_in_single_precision_for_gradie
     np.testing.assert_allclose(found, exact, rtol=0.03, atol=0.03 * np.abs(exact).max())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", HALF)
 def test_overlapping_maxima_sum_their_gradients_in_single_precision(dtype):
     x = jnp.zeros((1, 40, 40, 1), dtype).at[0, 20, 20, 0].set(1)

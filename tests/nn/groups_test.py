@@ -91,7 +91,7 @@ def test_the_average_over_a_group_is_invariant():
     assert invariance_error(average_over(f, dihedral()), X, dihedral()) < 1e-6
 
 
-@pytest.mark.sampled
+@pytest.mark.slow
 @pytest.mark.parametrize("group", ["p4", "p4m"])
 def test_group_convolutions_turn_with_their_input_before_and_after_training(group):
     images, features = image_actions(group), feature_actions(group)

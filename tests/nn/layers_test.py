@@ -135,7 +135,7 @@ def test_pooling_by_hand():
     np.testing.assert_array_equal(avg_pool(x, 3, stride=3, padding=1)[0, ..., 0], [[2.5, 4.5], [10.5, 12.5]])
 
 
-@pytest.mark.sampled
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [5, 6, 7])
 @pytest.mark.parametrize(("window", "stride"), [(2, None), (3, 2), (2, 1), (3, None)])
 def test_pooling_against_flax(size, window, stride):
@@ -155,6 +155,7 @@ def test_the_first_of_equals_has_the_gradient_of_the_maximum():
     np.testing.assert_array_equal(jax.vmap(slope)(x[None])[0], slope(x))
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(("size", "bins"), [(5, 2), (7, 3), (6, 6), (3, 4)])
 def test_adaptive_pooling_is_brute_force(size, bins):
     x = np.asarray(jax.random.normal(KEY, (2, size, size, 1)))
@@ -187,6 +188,7 @@ def test_batch_norm_statistics_stay_exact_in_bfloat16():
     close(state["variance"], np.asarray(x, np.float64).var(0), 1e-3)
 
 
+@pytest.mark.slow
 def test_layer_and_group_norm_against_flax():
     x = 3 + 2 * jax.random.normal(KEY, (4, 5, 5, 6))
     same_as_linen(LayerNorm(), linen.LayerNorm(epsilon=1e-5), x)

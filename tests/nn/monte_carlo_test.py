@@ -70,6 +70,7 @@ def test_mean_and_variance_are_those_over_all_masks():
     np.testing.assert_allclose(found.variance, variance, rtol=0.15, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("chunk", [1, 3, 100])
 def test_chunks_do_not_change_the_numbers(chunk):
     params, state = fitted(NET)
@@ -90,6 +91,7 @@ def test_large_means_do_not_swallow_the_variance():
     np.testing.assert_allclose(found.variance, 50 * 0.1**2, rtol=0.3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "wrap",
     [

@@ -83,6 +83,7 @@ def test_windows_that_see_added_cells_alone_are_refused(pool, window, stride, pa
         pool(jnp.zeros((1, 6, 6, 1)), window, stride=stride, padding=padding)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("size", [3, 4, 8])
 @pytest.mark.parametrize(("window", "stride"), [(1, 3), (2, 3), (3, 2), (3, 1)])
 def test_every_other_padding_gives_finite_pools(size, window, stride):

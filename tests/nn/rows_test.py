@@ -40,7 +40,7 @@ def test_sum_is_numpys(shape):
     np.testing.assert_allclose(sum_rows(x), expected, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.sampled
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", SHAPES[:-1])
 def test_derivatives_of_both_modes_and_orders_are_those_of_broadcasting(shape):
     x, v = arrays(shape)
@@ -56,7 +56,7 @@ def test_a_batch_of_them_is_each_of_them():
     np.testing.assert_allclose(found, jnp.stack([jax.grad(ours)(v, one) for one in x]), rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.sampled
+@pytest.mark.slow
 @pytest.mark.parametrize("space", [(5,), (8, 6), (7, 7), (17, 1), (2, 3, 4)])
 def test_sums_over_positions_and_their_adjoint(space):
     rng = np.random.default_rng(1)

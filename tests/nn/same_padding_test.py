@@ -24,6 +24,7 @@ def test_widths_by_hand(n, window, stride):
     assert pad_widths([n], [window], [stride], [1], "same") == [by_hand(n, window, stride)]
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(("n", "window", "stride"), [(7, 3, 2), (8, 3, 2), (8, 2, 1), (8, 3, 3)])
 def test_convolution_and_pools_of_flax(n, window, stride):
     x = jnp.asarray(RNG.normal(size=(2, n, n + 1, 3)), jnp.float32)

@@ -24,6 +24,7 @@ def test_the_example_of_the_lecture():
     np.testing.assert_array_equal(correlate(x, k, "valid"), [1 * 4 + 2 * 5 + 3 * 6])
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("mode", ["full", "same", "valid"])
 @pytest.mark.parametrize(("space", "window"), SHAPES)
 def test_scipy_agrees(space, window, mode):

@@ -26,6 +26,7 @@ def network():
     return serial(Conv(5, 3, stride=2), Activation("leaky_relu"), Flatten(), Dense(4))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(7, 3), (3, 7), (3, 3, 2, 5), (1, 4)])
 def test_norm_is_the_largest_singular_value(float64, shape):
     rng = np.random.default_rng(0)
@@ -37,6 +38,7 @@ def test_norm_is_the_largest_singular_value(float64, shape):
     assert rough == sorted(rough) and rough[-1] <= largest(kernel) * (1 + 1e-12)
 
 
+@pytest.mark.slow
 def test_gradient_is_the_outer_product_of_singular_vectors(float64):
     rng = np.random.default_rng(1)
     kernel, start = jnp.asarray(rng.normal(size=(6, 4))), jnp.asarray(rng.normal(size=4))
@@ -45,6 +47,7 @@ def test_gradient_is_the_outer_product_of_singular_vectors(float64):
     np.testing.assert_allclose(gradient, np.outer(u[:, 0], v[0]), atol=1e-7)
 
 
+@pytest.mark.slow
 def test_every_kernel_is_divided_by_its_norm():
     model, x = network(), jax.random.normal(jax.random.key(0), (3, 6, 6, 2))
     wrapped = SpectralNorm(model, iterations=200)
@@ -58,6 +61,7 @@ def test_every_kernel_is_divided_by_its_norm():
     assert state["vector"].keys() == {"conv_0/kernel", "dense_0/kernel"}
 
 
+@pytest.mark.slow
 def test_training_iterates_and_evaluation_has_the_norm_of_its_kernel():
     x = jnp.ones((2, 5))
     wrapped = SpectralNorm(Dense(4))
@@ -76,6 +80,7 @@ def test_training_iterates_and_evaluation_has_the_norm_of_its_kernel():
     np.testing.assert_allclose(wrapped.apply(params, moved, x)[0], exact, rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("start", [zeros, constant(1e-20), constant(1e-30)])
 def test_a_kernel_of_zeros_has_a_finite_gradient_and_recovers(start):
     x = jnp.asarray([[1.0, 2.0, 3.0]])
@@ -167,6 +172,7 @@ def test_the_average_of_a_discriminator_is_lipschitz():
     np.testing.assert_allclose(whole, layers[0] @ layers[1] @ layers[2], rtol=2e-3, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", ["float32", "bfloat16"])
 def test_vectors_and_kernels_keep_their_dtypes(shape):
     x = jnp.ones((2, 3), shape)
@@ -183,6 +189,7 @@ def test_vectors_and_kernels_keep_their_dtypes(shape):
     assert state["vector"]["kernel"].dtype == new["vector"]["kernel"].dtype == jnp.float32
 
 
+@pytest.mark.slow
 def test_normalised_layers_are_lipschitz_from_the_start():
     wrapped = SpectralNorm(serial(Dense(30), Activation("relu"), Dense(1)))
     a, b = jax.random.normal(jax.random.key(0), (2, 200, 8))

@@ -63,7 +63,7 @@ def test_the_penalty_of_a_stack_by_hand():
     assert float(group_lasso({"kernel": kernel})) == pytest.approx(4 * np.sqrt(15) * np.sqrt(5 * (1 + 4 + 9)))
 
 
-@pytest.mark.sampled
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", KERNELS.values(), ids=KERNELS)
 @pytest.mark.parametrize("depth", [1, 2])
 def test_a_stack_is_its_layers(shape, depth):
@@ -86,6 +86,7 @@ def test_a_stack_is_its_layers(shape, depth):
         close([row(found, i) for i in range(COPIES)], list(each.values()))
 
 
+@pytest.mark.slow
 def test_a_scanned_network_is_the_network_of_its_blocks():
     options = {"blocks": (3,), "widths": (4,), "classes": 3, "stem": "small"}
     plain, scanned = (ResNet(ResNetConfig(**options, scan=scan)) for scan in (False, True))
@@ -105,6 +106,7 @@ def test_a_scanned_network_is_the_network_of_its_blocks():
     close(*both(params, grads))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("net", [Dense(4), Conv(4, 3), scan(Dense(3), 2)], ids=["dense", "conv", "scan"])
 def test_members_of_an_ensemble_are_alone(net):
     x = jnp.ones((2, 3, 3, 3))
@@ -120,7 +122,7 @@ def test_members_of_an_ensemble_are_alone(net):
     close([member(found, i) for i in range(COPIES)], [one(member(grads, i), own) for i, own in enumerate(alone)], 1e-6)
 
 
-@pytest.mark.sampled
+@pytest.mark.slow
 @pytest.mark.parametrize("combine", [scan, ensemble])
 @pytest.mark.parametrize("train", [False, True])
 def test_the_spectral_norms_of_copies_are_those_taken_inside_of_each(combine, train):
@@ -143,6 +145,7 @@ def test_the_spectral_norms_of_copies_are_those_taken_inside_of_each(combine, tr
     close(*both(params), 1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("initializer", [he_normal, orthogonal(2.0)])
 def test_copies_start_as_single_layers_do(initializer):
     x, layer = jax.random.normal(jax.random.key(1), (2, 40)), Dense(40, kernel_init=initializer)

@@ -26,6 +26,7 @@ def kernel_of(window, channels, groups=1, seed=0):
     return jnp.asarray(np.random.default_rng(seed).standard_normal((*window, channels[0] // groups, channels[1])))
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", CASES)
 def test_the_matrix_is_the_convolution(name):
     space, window, channels, options = CASES[name]

@@ -90,7 +90,7 @@ BAD = {
 }
 
 
-@pytest.mark.sampled
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SETTINGS)
 def test_a_traced_setting_gives_what_the_number_gives(name):
     function, values = SETTINGS[name], jnp.asarray([0.25, 0.5])
@@ -101,6 +101,7 @@ def test_a_traced_setting_gives_what_the_number_gives(name):
     assert np.isfinite(slope) and (name == "drop" or slope != 0)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", NETWORKS)
 def test_networks_are_built_with_a_traced_rate(name):
     def value(rate):
@@ -126,6 +127,7 @@ def test_a_known_zero_needs_no_key_also_where_others_are_traced(zero):
     np.testing.assert_array_equal(add_noise(X, zero, key=KEY), X)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
 def test_a_traced_setting_keeps_the_dtype(dtype):
     x = X.astype(dtype)

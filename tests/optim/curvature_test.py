@@ -51,11 +51,13 @@ def test_products_are_those_with_the_dense_hessian(seed):
     assert spectrum[0] - 1e-5 <= value <= spectrum[-1] + 1e-5
 
 
+@pytest.mark.slow
 def test_hessian_is_the_jacobian_of_the_gradient():
     np.testing.assert_allclose(curvature.hessian(loss, PARAMS), DENSE, atol=1e-6)
     np.testing.assert_allclose(curvature.jacobian(jax.grad(loss), PARAMS), DENSE, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_jacobian_by_central_differences_wide_and_tall():
     def f(x):
         return {"p": jnp.sin(x["u"]).sum() * x["v"], "q": x["u"][0] ** 3}
@@ -71,6 +73,7 @@ def test_jacobian_by_central_differences_wide_and_tall():
             np.testing.assert_allclose(curvature.jacobian(function, x), expected, atol=1e-8)
 
 
+@pytest.mark.slow
 def test_directional_derivative_is_least_along_steepest_descent():
     gradient = ravel_pytree(jax.grad(loss)(PARAMS))[0]
     best = curvature.steepest_direction(loss, PARAMS)
@@ -84,6 +87,7 @@ def test_directional_derivative_is_least_along_steepest_descent():
     assert float(curvature.norm(curvature.steepest_direction(lambda x: x @ x, jnp.zeros(3)))) == 0
 
 
+@pytest.mark.slow
 def test_gauss_newton_is_jacobian_hessian_jacobian():
     v = jnp.asarray(np.random.default_rng(1).normal(size=FLAT.size), jnp.float32)
     J = np.asarray(curvature.jacobian(logits, PARAMS))

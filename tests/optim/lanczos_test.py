@@ -63,6 +63,7 @@ def network(widths, examples=64):
     return loss, params
 
 
+@pytest.mark.slow
 def test_extremes_of_a_small_network_are_the_dense_ones():
     loss, params = network((6, 10, 3))
     dense = np.linalg.eigvalsh(hessian(loss, params))

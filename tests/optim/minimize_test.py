@@ -89,6 +89,7 @@ def test_the_table_holds_the_named_surfaces():
         assert float(r @ r) == pytest.approx(float(surface.f(x)), rel=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [pytest.param(n, marks=() if n in QUICK else pytest.mark.slow) for n in METHODS])
 def test_every_method_on_every_problem(name):
     method, steps, unsolved, tolerance = METHODS[name]

@@ -39,6 +39,7 @@ def walk(tx, params, grads):
     return params
 
 
+@pytest.mark.slow
 def test_it_walks_as_optax_does():
     rate = optax.linear_schedule(0.3, 0.1, 4)
     theirs = optax.contrib.muon(
@@ -58,6 +59,7 @@ def test_it_walks_as_optax_does():
     assert np.abs(ended["tall"]["kernel"] - PARAMS["tall"]["kernel"]).max() > 0.1, "it has moved"
 
 
+@pytest.mark.slow
 def test_by_name_in_a_config():
     config = OptimizerConfig(
         "muon", learning_rate=0.3, momentum=0.8, vector_rate=0.2, weight_decay=0.01, b1=0.7, b2=0.95

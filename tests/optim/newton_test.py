@@ -27,6 +27,7 @@ QUADRATIC = surfaces.quadratic((0.5, 3.0, 10.0), seed=1)
 START = jnp.asarray([1.0, -2.0, 3.0])
 
 
+@pytest.mark.slow
 def test_newton_solves_a_quadratic_in_one_step():
     for method in (newton(), damped_newton(), newton_cg(forcing=1e-6)):
         found = minimize(method, QUADRATIC.f, START, steps=1)
@@ -138,6 +139,7 @@ def exponential(x, t, y):
     return x[0] * jnp.exp(x[1] * t) - y
 
 
+@pytest.mark.slow
 def test_least_squares_methods_fit_a_curve_as_scipy_does():
     t = np.linspace(0, 1, 8)
     y = 2.0 * np.exp(-1.5 * t) + 0.05 * np.cos(9 * t)

@@ -34,6 +34,7 @@ def bumpy(x):
     return jnp.sin(3 * x[0]) + jnp.cos(2 * x[1]) * x[2] + 0.1 * (x @ x)
 
 
+@pytest.mark.slow
 def test_grid_is_the_brute_loop_whatever_the_block():
     low, high, counts = (-2.0, 0.0, -1.0), (1.0, 2.0, 1.0), (4, 3, 5)
     axes = [np.linspace(a, b, c) for a, b, c in zip(low, high, counts, strict=True)]
@@ -51,6 +52,7 @@ def test_grid_is_the_brute_loop_whatever_the_block():
     np.testing.assert_allclose(found.trace.values[1:], expected, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_searches_pass_over_points_that_are_not_finite():
     def f(x):
         return jnp.where(x[0] < 0.4, jnp.nan, x[0])
@@ -170,6 +172,7 @@ def three_seeds(surface, **options):
     return jax.jit(jax.vmap(one))(jax.random.split(KEY, 3))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("surface", "population"), [(surfaces.sphere(10), 0), (surfaces.rosenbrock(10), 30)])
 def test_cma_solves_smooth_functions_from_three_seeds(surface, population):
     found = three_seeds(surface, sigma=0.5, population=population)
@@ -232,6 +235,7 @@ def _reached(intermediate_result):
     return intermediate_result.fun < 1e-8
 
 
+@pytest.mark.slow
 def test_restarts_double_the_population_and_count_everything():
     found = minimize_with_restarts(
         surfaces.rastrigin(2).f,

@@ -59,6 +59,7 @@ def test_several_targets_are_solved_one_by_one(solve):
             solve(jnp.asarray(a), jnp.asarray(b))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("matrix", [ORTHOGONAL, RNG.normal(size=(5, 3)), np.ones((5, 3)), RNG.normal(size=(2, 3))])
 def test_ridge_has_the_derivatives_of_finite_differences(matrix):
     with jax.enable_x64(True):
@@ -192,6 +193,7 @@ def test_rmsprop_has_a_decay_of_its_own():
         np.testing.assert_allclose(moved, -0.1 * np.asarray(grads[1]["w"]) / np.sqrt(mean), rtol=1e-5)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("start", [np.array([3, -2]), 3, np.int32(3), np.array([3, 4], np.uint8), {"a": 3, "b": 1.0}])
 @pytest.mark.parametrize("x64", [False, True])
 def test_whole_numbers_are_a_start(start, x64):

@@ -62,6 +62,7 @@ def test_it_stops_where_the_averaged_gradient_is_small_and_a_single_one_is_not()
     assert np.sqrt(np.asarray(DATA).var(0).sum() / 4) > 10 * 0.05
 
 
+@pytest.mark.slow
 def test_a_constant_rate_ends_in_a_neighbourhood_that_falling_rates_shrink():
     def ends(rate):
         method = stochastic_descent(transforms.sgd(rate))

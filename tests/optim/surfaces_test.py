@@ -16,6 +16,7 @@ def samples(surface, count=64, seed=0):
     return jnp.asarray(box, jnp.float32)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", NAMED)
 def test_minima_are_where_they_are_said_to_be_and_nothing_is_lower(name):
     surface = NAMED[name]
@@ -50,7 +51,7 @@ def test_values_against_scipy_and_by_hand():
         surfaces.quadratic(())
 
 
-@pytest.mark.sampled
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMED)
 def test_convexity_is_as_stated(name):
     surface = NAMED[name]

@@ -41,6 +41,7 @@ def walk(tx, steps=100):
     return jax.lax.scan(step, (PARAMS, tx.init(PARAMS)), length=steps)[1]
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", PAIRS)
 def test_same_trajectory_as_optax_over_a_hundred_steps(name):
     with jax.enable_x64(False):

@@ -132,6 +132,7 @@ TREES = st.recursive(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=40)
 @given(value=TREES)
 def test_any_collection_comes_back_equal(tmp_path_factory, value):

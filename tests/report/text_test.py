@@ -51,6 +51,7 @@ def test_short_names_are_unchanged_and_long_ones_keep_both_ends():
     assert shown("猫" * 9, 7) == "猫…猫" and unicodedata.east_asian_width("猫") == "W"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("names", [AWKWARD[:2], AWKWARD], ids=["two", "all"])
 def test_awkward_names_are_drawn_literally_on_every_figure(names, tmp_path, recwarn):
     rng = np.random.default_rng(0)
@@ -102,6 +103,7 @@ def ticks_at(figure):
     return [int(place) for place in figure.axes[0].get_xticks()]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("classes", [10, 200, 700])
 def test_names_on_an_axis_do_not_overlap(classes):
     figure = figures.confusion(np.eye(classes, dtype=int), [f"a class {i}" for i in range(classes)])

@@ -9,6 +9,7 @@ from dlcore.retrieval import _comparison as comparison
 from dlcore.retrieval import fit_incremental
 
 
+@pytest.mark.slow
 def test_every_method_codes_and_is_measured():
     x = np.random.default_rng(0).normal(size=(40, 5)).astype(np.float32)
     labels = (x[:, 0] > 0).astype(np.int32)

@@ -36,6 +36,7 @@ def assert_found(found, expected):
     np.testing.assert_array_equal(found.distance, expected[1])
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("bits", [1, 31, 32, 33, 300])
 def test_packed_codes_hold_their_bits_and_no_others(bits):
     a, b = drawn(5, bits), drawn(5, bits, 1)
@@ -85,6 +86,7 @@ def test_eight_devices_find_the_same(n, k):
     assert_found(search(*packed, k, block=2, mesh=make_mesh()), brute(queries, database, k))
 
 
+@pytest.mark.slow
 def test_a_database_searched_by_itself_leaves_the_query_out():
     database = codes.pack(jnp.array([[0, 0], [0, 1], [1, 1]], bool))
     labels = np.array([0, 0, 1])

@@ -9,6 +9,7 @@ from dlcore.nn import identity
 from dlcore.retrieval import bottleneck, code_summary, code_sums, contrastive, contrastive_codes
 
 
+@pytest.mark.slow
 def test_views_of_an_image_are_one_group():
     views = jax.random.normal(jax.random.key(0), (3, 2, 4))
     objective = contrastive_codes(identity(), bottleneck("straight_through", 0), 0.5)

@@ -33,6 +33,7 @@ def correlated(n=60, d=6, seed=0, offset=3.0):
     return (rng.normal(size=(n, d)) * scales @ np.linalg.qr(rng.normal(size=(d, d)))[0] + offset).astype(np.float32)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(("shape", "k"), [((60, 6), 3), ((5, 8), 3)])
 def test_every_number_is_that_of_scikit_learn(fit, shape, k):
     x = correlated(*shape)
@@ -86,6 +87,7 @@ def test_directions_without_variance_whiten_to_nothing(fit):
     assert not np.asarray(same.explained_variance_ratio).any() and np.isfinite(same.components).all()
 
 
+@pytest.mark.slow
 def test_a_large_offset_costs_no_digits(fit):
     two = np.array([[100001, 100000], [100000, 100001]], np.float32)
     found = fit(two, 1)

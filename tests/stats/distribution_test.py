@@ -143,7 +143,7 @@ def measured(name):
         return jax.tree.map(np.asarray, jax.jit(everything)(arrays(params), arrays(others), jnp.asarray(places)))
 
 
-@pytest.mark.sampled
+@pytest.mark.slow
 @EVERY
 def test_log_prob_and_entropy_against_scipy(name):
     _, _, other, _, places = TABLE[name]
@@ -242,6 +242,7 @@ def test_laplace_divergence_keeps_small_values():
     assert float(continuous.laplace.kl(near, arrays(scale_params(0.0, 1.0)))) == pytest.approx(0.5e-6, rel=1e-2)
 
 
+@pytest.mark.slow
 def test_parameters_broadcast_and_draws_take_a_shape():
     params = {"mean": jnp.zeros((3, 1)), "log_scale": jnp.zeros(4)}
     for family in (continuous.normal, continuous.laplace, continuous.logistic):

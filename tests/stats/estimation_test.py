@@ -60,6 +60,7 @@ def test_the_mean_is_consistent_at_the_rate_of_its_distribution():
     assert (np.diff(found) < 0).all()
 
 
+@pytest.mark.slow
 def test_repetitions_do_not_depend_on_the_chunk_or_on_how_many_follow():
     whole = repeat(jax.random.key(0), normals, mean, 4, 50)
     np.testing.assert_allclose(repeat(jax.random.key(0), normals, mean, 4, 50, chunk=7), whole, rtol=1e-6)

@@ -85,6 +85,7 @@ def test_what_is_left_of_the_exponential():
     np.testing.assert_allclose(jax.vmap(jax.grad(special.expm2))(x), np.expm1(x.astype(float)), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_beta_entropy_at_every_concentration():
     named = [1e5, 1e7]
     found = beta.entropy({"log_alpha": jnp.log(f32(named)), "log_beta": jnp.log(f32(named))})
@@ -105,6 +106,7 @@ def beta_divergence(p, q):
     return beta.kl(as_beta(p), as_beta(q))
 
 
+@pytest.mark.slow
 def test_beta_divergence_of_concentrations_far_apart():
     found = jax.jit(beta_divergence)(FAR_APART[:, :2], FAR_APART[:, 2:])
     close(found, [beta_kl(*concentrations(*row)) for row in FAR_APART], 2e-5, 1e-9)
@@ -196,6 +198,7 @@ def test_equal_normals_of_a_scale_beyond_float32_are_equal():
 LOGITS = f32([-80, -20, -1, -1e-4, 0, 1e-4, 3, 20, 80])
 
 
+@pytest.mark.slow
 def test_bernoulli_at_extreme_logits():
     a, b = (f32(v).ravel() for v in np.meshgrid(LOGITS, LOGITS))
 
@@ -214,6 +217,7 @@ def test_bernoulli_at_extreme_logits():
     finite_gradient(kl_coins, a, b)
 
 
+@pytest.mark.slow
 def test_categorical_at_extreme_logits():
     rows = f32([[20, 0, -20], [80, 80, 0], [1e4, -1e4, 0], [-1e30, 0, 1], [0, 0, 0], [40, 0, 39.999]])
     expected = []
@@ -243,7 +247,7 @@ def _softmax(a):
     return weights / weights.sum()
 
 
-@pytest.mark.sampled
+@pytest.mark.slow
 @pytest.mark.parametrize("log_p", [-9.0, -14.0, -18.0])
 def test_rare_outcomes_are_drawn_as_rarely_as_they_say(log_p):
     draws, expected = 4_000_000, 4_000_000 * math.exp(log_p)

@@ -51,6 +51,7 @@ def test_closed_forms_are_scipys(float64):
     assert float(jnp.exp(2 * line["log_scale"])) == pytest.approx(squares[0] / 41, rel=1e-10)
 
 
+@pytest.mark.slow
 def test_numeric_is_the_closed_form(float64):
     zero = {"mean": jnp.zeros(()), "log_scale": jnp.zeros(())}
     cases = [
@@ -105,6 +106,7 @@ def test_nll_tends_to_the_cross_entropy():
         assert abs(found - limit) < 4 * spread / np.sqrt(m)
 
 
+@pytest.mark.slow
 def test_normal_prior_is_l2_and_laplace_prior_is_l1(float64):
     params = {"a": jnp.asarray([0.3, -1.2]), "b": {"c": jnp.asarray([[2.0, -0.4]])}}
     sizes = {

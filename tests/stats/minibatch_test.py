@@ -38,6 +38,7 @@ def test_rows_are_the_gradients_of_single_examples(problem):
         np.testing.assert_allclose(gradients[i], [one["bias"], *one["kernel"]], rtol=1e-12)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("k", range(1, 8))
 def test_without_replacement_it_is_unbiased_with_the_finite_population_factor(problem, k):
     params, examples, gradients = problem

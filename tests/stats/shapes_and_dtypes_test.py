@@ -83,6 +83,7 @@ BROADCAST = {
 }
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", BROADCAST)
 def test_shapes_that_would_broadcast_are_refused(name):
     with pytest.raises(ValueError, match=r"shape|elements|axis") as raised:
@@ -90,6 +91,7 @@ def test_shapes_that_would_broadcast_are_refused(name):
     assert any(character.isdigit() for character in str(raised.value)) or "no axis" in name
 
 
+@pytest.mark.slow
 def test_what_is_said_to_broadcast_does():
     x = jnp.linspace(-1, 1, 15).reshape(5, 3)
     np.testing.assert_allclose(
@@ -102,6 +104,7 @@ def test_what_is_said_to_broadcast_does():
     assert continuous.diagonal_normal.log_prob(scale((3,)), jnp.zeros((5, 3))).shape == (5,)
 
 
+@pytest.mark.slow
 def test_numbers_of_python_are_numbers():
     one = {"mean": 0, "log_scale": 1}
     for family, params, x, expected in (
@@ -143,6 +146,7 @@ def test_half_precision_is_computed_in_single(dtype):
 NARROW = [jnp.bfloat16, jnp.float16, jnp.int8, jnp.uint8, jnp.int16, jnp.uint16, jnp.int32, jnp.uint32, bool]
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("dtype", NARROW)
 def test_moments_of_data_of_any_dtype(dtype):
     top = 1 if dtype is bool else 100
@@ -183,6 +187,7 @@ def test_values_far_from_zero_keep_the_digits_in_which_they_differ():
     np.testing.assert_allclose(moments.sample_moments(extremes).variance, (2**31 - 0.5) ** 2, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_ten_million_entries():
     n = 10**7
     tenth = jnp.full(n, 0.1, jnp.float32)
@@ -244,6 +249,7 @@ def test_the_standard_deviation_of_equal_values_has_slope_zero():
     np.testing.assert_allclose(by_mass, value, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_settings_may_be_traced():
     params = {"w": jnp.asarray([0.3, -1.2])}
     for prior in (posterior.normal_log_prior, posterior.laplace_log_prior):

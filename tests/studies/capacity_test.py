@@ -19,6 +19,7 @@ def test_legendre_is_that_of_numpy():
     assert legendre(jnp.ones(3), 0).shape == (3, 1)
 
 
+@pytest.mark.slow
 def test_nested_fits_are_those_of_numpy_one_by_one():
     with jax.enable_x64(True):
         x, y = problem(jax.random.key(0), 24, 0.3)
@@ -76,6 +77,7 @@ def test_error_is_bias_squared_plus_variance(sets):
     assert bias_squared[0] > 10 * bias_squared[9] and variance[9] > 5 * variance[0]
 
 
+@pytest.mark.slow
 def test_error_falls_with_width():
     found = approximate(jax.random.key(0), bumps, (1, 4, 16), points=64, starts=2, steps=300)
     assert found.rms[0] > 1.5 * found.rms[1] > 2 * found.rms[2]

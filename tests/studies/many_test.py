@@ -32,6 +32,7 @@ def loop(tx, size, largest, steps, every):
     return found
 
 
+@pytest.mark.slow
 def test_every_training_is_the_plain_loop():
     settings, sizes = [(0.1, 0.0), (0.5, 0.9), (0.2, 0.5)], [4, 8, 1]
     found = train_many(losses, START, X, Y, transforms.momentum, settings, sizes, steps=12, every=3, key=KEY)
@@ -41,6 +42,7 @@ def test_every_training_is_the_plain_loop():
     np.testing.assert_allclose(found, expected, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_one_that_diverges_leaves_the_others_alone():
     def steep(params, x, y):
         return losses(params, x, y) + jnp.square(params["bias"]).sum()

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from dlcore.optim import Density, gradient_descent, surfaces
 from dlcore.studies import RACERS, asinh_density, descents, heights, hessian_spectrum, race
@@ -27,6 +28,7 @@ def test_heights_are_the_surface_with_the_lowest_row_first():
         np.testing.assert_allclose(values[row, column], expected, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_race_keeps_every_way_to_its_last_step():
     bowl = surfaces.quadratic((1.0, 2.0), seed=0)
     tracks = {"fast": (bowl, 0.6), "slow": (bowl, 1e-3)}

@@ -15,7 +15,7 @@ def study(initializer, activation):
     return jax.jit(lambda key: scaling(key, initializer, activation, width=256, examples=64))(KEY)
 
 
-@pytest.mark.sampled
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("initializer", "activation", "factor"),
     [
@@ -55,6 +55,7 @@ def test_every_number_belongs_to_its_layer():
     np.testing.assert_allclose(found.singular, np.linalg.svd(np.stack(jacobians), compute_uv=False), rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_singular_values():
     np.testing.assert_allclose(study(init.orthogonal(), lambda x: x).singular, 1, atol=1e-4)
     found = study(init.he_normal, relu)
@@ -62,6 +63,7 @@ def test_singular_values():
     np.testing.assert_allclose(np.square(found.singular).sum(-1).mean(), 256, rtol=0.1)
 
 
+@pytest.mark.slow
 def test_tanh_shrinks_slowly_and_zeros_are_dead():
     found = study(init.lecun_normal, tanh).activation
     assert 0.1 < found[-1] < found[0] < 1

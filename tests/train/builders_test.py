@@ -58,6 +58,7 @@ def test_signed_pixels_span_the_interval_from_minus_one_to_one():
     assert signed_pixels(SPEC)(points, key=None, train=True) is points
 
 
+@pytest.mark.slow
 def test_augmentation_belongs_to_training_and_mixtures_have_targets():
     spec = SPEC._replace(shape=(4, 4, 1), levels=5, mean=(0.5,), std=(0.25,))
     rng = np.random.default_rng(0)

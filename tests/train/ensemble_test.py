@@ -64,7 +64,7 @@ def train(model, x, params, state, keys, weights, steps=4):
     return params, state
 
 
-@pytest.mark.sampled
+@pytest.mark.slow
 @pytest.mark.parametrize(("net", "x"), [(NET, X), (CONVOLUTIONAL, IMAGES)], ids=["dense", "convolutional"])
 def test_members_trained_at_once_are_members_trained_alone(net, x):
     k, keys = 3, jax.random.split(jax.random.key(3), 4)
@@ -81,6 +81,7 @@ def test_members_trained_at_once_are_members_trained_alone(net, x):
     np.testing.assert_allclose(logits[1], net.apply(member(params, 1), member(state, 1), x)[0], rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_members_can_lie_on_devices_of_their_own():
     both = ensemble(NET, 8)
     params, state = both.init(jax.random.key(1), X)

@@ -98,6 +98,7 @@ def rows(folder):
     return [dict(row.items()) for row in read_rows(folder / "metrics.jsonl")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["resident", "grain"])
 def test_interrupted_anywhere_ends_in_the_same_bits_and_log(tmp_path, kind):
     whole = run(tmp_path / "whole", kind=kind)
@@ -107,6 +108,7 @@ def test_interrupted_anywhere_ends_in_the_same_bits_and_log(tmp_path, kind):
     assert rows(tmp_path / "whole") == rows(tmp_path / "cut")
 
 
+@pytest.mark.slow
 def test_pipelines_and_dispatches_agree(tmp_path):
     one = run(tmp_path / "a", config=dataclasses.replace(CONFIG, steps_per_dispatch=1))
     many = run(tmp_path / "b", config=dataclasses.replace(CONFIG, steps_per_dispatch=5), kind="grain")
@@ -128,6 +130,7 @@ def test_a_finished_run_is_not_trained_again(tmp_path):
     assert sha256(first.state) == sha256(again.state) and rows(tmp_path) == log
 
 
+@pytest.mark.slow
 def test_early_stopping_restores_the_best_and_its_counters_survive(tmp_path):
     config = dataclasses.replace(CONFIG, patience=2, steps=120)
     script = {6: 3.0, 12: 1.0, 18: 2.0, 24: 1.5}
@@ -151,6 +154,7 @@ def test_newest_and_best_are_kept(tmp_path):
     assert 12 in steps and 37 in steps and len(steps) == 3
 
 
+@pytest.mark.slow
 def test_damaged_newest_falls_back_and_says_so(tmp_path, capsys):
     whole = run(tmp_path / "whole")
     run(tmp_path / "cut", stops=(4, 3), config=dataclasses.replace(CONFIG, keep=3))

@@ -64,6 +64,7 @@ def same_in_parts(objective, batch, model=MODEL, counts=(2, 4, 8)):
 PENALISED = supervised(MODEL, squared_error, penalty=lambda p: 0.3 * l2(p))
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("mask", MASKS.values(), ids=MASKS)
 def test_parts_weigh_what_they_count(mask):
     where = jnp.asarray(mask, bool)
@@ -98,6 +99,7 @@ def test_sites_classes_and_activities_weigh_what_they_count():
     same_in_parts(rows, {"image": X, "label": Y, "where": jnp.asarray(MASKS["uneven"], bool)}, model, counts=(4,))
 
 
+@pytest.mark.slow
 def test_parts_of_a_batch_split_over_devices():
     objective = supervised(MODEL, softmax_cross_entropy)
     batch = {"image": X, "label": LABELS, "where": jnp.asarray(MASKS["uneven"], bool)}
@@ -106,6 +108,7 @@ def test_parts_of_a_batch_split_over_devices():
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), whole, parts)
 
 
+@pytest.mark.slow
 def test_a_masked_batch_needs_an_objective_that_says_what_it_counts():
     def objective(params, state, batch, *, key, train, step, weight=None):
         each = jnp.square(MODEL.apply(params, state, batch["image"])[0]).sum(-1)

@@ -110,7 +110,7 @@ QUICK = (
 """One of each kind; the others are a slow proof."""
 
 
-@pytest.mark.sampled
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in OPTIMIZERS])
 def test_the_same_losses_and_params_as_with_optax_alone(name):
     tx, wanted = OPTIMIZERS[name]
@@ -139,6 +139,7 @@ def test_an_optimiser_that_asks_for_nothing_costs_nothing():
     assert kinds(ours) == kinds(theirs)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["polyak_sgd", "backtracking", "opaque sam"])
 def test_microbatches_tell_of_the_whole_batch(name):
     tx, wanted = OPTIMIZERS[name]
@@ -160,6 +161,7 @@ def walk_ahead(tx, loss_of, params, steps):
     return found
 
 
+@pytest.mark.slow
 def test_a_pair_of_params_looks_ahead():
     tx = optax.lookahead(optax.adam(0.1), sync_period=3, slow_step_size=0.5)
     update = gradient_update(OBJECTIVE, tx, lookahead=True)
@@ -237,6 +239,7 @@ EVALUATED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", EVALUATED)
 def test_evaluation_at_params_that_the_optimiser_names(name):
     tx, judged = EVALUATED[name]

@@ -111,7 +111,7 @@ def test_what_failed_is_made_later_and_once(finished, monkeypatch, capsys):
     assert summary(made) == first, "what the system no longer has is no longer told"
 
 
-@pytest.mark.sampled
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("target", "what"),
     [

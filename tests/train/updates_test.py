@@ -43,6 +43,7 @@ def same(a, b, tolerance=1e-6):
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=tolerance, atol=tolerance), a, b)
 
 
+@pytest.mark.slow
 def test_a_step_is_plain_gradient_descent():
     update = gradient_update(OBJECTIVE, optax.sgd(0.1))
     state = start(update)
@@ -53,6 +54,7 @@ def test_a_step_is_plain_gradient_descent():
     assert int(after.step) == 1 and (after.key == state.key).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [2, 3, 12])
 def test_microbatches_give_the_same_step(count):
     tx = optax.adam(0.1)
@@ -203,6 +205,7 @@ def test_digests_tell_states_apart():
     assert sha256(swapped) != sha256(state), "paths count"
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("dtype", ["bool", "int8", "uint32", "bfloat16", "float32"])
 def test_checksum_sees_every_element(dtype):
     x = (jnp.arange(40) % 2).astype(dtype)

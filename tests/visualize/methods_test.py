@@ -45,6 +45,7 @@ def test_every_method_gives_a_number_per_pixel_and_a_row_is_that_image_alone():
         np.testing.assert_allclose(found[:1], alone, rtol=1e-4, atol=1e-6, err_msg=name)
 
 
+@pytest.mark.slow
 def test_a_comparison_is_made_of_the_measures():
     options = {"baseline": BASELINE, "groups": ("head", "body"), "curve_steps": 3, "key": KEY}
     shown = QUESTION._replace(x=X[:2], target=QUESTION.target[:2])

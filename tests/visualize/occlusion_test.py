@@ -19,6 +19,7 @@ def score(image, label):
     return float(APPLY(jnp.asarray(image)[None])[0, label])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("window", "stride", "block"), [(3, 2, 1), (2, 1, 9), (4, 4, 100)])
 def test_occlusion_is_the_loop_over_windows(window, stride, block):
     fill = np.array([[[0.3, -0.2]]], np.float32) * np.ones((5, 7, 1), np.float32)
@@ -43,6 +44,7 @@ def test_occlusion_is_the_loop_over_windows(window, stride, block):
         np.testing.assert_allclose(found[row], total / covered, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("block", [1, 8, 100])
 def test_rise_is_the_loop_over_masks(block):
     key, options = jax.random.key(4), {"grid": 3, "fraction": 0.4}
@@ -65,6 +67,7 @@ def test_masks_are_smooth_differ_and_show_their_share():
     assert np.abs(np.diff(masks, axis=1)).max() < 0.5 and masks.std() > 0.2
 
 
+@pytest.mark.slow
 def test_a_map_of_one_pixel_finds_it():
     kernel = np.zeros((70, 1), np.float32)
     kernel[2 * (3 * 7 + 4)] = 2.0

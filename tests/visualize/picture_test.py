@@ -46,6 +46,7 @@ def test_total_variation_by_loops():
     np.testing.assert_allclose(total_variation(jnp.asarray(images)), np.add(below, right), rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", ["", "body"])
 def test_images_are_found_that_the_network_answers_to(path):
     targets = jnp.array([0, 2])

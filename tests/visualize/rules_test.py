@@ -54,6 +54,7 @@ NETS = {
 }
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", NETS)
 @pytest.mark.parametrize("method", FOUND, ids=lambda method: method.__name__)
 def test_two_relus_by_hand(name, method):
@@ -100,6 +101,7 @@ def test_smooth_activations_are_clipped_by_their_own_slope():
     np.testing.assert_allclose(deconvnet(model, params, {}, x, jnp.array([0])), [[3, 0]], rtol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rule", [guided, deconvolution])
 def test_the_forward_pass_stays_to_the_bit(rule):
     x = jax.random.normal(jax.random.key(0), (2, 8, 8, 3))
@@ -142,6 +144,7 @@ class Usual(linen.Module):
         return linen.softmax(linen.Dense(3)(linen.RMSNorm()(x.mean(1))))
 
 
+@pytest.mark.slow
 def test_what_is_no_activation_keeps_its_gradient():
     x = jax.random.normal(jax.random.key(0), (2, 4, 4, 3))
     model = from_linen(Usual())

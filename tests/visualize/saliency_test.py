@@ -67,6 +67,7 @@ def test_integrated_gradients_are_complete_and_the_integral(block):
     np.testing.assert_allclose(found, (X - baseline) * fine, rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_integrated_gradients_of_rectifiers_miss_less_than_a_hundredth():
     x = jax.random.normal(jax.random.key(2), (4, 6, 6, 2))
     model = CNN((4, 6), 3, hidden=8)
@@ -84,6 +85,7 @@ def test_integrated_gradients_of_rectifiers_miss_less_than_a_hundredth():
     )
 
 
+@pytest.mark.slow
 def test_a_row_is_that_image_alone():
     params, state = started()
     for method, options in (

@@ -41,6 +41,7 @@ def test_area_is_that_of_trapezoids():
     np.testing.assert_allclose(metrics.area(jnp.asarray(curve)), np.trapezoid(curve, dx=1 / 3), rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_infidelity_is_the_loop_over_draws_and_0_for_what_is_linear():
     key, maps = jax.random.key(5), jax.random.normal(jax.random.key(6), X.shape)
     found = metrics.infidelity(NET, PARAMS, STATE, X, LABELS, maps, key=key, std=0.3, samples=7, block=4)

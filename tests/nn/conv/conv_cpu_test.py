@@ -180,6 +180,7 @@ def test_gradient_by_shifts_counts_as_many_operations():
     assert flops(jax.make_jaxpr(jax.grad(lambda x, k: conv(x, k).sum(), (0, 1)))(x, kernel)) == 3 * once
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(16, 4, 4, 256), (64, 32, 32, 32)], ids=["patches", "XLA"])
 def test_half_precision_is_rounded_once(shape):
     x, kernel = (array.astype(jnp.bfloat16) for array in draw(shape, (3, 3), shape[-1]))

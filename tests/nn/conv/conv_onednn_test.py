@@ -70,6 +70,7 @@ def sums(x, kernel, dy, stride, widths, dilation, groups):
     return value, dx[(slice(None), *inner)], dkernel, dy
 
 
+@pytest.mark.sampled
 @needed
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_value_and_gradients_are_the_sums(case):

@@ -45,7 +45,7 @@ PAIRED = [
 """Each case plainly and with one of the other steps in turn; the rest is a slow proof."""
 
 
-@pytest.mark.sampled
+@pytest.mark.slow
 @pytest.mark.parametrize(("case", "stride", "dilation", "width"), PAIRED, ids=str)
 def test_value_and_derivatives(case, stride, dilation, width):
     axes, groups = case[0], case[3]
@@ -64,6 +64,7 @@ def test_value_and_derivatives(case, stride, dilation, width):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-5), *both(x, kernel))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("window", "widths"), [((6, 6), ((2, 3), (3, 2))), ((8, 4), ((1, 4), (0, 3))), ((4, 7), ((3, 0), (2, 5)))], ids=str
 )
@@ -121,6 +122,7 @@ def test_half_precision_is_rounded_once(groups):
     np.testing.assert_allclose(found.astype(jnp.float32), exact, rtol=2**-8, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_gradients_in_half_precision_sum_in_single():
     x, kernel = draw(2, 6, 6, 6, window=7, size=12)
 
@@ -143,6 +145,7 @@ def test_a_large_depthwise_window_keeps_no_copies_of_its_input():
     assert gradient.lower(x, kernel, y).compile().memory_analysis().temp_size_in_bytes < 25 * x.nbytes
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize(("channels", "outputs", "groups"), [(1, 4, 1), (6, 6, 6)])
 def test_transpose_is_the_adjoint(channels, outputs, groups, stride):

@@ -29,7 +29,7 @@ def normal(*shape, seed=0):
     return jnp.asarray(np.random.default_rng(seed).normal(size=shape))
 
 
-@pytest.mark.sampled
+@pytest.mark.slow
 @pytest.mark.parametrize(("space", "window", "stride", "dilation", "groups", "channels"), CASES)
 def test_inner_products_agree(space, window, stride, dilation, groups, channels):
     kernel, x = normal(*window, channels // groups, 6), normal(2, *space, channels, seed=1)
@@ -56,6 +56,7 @@ def test_one_and_three_axes(axes):
     np.testing.assert_allclose(np.vdot(forward, y), np.vdot(x, back), rtol=1e-12)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(("window", "stride", "padding"), [(4, 2, 1), (3, 2, 0), (5, 3, 2), (2, 2, 0)])
 def test_against_a_loop_over_positions(window, stride, padding):
     y, kernel, bias = normal(2, 3, 4, 5), normal(window, window, 2, 5, seed=1), normal(2, seed=2)

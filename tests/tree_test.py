@@ -34,6 +34,7 @@ LAYERS = {n: (c.model, c.input, jnp.int32 if c.integer else jnp.float32) for n, 
 NETWORKS = {n: (net.model, (2, net.pixels, net.pixels, 3), jnp.float32) for n, net in TINY.items()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("table", [LAYERS, pytest.param(NETWORKS, marks=pytest.mark.slow)], ids=["layers", "networks"])
 def test_weights_are_matrices_and_what_is_spared_has_one_number_per_unit(table):
     found = [(f"{name}/{path}", leaf) for name, case in table.items() for path, leaf in named_leaves(shapes(*case))]

@@ -85,6 +85,7 @@ def test_state_changes_only_in_training(made):
         assert any((np.asarray(a) != np.asarray(b)).any() for a, b in leaves)
 
 
+@pytest.mark.sampled
 def test_keys(case, made):
     params, state, x = made[:3]
     apply = case.model.apply

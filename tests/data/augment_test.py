@@ -132,6 +132,7 @@ TRACED = {
 }
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", TRACED)
 def test_strengths_may_be_traced(name):
     f, images = jax.jit(TRACED[name]), 3 * IMAGES - 1

@@ -51,6 +51,7 @@ def test_jpeg_is_read_as_pillow_reads_it(tmp_path):
     assert np.abs(data.train.arrays["image"][0].astype(int) - smooth).max() < 12, "JPEG loses a little"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["png", "jpeg"])
 def test_a_truncated_image_is_refused_or_complete(tmp_path, kind):
     buffer, path = io.BytesIO(), tmp_path / "x"

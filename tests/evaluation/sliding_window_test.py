@@ -54,6 +54,7 @@ def network():
     return compose(forward, first=Conv(4, 3), act=Activation("silu"), pool=AvgPool(2), low=Conv(4, 3), last=Conv(3, 3))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sides", [(32, 40), (29, 43)])
 def test_windows_are_the_whole_where_margins_cover_what_is_seen(sides):
     model = padded(network(), 2)

@@ -12,6 +12,8 @@ from dlcore.train import LoopConfig, read_json, run, session, stages
 from dlcore.types import Carry
 from experiments.stacked import Config, build
 
+pytestmark = pytest.mark.slow
+
 SPEC = DataSpec(
     "blots", (4, 4, 1), 17, 3, ("a", "b", "c"), (48, 9, 9), (0.5,), (0.3,), fingerprint={"x": {"blots": 66}}
 )
@@ -45,7 +47,6 @@ def results_of(trained):
     return {name: trained.result(name) for name in ("layer_1", "layer_2")}
 
 
-@pytest.mark.slow
 def test_a_stage_learns_from_the_clean_codes_of_the_one_before(trained):
     second = build(CONFIG, SPEC).stages["layer_2"]
     assert second.uses == ("layer_1",)
@@ -55,14 +56,12 @@ def test_a_stage_learns_from_the_clean_codes_of_the_one_before(trained):
         np.testing.assert_array_equal(part.arrays["label"], given.arrays["label"])
 
 
-@pytest.mark.slow
 def test_a_stage_has_its_own_layer_alone_and_tied_kernels_once(trained):
     shapes = [{k: v.shape for k, v in trained.result(f"layer_{i}").params["encoder"]["dense"].items()} for i in (1, 2)]
     assert shapes == [{"kernel": (16, 6), "bias": (6,)}, {"kernel": (6, 5), "bias": (5,)}]
     assert [set(trained.result(f"layer_{i}").params["decoder"]) for i in (1, 2)] == [{"bias"}, {"bias"}]
 
 
-@pytest.mark.slow
 def test_all_masked_the_code_is_the_sigmoid_of_the_bias(trained):
     """The loss of a training step that sees nothing is that of decoding σ(b), whatever the clean codes are."""
     stage = build(replace(CONFIG, level=1.0), SPEC).stages["layer_2"]
@@ -98,7 +97,6 @@ def test_the_classifier_is_trained_without_noise(trained):
     jax.tree.map(np.testing.assert_array_equal, step(jax.random.key(0)), step(jax.random.key(1)))
 
 
-@pytest.mark.slow
 def test_without_pretraining_both_starts_are_the_random_one(tmp_path):
     config = replace(CONFIG, pretrain=replace(LOOP, steps=0, epochs=0.0), labels=(12,))
     system = build(config, SPEC)
@@ -112,7 +110,6 @@ def digests(folder):
     return {name: read_json(folder / name / "result.json")["sha256"] for name in names}
 
 
-@pytest.mark.slow
 def test_stops_in_every_stage_change_no_bit(tmp_path):
     config = replace(CONFIG, labels=(12, 24))
     trained = session.train(build(config, SPEC), data=DATA, folder=tmp_path / "whole")

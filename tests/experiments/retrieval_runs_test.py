@@ -44,6 +44,7 @@ def test_a_linear_autoencoder_spans_the_subspace_of_the_components():
     assert float(angles[-1]) < 1e-2
 
 
+@pytest.mark.slow
 def test_errors_of_components_are_those_of_scikit_learn_with_statistics_of_the_training_split():
     data = load("digits")
     config = dataclasses.replace(pca.preset("smoke", data.spec), components=5, compared=(2, 64))

@@ -52,6 +52,7 @@ def test_bounds_lie_below_the_log_likelihood_in_their_order():
     assert found["kl_nats"] > 0.1
 
 
+@pytest.mark.slow
 def test_without_importance_weights_the_ruler_is_the_bound_itself():
     found, _ = measured(1.0, iwae_samples=0)
     assert "iwae_nats" not in found and found["nll_nats"] == -found["elbo_nats"]

@@ -159,6 +159,7 @@ def test_a_colder_draw_is_nearer_to_the_mode():
     assert deviations[0] > deviations[1] > deviations[2]
 
 
+@pytest.mark.slow
 def test_bad_arguments():
     family = decoder.colour_mixture(5, M)
     with pytest.raises(ValueError, match=r"outputs has shape \(2, 39\); it must be \(2, 40\), 40 per pixel of x"):

@@ -83,7 +83,7 @@ def test_bound_approaches_the_entropy_of_the_data(float64):
     assert gap(40, "posterior") > gaps[1]
 
 
-@pytest.mark.sampled
+@pytest.mark.slow
 @VARIANCES
 @pytest.mark.parametrize("t", [2, 5, 12])
 def test_terms_are_kullback_leibler_divergences_of_gaussians(variance, t, float64):

@@ -247,6 +247,7 @@ def report(samples, **scores):
     return collapse.Report(hits, np.full(8, 1 / 8), collapse.diversity(samples, heldout), **scores, **near)
 
 
+@pytest.mark.slow
 def test_a_fair_sampler_has_no_problems_and_planted_ones_are_flagged():
     fair = report(ring(range(8)), d_real=0.52, d_fake=0.48, d_heldout=0.51)
     assert fair.problems() == () and fair.covered() == 8

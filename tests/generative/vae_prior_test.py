@@ -52,6 +52,7 @@ def test_draws_of_a_vamp_prior_have_its_moments_and_its_temperature():
     assert nearest.max() < 1e-2
 
 
+@pytest.mark.slow
 def test_the_gradient_reaches_the_pseudo_inputs():
     system, params, *_ = mixture(posteriors.normal)
     z = jnp.asarray(CODES, jnp.float32)

@@ -99,6 +99,7 @@ def test_logits_and_statistics_are_those_of_linen(block, blocks, padding):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), back, {**variables, **moved})
 
 
+@pytest.mark.slow
 def test_the_padding_matters_where_sizes_are_even():
     linen, variables, _, template = pair("basic", (1, 1))
     model = ResNet(ResNetConfig(blocks=(1, 1), widths=(4, 8), classes=3))

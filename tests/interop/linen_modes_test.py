@@ -35,6 +35,7 @@ TRUE_IN_TRAINING = ("train", "training", "is_training", "is_train", "enable_drop
 FALSE_IN_TRAINING = ("deterministic", "use_running_average", "inference", "eval", "is_eval", "testing")
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("keyword_only", [False, True])
 @pytest.mark.parametrize("name", TRUE_IN_TRAINING + FALSE_IN_TRAINING)
 def test_the_mode_is_found_by_name_with_its_sense(name, keyword_only):

@@ -20,7 +20,7 @@ def mask_of(shape):
     return mask
 
 
-@pytest.mark.sampled
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
 def test_classes_of_tokens_and_pixels(shape):
     x, labels, mask = RNG.normal(size=(*shape, 5)), RNG.integers(0, 3, shape), mask_of(shape)

@@ -68,6 +68,7 @@ def test_a_mask_has_the_shape_of_the_loss(name):
         ELEMENTWISE[name](x, x, where=jnp.ones((3, 4)))
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", BY_CLASS)
 @pytest.mark.parametrize("shape", [(4,), (2, 3), (2, 3, 4)])
 def test_labels_have_one_rank_less(name, shape):

@@ -53,6 +53,7 @@ def test_logits_of_large_images(name):
     assert out.shape == (2, net.classes)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow) if n in LIKE_SMALL else n for n in SMALL])
 def test_small_images(name):
     model = SMALL[name]

@@ -52,6 +52,7 @@ def test_sides_that_cannot_be_halved_are_refused():
         ConvDecoder((8, 4), (28, 30, 1))
 
 
+@pytest.mark.slow
 def test_a_map_of_codes_has_channels_at_each_place():
     # 4×4 patches of a 8×12 image: 2×3 places; a block of two 3×3 convolutions per width, 1×1 ones between widths.
     stem, block = 16 * 2 * 5 + 5, lambda w: 2 * (9 * w * w + w)

@@ -18,6 +18,7 @@ def shapes(net, pixels):
     return {path: (value.shape[1], value.shape[-1]) for path, value in found.items()}
 
 
+@pytest.mark.slow
 def test_sizes_and_channels_are_those_of_the_paper():
     found = shapes(ARCHITECTURES["googlenet"].model, 224)
     assert found["stem/pool_1"] == (56, 64) and found["stem/pool_2"] == (28, 192)

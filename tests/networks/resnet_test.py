@@ -43,6 +43,7 @@ def test_a_block_that_ends_in_zero_is_the_identity():
     np.testing.assert_array_equal(model.apply(params, state, x, train=True)[0], x)
 
 
+@pytest.mark.slow
 def test_shortcut_without_params():
     x = jnp.arange(2 * 5 * 5 * 3, dtype=jnp.float32).reshape(2, 5, 5, 3)
     y = subsample(x, 5, 2)

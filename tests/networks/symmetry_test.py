@@ -48,6 +48,7 @@ def test_flips_are_no_symmetry_of_relu_but_permutations_are():
     assert np.abs(values[-1] - values[0]).max() > 0.1
 
 
+@pytest.mark.slow
 def test_count_of_a_network_is_the_product():
     assert count_symmetries((3, 2)) == 48 * 8
     model = MLP((3, 2), 1, activation="tanh")

@@ -8,6 +8,7 @@ import pytest
 from dlcore.nn import SpatialAttention
 
 
+@pytest.mark.slow
 def test_attention_is_a_softmax_average_over_positions():
     model, x = SpatialAttention(4, 1), jax.random.normal(jax.random.key(0), (1, 2, 3, 4))
     params, state = jax.jit(model.init)(jax.random.key(1), x)

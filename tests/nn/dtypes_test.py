@@ -267,6 +267,7 @@ def test_overlapping_maxima_sum_their_gradients_in_single_precision(dtype):
     np.testing.assert_allclose(slope[0, 350, 0].astype(jnp.float32), 601, rtol=HALF[dtype])
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", LAYERS)
 def test_every_layer_has_the_promoted_dtype_and_keeps_its_state(name):
     model, shape = LAYERS[name]

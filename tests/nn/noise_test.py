@@ -60,6 +60,7 @@ def test_noise_on_inputs_of_a_linear_model_is_tikhonovs_penalty():
     assert std**2 * jnp.square(w).sum() > 20 * found.std() / 200, "the penalty is larger than the tolerance"
 
 
+@pytest.mark.slow
 def test_noise_on_weights_adds_half_the_trace_of_the_hessian():
     model, std = Dense(1), 0.3
     params, _ = model.init(KEY, X)

@@ -97,6 +97,7 @@ def test_every_other_padding_gives_finite_pools(size, window, stride):
     assert np.isfinite(jax.jit(lambda x: max_pool_ceil(x, window, stride))(x)).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["uint8", "int32", "bool"])
 def test_pools_of_integers(dtype):
     high = {"uint8": 255, "int8": 127, "int32": 2**30, "bool": 1}[dtype]

@@ -137,6 +137,7 @@ def hansen(state, steps, c, n):
     return (mean + sigma * move, sigma * wider, C, path, path_sigma, generation + 1), h
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n", [2, 5])
 def test_generations_of_cma_are_hansens_equations(n):
     """Down a slope, where the path grows long, and the covariance is now and then kept from growing."""

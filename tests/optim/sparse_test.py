@@ -17,6 +17,7 @@ def mask(params):
     return {name: name == "kernel" for name in params}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("prox", [soft_threshold, group_threshold])
 def test_operators_solve_their_problem(prox):
     v, strength = np.random.default_rng(0).standard_normal((3, 4)), 0.4

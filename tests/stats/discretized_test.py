@@ -67,6 +67,7 @@ def test_mixture_is_the_weighted_sum_and_its_mean_and_draws_agree():
     assert scipy.stats.chisquare(counts[keep], likely[keep] / likely[keep].sum() * counts[keep].sum()).pvalue > 1e-3
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("logit", [0.0, 1e4])
 @pytest.mark.parametrize("log_scale", [-300.0, -7.0, 300.0])
 @pytest.mark.parametrize("level", [0, 100, 255])
@@ -77,6 +78,7 @@ def test_a_mixture_is_finite_anywhere(logit, log_scale, level):
     assert np.isfinite(value) and value <= 1e-6 and all(np.isfinite(g).all() for g in gradients)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("mean", "log_scale"), PARAMS)
 @pytest.mark.parametrize("level", [0, 3, 140, 255])
 def test_gradients_are_those_of_the_difference_of_distribution_functions(mean, log_scale, level):

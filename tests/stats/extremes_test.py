@@ -127,6 +127,7 @@ def test_beta_divergence_near_and_far():
     finite_gradient(beta_divergence, rows[:, :2], rows[:, 2:])
 
 
+@pytest.mark.slow
 def test_beta_density_within_the_error_of_its_arguments():
     rows = []
     for a, b in PAIRS.astype(float):

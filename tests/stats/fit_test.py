@@ -72,6 +72,7 @@ def test_numeric_is_the_closed_form(float64):
         assert float(found.loss) == pytest.approx(float(posterior.negative_log_likelihood(log_prob, closed, data)))
 
 
+@pytest.mark.slow
 def test_numeric_categorical_has_one_of_many_logits(float64):
     start, data = {"logits": jnp.zeros(4)}, jnp.asarray(DICE)
     found = posterior.maximize_likelihood(discrete.categorical.log_prob, start, data)

@@ -85,6 +85,7 @@ def test_chosen_rows_are_balanced_and_nested():
             few_labels.balanced(labels, count)
 
 
+@pytest.mark.slow
 def test_a_learner_sees_the_chosen_rows_only_and_compiles_once():
     network, traces = MLP((8,), 2), []
 
@@ -111,6 +112,7 @@ def test_a_learner_sees_the_chosen_rows_only_and_compiles_once():
     assert len(traces) == 1
 
 
+@pytest.mark.slow
 def test_a_network_behind_its_preprocessing_is_judged_and_measured():
     network, rows = MLP((), 2), jax.tree.map(jnp.asarray, images(8))
     prepare = lambda batch, *, key, train: {**batch, "x": batch["image"].reshape(-1, 9) / 4}  # noqa: E731

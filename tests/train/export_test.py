@@ -12,7 +12,7 @@ PROGRAMS = ("predict", "features")
 X = np.random.default_rng(0).normal(size=(3, 8, 8, 1)).astype(np.float32)
 
 
-@pytest.fixture(scope="module", params=["mlp", "cnn"])
+@pytest.fixture(scope="module", params=["mlp", pytest.param("cnn", marks=pytest.mark.slow)])
 def trained(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs") / "run"
     settings = [f"model={request.param}", "widths=4", "train.steps=2", "ema=0.5"]
@@ -26,7 +26,6 @@ def exported(trained, tmp_path_factory):
     return out
 
 
-@pytest.mark.sampled
 def test_the_file_holds_what_evaluation_uses(trained, exported):
     found = load_file(exported)
     expected = dict(named_leaves({"params": trained.params, "state": trained.state}))
@@ -36,7 +35,6 @@ def test_the_file_holds_what_evaluation_uses(trained, exported):
     assert not list(exported.parent.glob(".*"))
 
 
-@pytest.mark.sampled
 def test_the_exported_program_predicts(trained, exported):
     run, held = export.read(exported)
     program = export.program(run, held.view)

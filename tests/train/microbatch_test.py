@@ -64,7 +64,7 @@ def same_in_parts(objective, batch, model=MODEL, counts=(2, 4, 8)):
 PENALISED = supervised(MODEL, squared_error, penalty=lambda p: 0.3 * l2(p))
 
 
-@pytest.mark.sampled
+@pytest.mark.slow
 @pytest.mark.parametrize("mask", MASKS.values(), ids=MASKS)
 def test_parts_weigh_what_they_count(mask):
     where = jnp.asarray(mask, bool)

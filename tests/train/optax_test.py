@@ -177,6 +177,7 @@ def test_a_pair_of_params_looks_ahead():
     assert abs(pair.fast["dense_0"]["kernel"] - pair.slow["dense_0"]["kernel"]).max() > 1e-2, "the last step is ahead"
 
 
+@pytest.mark.slow
 def test_in_one_go_a_pair_of_params_does_the_same():
     tx = optax.lookahead(optax.adam(0.1), sync_period=3, slow_step_size=0.5)
     state, losses = train(tx, 4, lookahead=True)

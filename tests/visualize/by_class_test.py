@@ -19,7 +19,7 @@ BLACK = jnp.full(SHAPE, -0.5)
 KEY = jax.random.key(2)
 
 
-@pytest.mark.sampled
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["saliency", "occlusion", "grad_cam"])
 def test_every_class_is_asked_for(name):
     question = Question(MODEL, PARAMS, STATE, X, jnp.array([4, 0]))

@@ -76,6 +76,7 @@ def test_channel_is_the_mean_over_places():
     np.testing.assert_allclose(channel(outputs, jnp.array([4, 1])), expected, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_what_a_layer_keeps_is_found_again():
     images = jax.random.uniform(jax.random.key(3), (2, *SHAPE))
     model = serial(flat=Flatten(), layer=Dense(60))

@@ -49,9 +49,11 @@ def curves(rows: Sequence[Mapping[str, float]]) -> Figure:
                 style = {"color": f"C{variants.index(variant) % 10}", "label": None if twice else variant or quantity}
                 style |= {"linestyle": "--"} if twice else {}
             axes.plot(steps, values, linewidth=1.4, marker=marker, markersize=3, **style)
-        positive = min(min(v for _, v in points) for points in drawn.values()) > 0
-        if positive and quantity in ("loss", "nll_nats", "gradient_norm"):
+        values = [value for points in drawn.values() for _, value in points]
+        if quantity in ("loss", "nll_nats", "gradient_norm") and 0 < 10 * min(values) < max(values):
             axes.set_yscale("log")
+        else:
+            axes.ticklabel_format(axis="y", useOffset=False)
         axes.set_xlabel("step")
         axes.set_ylabel(LABELS.get(quantity, quantity.replace("_", " ")))
         axes.grid(alpha=0.25)

@@ -80,12 +80,12 @@ def test_curves_leave_gaps_where_values_are_missing(tmp_path):
     figures.save(figure, tmp_path / "gaps.png")
 
 
-def test_loss_axis_is_logarithmic_only_for_positive_values():
+def test_loss_axis_is_logarithmic_for_positive_values_of_more_than_one_decade():
     scale = [
         figures.curves([{"step": 1, "train/loss": 1.0}, {"step": 2, "train/loss": x}]).axes[0].get_yscale()
-        for x in (0.1, -0.1)
+        for x in (0.09, 0.5, -0.1)
     ]
-    assert scale == ["log", "linear"]
+    assert scale == ["log", "linear", "linear"]
 
 
 def test_confusion_shows_counts_and_row_shares():

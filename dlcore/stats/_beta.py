@@ -6,6 +6,8 @@ a divergence between coins, n KL(α/n ‖ x), around which c is small (Loader 20
 binomial probabilities). Entropy and divergence are rearranged likewise.
 """
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,11 +16,23 @@ from jaxtyping import Array, ArrayLike
 from dlcore.stats._check import check_same_batch
 from dlcore.stats._distribution import Distribution, batch_shape, clamp_log_scale
 from dlcore.stats._divergence import kl_coins
-from dlcore.stats._special import HALF_LOG_TWO_PI, SHIFT, expm2, log_odds, stirling_remainder, stirling_slope, wide
+from dlcore.stats._special import (
+    HALF_LOG_TWO_PI,
+    SHIFT,
+    curvature,
+    expm2,
+    log_odds,
+    stirling_remainder,
+    stirling_slope,
+    wide,
+)
 from dlcore.types import Key, Params
 
 LOPSIDED = 3.0
 """log β/α from which α < 1 is so much smaller that a divergence needs another form."""
+
+LITTLE = -4.0
+"""log β/α below which a difference between n and α is taken from the slope between them."""
 
 
 def _logs(params: Params) -> tuple[Array, Array]:
@@ -140,9 +154,92 @@ def _kl(params: Params, others: Params) -> Array:
     a, b, c, d = jnp.broadcast_arrays(*_logs(params), *_logs(others))
     swap = a > b
     a, b, c, d = (jnp.where(swap, *pair) for pair in ((b, a), (a, b), (d, c), (c, d)))
+    return _divergence(a, b, c, d)
+
+
+@jax.custom_jvp
+def _divergence(a: Array, b: Array, c: Array, d: Array) -> Array:
+    """The divergence from log α ≤ log β, log γ and log ζ."""
     lopsided = (a < 0) & (b - a > LOPSIDED) & (d - c > LOPSIDED)
     chosen = (jnp.where(lopsided, x, x0) for x, x0 in ((a, 0.0), (b, LOPSIDED), (c, 0.0), (d, LOPSIDED)))
     return jnp.where(lopsided, _lopsided(*chosen), _even(a, b, c, d))
+
+
+@_divergence.defjvp
+def _divergence_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
+    """Derivatives in closed form: those of the terms of log Γ reach α⁻³, beyond float32."""
+    (a, b, c, d), (da, db, dc, dd) = primals, tangents
+    # Both of a pair at once: β has the slope of α with the roles changed.
+    one, other, moves = jnp.stack([a, b]), jnp.stack([b, a]), jnp.stack([c - a, d - b])
+    (to_a, to_b), (to_c, to_d) = (by(one, other, moves, moves[::-1]) for by in (_by_first, _by_second))
+    return _divergence(a, b, c, d), to_a * da + to_b * db + to_c * dc + to_d * dd
+
+
+def _by_first(a: Array, b: Array, s: Array, t: Array) -> Array:
+    """The derivative by log α, α ((α − γ) ψ′(α) − (n − m) ψ′(n)), with s = log γ/α and t = log ζ/β.
+
+    It is αβ/n (eᵗ − eˢ) − C (eˢ − 1) + D (eᵗ − 1) with the `_curvatures` C and D.
+    """
+    own, shared = _curvatures(a, b)
+    # αβ/n eᵗ is below the larger of α and ζ. Of both terms the larger is taken out.
+    larger = jnp.exp(a + jax.nn.log_sigmoid(b - a) + jnp.maximum(s, t)) * -jnp.expm1(-jnp.abs(t - s))
+    return jnp.where(t > s, larger, -larger) - own * jnp.expm1(s) + shared * jnp.expm1(t)
+
+
+def _by_second(a: Array, b: Array, s: Array, t: Array) -> Array:
+    """The derivative by log γ, γ (ψ(γ) − ψ(α) − ψ(m) + ψ(n)) = γ log (γ/m)/(α/n) + F(γ, ζ) − eˢ F(α, β).
+
+    F as in `_remainder`. For small s and t that difference is ∫₀¹ e^{(1 − u)s} (s C − t D) du, by the `_curvatures` at
+    α e^{us} and β e^{ut}.
+    """
+    log_share = -_log_mean(jax.nn.log_sigmoid(a - b), jax.nn.log_sigmoid(b - a), t - s)
+    nodes, weights = np.polynomial.legendre.leggauss(4)
+    near = (jnp.abs(s) < 0.5) & (jnp.abs(t) < 0.5)
+    small_s, small_t = (jnp.where(near, x, 0.0)[..., None] for x in (s, t))
+    u = (1 + nodes) / 2
+    own, shared = _curvatures(a[..., None] + u * small_s, b[..., None] + u * small_t)
+    turns = (jnp.exp((1 - u) * small_s) * (small_s * own - small_t * shared) * (weights / 2)).sum(-1)
+    far = _remainder(a + s, b + t) - jnp.exp(s) * _remainder(a, b)
+    return jnp.exp(a + s) * log_share + jnp.where(near, turns, far)
+
+
+def _curvatures(a: Array, b: Array) -> tuple[Array, Array]:
+    """C = k(α) − p² k(n) ≥ 0 and D = pq k(n), with k(z) = z² ψ′(z) − z, p = α/n and q = β/n."""
+
+    def slope(z: Array) -> Array:
+        return z * jax.jvp(curvature, (z,), (jnp.ones_like(z),))[1]
+
+    p, q, of_sum = jax.nn.sigmoid(a - b), jax.nn.sigmoid(b - a), curvature(jnp.exp(jnp.logaddexp(a, b)))
+    return q * (1 + p) * of_sum - _over_sum(curvature, slope, a, b), p * q * of_sum
+
+
+def _remainder(a: Array, b: Array) -> Array:
+    """F(α, β) = l(α) − p l(n), with l(z) = z (ψ(z) − log z), whose z l′(z) is l(z) + k(z), and p = α/n."""
+
+    def remainder(z: Array) -> Array:
+        return z * stirling_slope(z) - 0.5
+
+    def slope(z: Array) -> Array:
+        return remainder(z) + curvature(z)
+
+    of_sum = remainder(jnp.exp(jnp.logaddexp(a, b)))
+    return jax.nn.sigmoid(b - a) * of_sum - _over_sum(remainder, slope, a, b)
+
+
+def _over_sum(f: Callable[[Array], Array], slope: Callable[[Array], Array], a: Array, b: Array) -> Array:
+    """f(α + β) − f(α); for a β that α nearly swallows from the `slope` z f′(z) between them."""
+    alpha, ratio = jnp.exp(a), jnp.exp(jnp.minimum(b - a, 0))
+    middle = alpha * (1 + ratio / 2)
+    rise = ratio / (1 + ratio / 2) * slope(middle)
+    return jnp.where(b - a < LITTLE, rise, f(jnp.exp(jnp.logaddexp(a, b))) - f(alpha))
+
+
+def _log_mean(log_p: Array, log_q: Array, r: Array) -> Array:
+    """log (p + q eʳ) with p + q = 1."""
+    near = jnp.abs(r) < 0.5
+    change = jnp.where(near, jnp.exp(log_q) * jnp.expm1(jnp.where(near, r, 0.0)), jnp.exp(log_q + r) - jnp.exp(log_q))
+    small = jnp.abs(change) < 0.5
+    return jnp.where(small, jnp.log1p(jnp.where(small, change, 0.0)), jnp.logaddexp(log_p, log_q + r))
 
 
 beta = Distribution(_log_prob, _sample, _entropy, _kl)

@@ -112,6 +112,47 @@ def test_beta_divergence_of_concentrations_far_apart():
     close(found, [beta_kl(*concentrations(*row)) for row in FAR_APART], 2e-5, 1e-9)
 
 
+def beta_slopes(a, b, c, d):
+    """Derivatives of the divergence by the four logs."""
+    n, m = a + b, c + d
+    first = [z * ((z - w) * mp.psi(1, z) - (n - m) * mp.psi(1, n)) for z, w in ((a, c), (b, d))]
+    second = [w * (mp.digamma(w) - mp.digamma(z) - mp.digamma(m) + mp.digamma(n)) for z, w in ((a, c), (b, d))]
+    return first + second
+
+
+def slope_rows(count):
+    """Rows of log α, log β, log γ, log ζ anywhere, and others near each other."""
+    rng = np.random.default_rng(count)
+    rows = rng.uniform(-39.9, 39.9, (count, 4))
+    steps = rng.normal(size=(count, 2)) * rng.choice([1e-4, 1e-2, 0.3, 3.0], (count, 1))
+    near = np.concatenate([rows[:, :2], rows[:, :2] + steps], 1)
+    return f32(np.clip(np.concatenate([rows, near]), -39.9, 39.9))
+
+
+def check_slopes(rows):
+    equal = f32([(a, b, a, b) for a, b in PAIRS])
+    every = np.concatenate([rows, equal])
+    gradient = jax.jit(jax.grad(lambda *pair: beta_divergence(*pair).sum(), (0, 1)))
+    found = np.concatenate(gradient(every[:, :2], every[:, 2:]), 1)
+    expected = [slope for row in rows for slope in beta_slopes(*concentrations(*row))]
+    close(found[: len(rows)].ravel(), expected, 3e-4, 1e-6)
+    np.testing.assert_array_equal(found[len(rows) :], 0)
+
+
+@pytest.mark.slow
+def test_the_slopes_of_betas_divergence_at_every_concentration():
+    awkward = [(-35.4, -34.4, -36, -34.7), (-21.6, -38.6, 30.6, -36.2), (-39.9, -0.1, -0.1, 39.9), (-10, -39, 1, -9)]
+    check_slopes(np.concatenate([f32(awkward), slope_rows(300)]))
+
+
+def test_the_curvature_of_log_gamma():
+    z = f32([1e-17, 1e-3, 0.5, 1, 4.5, 7.99, 8, 30, 1e5, 1e17])
+    expected = [big(x) ** 2 * mp.psi(1, big(x)) - big(x) for x in z]
+    close(special.curvature(z), expected, 5 * EPS, 0)
+    with jax.enable_x64(True):
+        close(special.curvature(jnp.asarray(z, jnp.float64)), expected, 1e-12, 0)
+
+
 @pytest.mark.slow
 def test_beta_divergence_near_and_far():
     rng = np.random.default_rng(0)

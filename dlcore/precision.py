@@ -3,7 +3,8 @@
 Networks run in JAX's default precision (`jax_default_matmul_precision`). What a number is claimed of does not:
 likelihoods, log-determinants, inverses and the 1×1 convolutions of flows, linear algebra (least squares, curvature,
 Newton, CMA, Lanczos, principal components), distances and statistics ask for `jax.lax.Precision.HIGHEST`, products in
-full float32. On CPU both are the same.
+full float32. That holds for the functions that they are given, too: a loss whose curvature is wanted, an objective that
+is minimised, a log-density that is fitted. On CPU both are the same.
 """
 
 import functools

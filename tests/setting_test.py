@@ -6,16 +6,17 @@ import numpy as np
 import pytest
 import typecheck
 
-from dlcore import networks, nn, optim, retrieval
+from dlcore import networks, nn, optim, retrieval, stats, visualize
 from dlcore.evaluation import confusion_matrix, top_k_correct
 from dlcore.generative import decoder, flow
 from dlcore.generative.diffusion import schedule as noise
 from dlcore.generative.diffusion.process import diffuse
 from dlcore.generative.diffusion.weighting import p2
-from dlcore.losses import huber, softmax_cross_entropy, softmax_focal
+from dlcore.losses import huber, sigmoid_focal, softmax_cross_entropy, softmax_focal
 from dlcore.optim import clip_by_global_norm, clip_by_value, muon, schedules, solve_ridge, transforms
 from dlcore.setting import number
 from dlcore.train import ema_update, gradient_update, repeated, reported
+from dlcore.types import Model
 
 COUNTS = (2.5, 2.0, True, np.bool_(True), -1, 0, "3", None, np.float32(2), [], np.nan)
 """What counts nothing."""
@@ -26,6 +27,7 @@ BEYOND = (*BELOW, 1.5)
 LOGITS, LABELS = jnp.eye(2), jnp.array([0, 1])
 CODES = jnp.zeros((3, 1), jnp.uint32)
 EMA, KEY, IMAGE = ema_update(0.5), jax.random.key(0), jnp.ones((1, 2, 2, 1))
+LINE = Model(lambda key, x: ({}, {}), lambda params, state, x, **_: (x, state))
 
 
 def minimized(steps):
@@ -174,6 +176,26 @@ def test_numbers_of_every_make_are_taken():
     assert jax.jit(lambda x: number(x, "n", "[0, 1]"))(7.0) == 7
     with pytest.raises(ValueError, match="single number"):
         jax.eval_shape(lambda x: number(x, "n"), jnp.ones(2))
+
+
+NUMBER, TIMES = jnp.ones(()) / 2, jnp.array([1, 2])
+LOOKED_AT = {
+    "attribution": lambda x: visualize.saliency(LINE, {}, {}, x, LABELS),
+    "times": lambda x: diffuse(noise.linear(5), x, TIMES, x),
+    "focal loss": lambda x: sigmoid_focal(x, x, alpha=NUMBER),
+    "consistency": lambda x: stats.consistency(KEY, jax.random.normal, jnp.mean, 0.0, (2,), NUMBER, 3),
+    "table": lambda x: (
+        stats.table.condition(stats.table.make_table(jnp.eye(2) / 2, ("a", "b")), a=TIMES[0]).probabilities
+    ),
+    "density": lambda x: stats.density.condition(FLAT, a=NUMBER).values,
+    "search": lambda x: retrieval.search(CODES + 1, CODES, 1),
+}
+FLAT = stats.density.make_density(jnp.ones(3), (jnp.linspace(0, 1, 3),), ("a",))
+
+
+@pytest.mark.parametrize("name", LOOKED_AT)
+def test_what_is_known_can_be_looked_at_while_something_else_is_traced(name):
+    jax.eval_shape(LOOKED_AT[name], jnp.eye(2))
 
 
 def test_times_of_every_make_are_the_same():

@@ -12,9 +12,11 @@ from jaxtyping import Array, Float
 
 from dlcore.backprop._chain import Loss, loss_and_gradient, mlp
 from dlcore.backprop._loss import mse_backward, mse_forward
+from dlcore.precision import highest
 from dlcore.types import Params
 
 
+@highest
 def central_differences(function: Callable[[Any], Float[Array, ""]], params: Any, step: float | None = None) -> Any:
     """(f(θ + h e_i) − f(θ − h e_i))/2h for each of P entries of a tree, shaped like it: 2P evaluations, error O(h²).
 

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from dlcore.backprop._chain import Loss, Pair
+from dlcore.precision import matmul
 from dlcore.types import Params
 
 
@@ -41,8 +42,8 @@ def gradient_by_jacobians(
     gradients = {}
     for name, jacobians in reversed(found.items()):
         if jacobians.params:
-            gradients[name] = jax.tree.map(lambda j: jnp.tensordot(row, j, 1), jacobians.params)  # noqa: B023
-        row = row @ jacobians.x
+            gradients[name] = jax.tree.map(lambda j: jnp.tensordot(row, j, 1, precision="highest"), jacobians.params)  # noqa: B023
+        row = matmul(row, jacobians.x)
     return gradients
 
 

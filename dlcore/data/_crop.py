@@ -53,7 +53,7 @@ def resized_crop(images: Num[Array, "b h w c"], boxes: Float[Array, "b 4"]) -> N
     product with a matrix per axis.
     """
     rows, columns = (_weights(boxes[:, i], boxes[:, i + 2], images.shape[i + 1]).astype(images.dtype) for i in (0, 1))
-    return jnp.einsum("bij,bkl,bjlc->bikc", rows, columns, images)
+    return jnp.einsum("bij,bkl,bjlc->bikc", rows, columns, images, precision="highest")
 
 
 def _weights(start: Float[Array, " b"], length: Float[Array, " b"], size: int) -> Float[Array, "b n n"]:

@@ -26,8 +26,9 @@ def random_zoom(
         _weights(jax.random.fold_in(key, i), images.shape[0], images.shape[i], zoom, pixels) for i in (1, 2)
     )
     moved = images - jnp.asarray(fill, images.dtype)
-    moved = jnp.einsum("bij,bjwc->biwc", rows.astype(images.dtype), moved)
-    return jnp.einsum("bij,bhjc->bhic", columns.astype(images.dtype), moved) + jnp.asarray(fill, images.dtype)
+    moved = jnp.einsum("bij,bjwc->biwc", rows.astype(images.dtype), moved, precision="highest")
+    moved = jnp.einsum("bij,bhjc->bhic", columns.astype(images.dtype), moved, precision="highest")
+    return moved + jnp.asarray(fill, images.dtype)
 
 
 def _weights(key: Key, count: int, size: int, zoom: Strength, pixels: Strength) -> Float[Array, "b n n"]:

@@ -15,7 +15,7 @@ from jaxtyping import Array, ArrayLike, Bool, Float, Num
 
 from dlcore.losses._classification import label_weights
 from dlcore.losses._regression import operands
-from dlcore.operands import Discrete, class_labels, known, masked, wide
+from dlcore.operands import Discrete, class_labels, masked, wide
 from dlcore.setting import number
 
 
@@ -62,8 +62,8 @@ def sigmoid_focal(
     Without α both sides weigh 1. Raises `ValueError` for γ < 0 and unless 0 ≤ α ≤ 1.
     """
     _check_gamma("sigmoid_focal", gamma)
-    if alpha is not None and known(alpha) and not 0 <= alpha <= 1:
-        raise ValueError(f"sigmoid_focal: alpha must lie in [0, 1], got {alpha}")
+    if alpha is not None:
+        number(alpha, "sigmoid_focal: alpha", "[0, 1]")
     logits, targets, where = operands("sigmoid_focal", where, logits=logits, targets=targets)
     log_p, log_rest = jax.nn.log_sigmoid(logits), jax.nn.log_sigmoid(-logits)
     one, other = (1.0, 1.0) if alpha is None else (alpha, 1 - alpha)

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from dlcore.precision import matmul
 from dlcore.types import Params
 
 
@@ -72,7 +73,8 @@ def fold_linear(params: Params) -> dict[str, Float[Array, "..."]]:
     bias = params[names[0]].get("bias", jnp.zeros(kernel.shape[1], kernel.dtype))
     for name in names[1:]:
         after = _dense(params, name)
-        kernel, bias = kernel @ after["kernel"], bias @ after["kernel"] + after.get("bias", 0)
+        kernel, bias = (matmul(x, after["kernel"]) for x in (kernel, bias))
+        bias = bias + after.get("bias", 0)
     return {"kernel": kernel, "bias": bias}
 
 

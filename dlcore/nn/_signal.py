@@ -28,7 +28,8 @@ def correlate(x: Real[Array, "..."], kernel: Real[Array, "..."], mode: Mode = "f
     x, kernel = promoted("correlate", x, kernel)
     widths = [_widths(m, mode) for m in kernel.shape]
     strides = (1,) * x.ndim
-    return jax.lax.conv_general_dilated(x[None, None], kernel[None, None], strides, widths)[0, 0]
+    one = jax.lax.conv_general_dilated(x[None, None], kernel[None, None], strides, widths, precision="highest")
+    return one[0, 0]
 
 
 def fft_convolve(x: Real[Array, "..."], kernel: Real[Array, "..."], mode: Mode = "full") -> Float[Array, "..."]:

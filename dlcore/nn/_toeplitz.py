@@ -116,4 +116,4 @@ def _expand(kernel: Array, groups: int) -> Array:
     c_group, c_out = kernel.shape[-2:]
     parts = kernel.reshape(-1, c_group, groups, c_out // groups)
     same = jnp.eye(groups, dtype=kernel.dtype)
-    return jnp.einsum("kigo,hg->khigo", parts, same).reshape(-1, groups * c_group, c_out)
+    return jnp.einsum("kigo,hg->khigo", parts, same, precision="highest").reshape(-1, groups * c_group, c_out)

@@ -7,9 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from dlcore.precision import highest
+
 Scalar = Callable[[Float[Array, " d"]], Float[Array, ""]]
 
 
+@highest
 def jensen_gaps(f: Scalar, x: Float[Array, "n d"], y: Float[Array, "m e"], t: Float[Array, " k"]) -> Float[Array, " n"]:
     """t f(x) + (1 − t) f(y) − f(t x + (1 − t) y): never negative for a convex f; one negative gap refutes it.
 
@@ -22,11 +25,13 @@ def jensen_gaps(f: Scalar, x: Float[Array, "n d"], y: Float[Array, "m e"], t: Fl
     return t * at_x + (1 - t) * at_y - at_between
 
 
+@highest
 def least_curvatures(f: Scalar, x: Float[Array, "n d"]) -> Float[Array, " n"]:
     """The smallest eigenvalue of the Hessian at every point: a convex f has none below 0."""
     return jax.vmap(lambda point: jnp.linalg.eigvalsh(jax.hessian(f)(point))[0])(x)
 
 
+@highest
 def looks_convex(f: Scalar, x: Float[Array, "n d"], *, tolerance: float = 1e-4) -> bool:
     """Whether neither test refutes convexity at n sampled points, the gaps between each and the next.
 
@@ -43,6 +48,7 @@ def looks_convex(f: Scalar, x: Float[Array, "n d"], *, tolerance: float = 1e-4) 
     return bool(gaps_hold & (spectra[:, 0] >= -tolerance * jnp.abs(spectra).max()).all())
 
 
+@highest
 def critical_point(f: Scalar, x: Float[Array, " d"], *, tolerance: float = 1e-3) -> str:
     """What kind of point x is: "minimum", "maximum", "saddle", "degenerate", or "not critical" (lecture 5.8).
 

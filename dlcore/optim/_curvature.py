@@ -1,6 +1,7 @@
 """First and second derivatives along directions, and products with matrices never formed (lecture 5.2–5.8).
 
 Points and directions are arrays or pytrees of arrays with the same structure, such as the parameters of a network.
+Products inside the functions are computed in full precision, see `dlcore.precision`.
 """
 
 from collections.abc import Callable
@@ -10,6 +11,8 @@ import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
+
+from dlcore.precision import highest
 
 Scalar = Float[Array, ""]
 
@@ -33,11 +36,13 @@ def norm(a: Any) -> Scalar:
     return jnp.where(square > 0, jnp.sqrt(jnp.where(square > 0, square, 1.0)), square)
 
 
+@highest
 def directional_derivative(f: Callable[[Any], Scalar], x: Any, u: Any) -> Scalar:
     """d/dt f(x + t u) at t = 0, which is ∇f(x)ᵀu, by one forward pass (lecture 5.2)."""
     return jax.jvp(f, (x,), (u,))[1]
 
 
+@highest
 def steepest_direction(f: Callable[[Any], Scalar], x: Any) -> Any:
     """The unit vector −∇f/‖∇f‖ that minimises ∇fᵀu; zero where the gradient is (lecture 5.3)."""
     gradient = jax.grad(f)(x)
@@ -45,6 +50,7 @@ def steepest_direction(f: Callable[[Any], Scalar], x: Any) -> Any:
     return jax.tree.map(lambda g: -g / jnp.where(size > 0, size, 1.0), gradient)
 
 
+@highest
 def jacobian(f: Callable[[Any], Any], x: Any) -> Float[Array, "m n"]:
     """J_ij = ∂f_i/∂x_j over raveled output and input; forward or reverse mode, whichever has fewer passes."""
     flat, unravel = ravel_pytree(x)
@@ -56,12 +62,14 @@ def jacobian(f: Callable[[Any], Any], x: Any) -> Float[Array, "m n"]:
     return mode(vector)(flat)
 
 
+@highest
 def hessian(f: Callable[[Any], Scalar], x: Any) -> Float[Array, "n n"]:
     """H_ij = ∂²f/∂x_i∂x_j over raveled x: n² numbers, for small n."""
     flat, unravel = ravel_pytree(x)
     return jax.hessian(lambda v: f(unravel(v)))(flat)
 
 
+@highest
 def hvp(f: Callable[[Any], Scalar], x: Any, v: Any) -> Any:
     """H v as the derivative of ∇f along v, forward over reverse: a small multiple of the cost of a gradient.
 
@@ -70,6 +78,7 @@ def hvp(f: Callable[[Any], Scalar], x: Any, v: Any) -> Any:
     return jax.jvp(jax.grad(f), (x,), (v,))[1]
 
 
+@highest
 def gnvp(loss: Callable[[Any], Scalar], outputs: Callable[[Any], Any], x: Any, v: Any) -> Any:
     """G v with the generalised Gauss–Newton matrix G = Jᵀ (∇² loss) J of x ↦ loss(outputs(x)) (Schraudolph 2002).
 
@@ -81,11 +90,13 @@ def gnvp(loss: Callable[[Any], Scalar], outputs: Callable[[Any], Any], x: Any, v
     return pull(hvp(loss, out, tangent))[0]
 
 
+@highest
 def second_directional_derivative(f: Callable[[Any], Scalar], x: Any, u: Any) -> Scalar:
     """d²/dt² f(x + t u) at t = 0, which is uᵀHu; for ‖u‖ = 1 it lies in [λmin, λmax] (lecture 5.7)."""
     return jax.jvp(lambda y: directional_derivative(f, y, u), (x,), (u,))[1]
 
 
+@highest
 def best_rate(f: Callable[[Any], Scalar], x: Any) -> Scalar:
     """ε* = gᵀg/gᵀHg, the step along −g that minimises the second-order model (Goodfellow et al. 2016, eq. 4.10).
 

@@ -11,7 +11,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 
-from dlcore.precision import matmul
+from dlcore.precision import highest, matmul
 from dlcore.setting import whole
 from dlcore.types import Key
 
@@ -92,6 +92,7 @@ def _iterate(
 
 def _advance(product: Product, unravel: Callable[[Array], Any]) -> Callable[..., tuple[Array, Array, Array]]:
     @functools.partial(jax.jit, donate_argnums=0)
+    @highest
     def advance(basis: Array, k: Array, *arguments: Any) -> tuple[Array, Array, Array]:
         v = basis[k]
         w = ravel_pytree(product(unravel(v), *arguments))[0]

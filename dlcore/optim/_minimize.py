@@ -16,6 +16,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array
 
+from dlcore.precision import highest
 from dlcore.setting import Number, whole
 from dlcore.types import Key
 
@@ -119,6 +120,7 @@ def better_of(best: Array, value: Array, now: Iterate) -> tuple[Array, Array, Ar
     return better, jnp.where(better, best, now.x), jnp.where(better, value, now.value)
 
 
+@highest
 def run(
     method: Method,
     f: Function,

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Int, UInt32
 
@@ -115,7 +116,7 @@ def _search_sharded(
 
 def _same(queries: Array, database: Array) -> bool:
     alike = queries.shape == database.shape and len(database) > 1 and known(queries, database)
-    return bool(alike) and bool((queries == database).all())
+    return alike and bool((np.asarray(queries) == np.asarray(database)).all())
 
 
 def _without(found: Neighbours, leave_out: Int[Array, " q"]) -> Neighbours:

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from dlcore.setting import traced
+from dlcore.setting import number
 from dlcore.stats._special import mean_and_variance, root, wide
 from dlcore.types import Key
 
@@ -88,8 +88,7 @@ def consistency(
 
     Compiles once per size. Raises `ValueError` for counts below 1, ε below 0, or a `truth` of another shape than θ̂.
     """
-    if not traced(epsilon) and not epsilon >= 0:
-        raise ValueError(f"consistency: epsilon must not be negative, got {epsilon}")
+    number(epsilon, "consistency: epsilon", "[0, ∞)")
 
     def beyond(i: int, m: int) -> Array:
         estimates = repeat(jax.random.fold_in(key, i), sampler, estimator, m, repeats, chunk=chunk)

@@ -10,6 +10,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, ArrayLike, Float, Num
 
+from dlcore.precision import highest
 from dlcore.setting import traced
 from dlcore.stats._check import check_positive
 from dlcore.stats._continuous import laplace, normal
@@ -46,6 +47,7 @@ class _Search(NamedTuple):
     step: Array
 
 
+@highest
 def negative_log_likelihood(log_prob: LogProb, params: Params, data: Any) -> Float[Array, ""]:
     """NLL = −(1/m) Σ_i log p(x_i|θ), in nats; tends to the cross-entropy H(p_data, p_θ) as m grows.
 
@@ -64,6 +66,7 @@ def laplace_log_prior(params: Params, scale: Scale) -> Float[Array, ""]:
     return _log_prior(laplace.log_prob, params, scale)
 
 
+@highest
 def negative_log_posterior(
     log_prob: LogProb, log_prior: Callable[[Params], Array], params: Params, data: Any
 ) -> Float[Array, ""]:
@@ -118,6 +121,7 @@ def newton_fit(
     return MaximumFit(unravel(end.theta), end.loss, jnp.abs(end.gradient).max(), end.step)
 
 
+@highest
 def _search(loss: Callable[[Array, Any], Array], theta: Array, data: Any, steps: int, tolerance: Any) -> _Search:
     evaluate = jax.value_and_grad(loss)
 

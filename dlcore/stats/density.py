@@ -133,14 +133,14 @@ def _beside(number: int, ndim: int) -> tuple[int, ...]:
 def _slice(density: Density, number: int, value: Any) -> Density:
     """The values at one place of an axis, which goes."""
     grid, size = density.points[number], density.values.shape[number]
-    grid = grid if grid is None else wide(grid)
     if not traced(value, grid):
-        low, high = (0, size - 1) if grid is None else (float(grid[0]), float(grid[-1]))
-        if not low <= value <= high or (grid is None and value != int(value)):
+        low, high = (0, size - 1) if grid is None else np.asarray(grid)[[0, -1]].tolist()
+        if not low <= float(value) <= high or (grid is None and float(value) != int(value)):
             raise ValueError(f"condition: {density.axes[number]}={value} must be a place between {low} and {high}")
     if grid is None:
         values = jnp.take(density.values, jnp.asarray(value, jnp.int32), axis=number)
     else:
+        grid = wide(grid)
         left = jnp.clip(jnp.searchsorted(grid, value, side="right") - 1, 0, size - 2)
         share = jnp.clip((value - grid[left]) / (grid[left + 1] - grid[left]), 0, 1)
         values = sum(w * jnp.take(density.values, left + i, axis=number) for i, w in enumerate((1 - share, share)))

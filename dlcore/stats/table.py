@@ -4,6 +4,7 @@ import math
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Num
 
 from dlcore.setting import traced
@@ -64,7 +65,7 @@ def condition(table: Table, **values: Any) -> Table:
     under jit, where they give NaN).
     """
     for name, number in zip(values, axis_numbers(table.axes, tuple(values)), strict=True):
-        if not traced(values[name]) and values[name] not in range(table.probabilities.shape[number]):
+        if not traced(values[name]) and np.asarray(values[name]) not in range(table.probabilities.shape[number]):
             raise ValueError(f"condition: {name}={values[name]} is outside 0 … {table.probabilities.shape[number] - 1}")
     joint = wide(table.probabilities)[tuple(values.get(a, slice(None)) for a in table.axes)]
     evidence = joint.sum()

@@ -9,6 +9,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int
 
+from dlcore.precision import matmul
 from dlcore.types import Key
 
 
@@ -67,7 +68,7 @@ def approximate(
 
     def values(params: tuple[Array, ...], on: Array) -> Array:
         w, b, v, c = params
-        return jnp.tanh(jnp.outer(x, w) + b) @ (v * on) + c
+        return matmul(jnp.tanh(jnp.outer(x, w) + b), v * on) + c
 
     def fit(key: Key, on: Array) -> Array:
         def step(carry: tuple, _: None) -> tuple[tuple, None]:

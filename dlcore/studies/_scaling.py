@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from dlcore.nn.init import Initializer
+from dlcore.precision import highest
 from dlcore.types import Key
 
 
@@ -22,6 +23,7 @@ class Scaling(NamedTuple):
     """Singular values of ∂h_l/∂h_{l−1} at one example, the largest first."""
 
 
+@highest
 def scaling(
     key: Key,
     initializer: Initializer,

@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from dlcore.operands import equal_shapes, shape_of
+from dlcore.precision import matmul
 from dlcore.setting import Number
 from dlcore.tree import Pattern, merge, partition
 from dlcore.types import Key, Model, Params, State
@@ -66,7 +67,7 @@ def infidelity(
     at = {"key": key, "std": jnp.asarray(std, x.dtype)}
     scores = all_scores(model, params, state, x, target, at, samples + 1, _disturbed, block=block, score=score)
     noise = lambda n: _noise(at, x, n).ravel()  # noqa: E731
-    expected = jax.lax.map(lambda n: maps.reshape(len(x), -1) @ noise(n), jnp.arange(1, samples + 1))
+    expected = jax.lax.map(lambda n: matmul(maps.reshape(len(x), -1), noise(n)), jnp.arange(1, samples + 1))
     return jnp.square(expected - (scores[0] - scores[1:])).mean(0)
 
 

@@ -176,4 +176,5 @@ def _mapped(mask: Mask, at: Any, values: Float[Array, "n b"], block: int, *, cov
 @functools.partial(jax.jit, static_argnames=("mask", "covered"))
 def _part(mask: Mask, at: Any, values: Array, numbers: Array, *, covered: bool) -> Array:
     seen = jax.vmap(lambda number: mask.seen(at, number))(numbers)
-    return jnp.einsum("nb,nhw->bhw", values, (1 - seen if covered else seen).astype(values.dtype))
+    weights = (1 - seen if covered else seen).astype(values.dtype)
+    return jnp.einsum("nb,nhw->bhw", values, weights, precision="highest")

@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int
 
 from dlcore.operands import class_labels, shape_of
@@ -54,8 +55,8 @@ def checked(function: str, x: Array, target: Any) -> None:
             raise ValueError(
                 f"{function}: target has shape {shape_of(leaf)}, expected one entry for each of {shape_of(x)[0]} images"
             )
-        if not traced(leaf) and jnp.issubdtype(jnp.result_type(leaf), jnp.integer) and (leaf < 0).any():
-            raise ValueError(f"{function}: target must not be negative, got {leaf.min()}")
+        if not traced(leaf) and jnp.issubdtype(jnp.result_type(leaf), jnp.integer) and (np.asarray(leaf) < 0).any():
+            raise ValueError(f"{function}: target must not be negative, got {np.asarray(leaf).min()}")
 
 
 def scored(model: Model, params: Params, state: State, x: Array, target: Any, score: Score) -> Float[Array, " b"]:

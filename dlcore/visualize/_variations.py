@@ -117,7 +117,7 @@ def _weighted(
 ) -> Array:
     points, targets = _spread(x, target, at, numbers, point)
     found = gradients(model, params, state, points, targets, score=score)
-    return jnp.tensordot(weights, found.reshape(len(numbers), *x.shape), 1)
+    return jnp.tensordot(weights, found.reshape(len(numbers), *x.shape), 1, precision="highest")
 
 
 def _spread(x: Array, target: Any, at: Any, numbers: Array, point: Point) -> tuple[Array, Any]:

@@ -146,10 +146,10 @@ def _times(t: ArrayLike) -> Int[Array, "*n"]:
 
 
 def _inside(t: Int[Array, "*n"], last: int, first: int) -> Bool[Array, "*n"]:
-    if not traced(t) and t.size and not first <= int(t.min()) <= int(t.max()) <= last:
-        raise ValueError(
-            f"t must lie in {first} … {last}, the steps of this schedule, got {int(t.min())} … {int(t.max())}"
-        )
+    if not traced(t) and t.size:
+        low, high = np.asarray(t).min(), np.asarray(t).max()
+        if not first <= low <= high <= last:
+            raise ValueError(f"t must lie in {first} … {last}, the steps of this schedule, got {low} … {high}")
     return (t >= first) & (t <= last)
 
 

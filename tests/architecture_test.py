@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-BASE = {"types", "lazy", "operands", "precision", "tree", "setting", "lookup", "keys", "backend"}
+BASE = {"types", "lazy", "operands", "precision", "tree", "setting", "lookup", "keys", "backend", "norms"}
 ALLOWED = {
     "operands": set(),
     "types": {"operands"},
@@ -21,6 +21,7 @@ ALLOWED = {
     "lazy": set(),
     "lookup": set(),
     "backend": set(),
+    "norms": {"backend"},
     "keys": {"types"},
     "setting": set(),
     "stats": BASE,

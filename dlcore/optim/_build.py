@@ -7,6 +7,7 @@ import jax
 import optax
 
 from dlcore.lookup import lookup
+from dlcore.optim._clip import clip_by_global_norm
 from dlcore.optim._muon import muon
 from dlcore.optim._named import PREFIX, named, takes
 from dlcore.optim.schedules import (
@@ -130,7 +131,7 @@ def make_optimizer(config: OptimizerConfig, total_steps: int) -> optax.GradientT
         epsilon=config.epsilon,
     )
     chain = [optax.clip(config.clip_value)] if config.clip_value else []
-    chain += [optax.clip_by_global_norm(config.clip_norm)] if config.clip_norm else []
+    chain += [clip_by_global_norm(config.clip_norm)] if config.clip_norm else []
     ours = not config.name.startswith(PREFIX)
     decoupled = config.name in ("adamw", "muon") if ours else "weight_decay" in takes(config.name)
     if config.weight_decay and not decoupled:

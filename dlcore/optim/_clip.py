@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float
 
+from dlcore.norms import global_norm
 from dlcore.setting import Number, number
 from dlcore.tree import by_layer, path_of
 
@@ -29,8 +30,8 @@ def clip_by_global_norm(largest: Number) -> optax.GradientTransformation:
     _positive("clip_by_global_norm", largest)
 
     def clip(grads: Any, params: Any) -> Any:
-        norm = jnp.sqrt(sum(jnp.sum(jnp.square(g)) for g in jax.tree.leaves(grads)))
-        return jax.tree.map(lambda g: g * shrink(norm, largest), grads)
+        factor = shrink(global_norm(grads), largest)
+        return jax.tree.map(lambda g: (g * factor).astype(g.dtype), grads)
 
     return _stateless(clip)
 

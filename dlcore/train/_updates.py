@@ -9,6 +9,7 @@ import optax
 from jaxtyping import Array, Float
 
 from dlcore.keys import fold_name
+from dlcore.norms import global_norm
 from dlcore.operands import known
 from dlcore.optim import Transformation, transform
 from dlcore.setting import number, whole
@@ -69,7 +70,7 @@ def gradient_update(
         (value, grads), aux = gradient_of(chosen)
         told = {"value": value, "value_fn": lambda x: value_of(x)[0], "grad_fn": lambda x: gradient_of(x)[0][1]}
         new, memory = _moved(tx, grads, carry.memory, chosen, lookahead, told)
-        metrics = {**aux.metrics, "gradient_norm": Mean(optax.tree.norm(grads), jnp.int32(1))}
+        metrics = {**aux.metrics, "gradient_norm": Mean(global_norm(grads), jnp.int32(1))}
         return Carry(merge(new, rest), aux.state, memory), metrics
 
     def view(memory: Any, seen: View) -> View:

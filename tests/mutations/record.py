@@ -42,14 +42,14 @@ def attempt(folder, entry):
         sys.path[:] = [path for path in sys.path if path not in ("", str(folder.parent))]
         import pytest
 
-        os._exit(int(pytest.main(["-rf", "--tb=line", *command(entry)])))
+        os._exit(int(pytest.main(["-rfE", "--tb=line", *command(entry)])))
     _, status = os.waitpid(child, 0)
     return os.waitstatus_to_exitcode(status), output.read_text(errors="replace")
 
 
 def outcome(code, output):
     """What the record says of one mutation."""
-    failed = re.findall(r"^FAILED (.*?)(?: - .*)?$", output, re.MULTILINE)
+    failed = re.findall(r"^(?:FAILED|ERROR) (.*?)(?: - .*)?$", output, re.MULTILINE)
     if code == 1 and failed:
         return {"killed_by": failed[0]}
     return {"survived": "past the limit" if code < 0 else f"exit code {code}: {output.strip()[-200:]}"}

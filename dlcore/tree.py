@@ -144,3 +144,9 @@ def merge(one: Mapping[str, Any], other: Mapping[str, Any]) -> Mapping[str, Any]
             raise ValueError(f"merge: both trees have a leaf at {name!r}")
         both[name] = merge(one[name], other[name])
     return both
+
+
+def fitted(tree: Any, leaves: Any) -> Any:
+    """`tree` with those leaves of another one that have a path in it: its structure, boxes included, stays."""
+    values = dict(named_leaves(leaves))
+    return jax.tree_util.tree_map_with_path(lambda path, old: values.get(path_of(path), old), tree)

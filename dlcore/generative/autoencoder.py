@@ -14,6 +14,7 @@ from jaxtyping import Array, Float
 
 from dlcore.generative.check import in_range, is_zero
 from dlcore.generative.code_penalty import contraction
+from dlcore.nn import compose
 from dlcore.operands import marks, safe
 from dlcore.setting import Number
 from dlcore.tree import merge, named_leaves, partition
@@ -37,15 +38,21 @@ class Autoencoder(NamedTuple):
 def init(key: Key, autoencoder: Autoencoder, x: Input) -> tuple[Params, State]:
     """Params and state of both networks for x [b, ...]; what is tied is not in the decoder's branch.
 
+    A network that starts from data sees x, or the codes of x.
+
     Raises `ValueError` for ties that name no leaf, or leaves that are no transposes of each other.
     """
-    encoder, encoder_state = autoencoder.encoder.init(jax.random.fold_in(key, 0), x)
-    h, _ = jax.eval_shape(lambda x: autoencoder.encoder.apply(encoder, encoder_state, x), x)
-    decoder, decoder_state = autoencoder.decoder.init(jax.random.fold_in(key, 1), h)
+    parts = {"encoder": _keyed(autoencoder.encoder, key, 0), "decoder": _keyed(autoencoder.decoder, key, 1)}
+    params, state = compose(lambda call, x: call("decoder", call("encoder", x)), **parts).init(key, x)
+    encoder, decoder = params.get("encoder", {}), params.get("decoder", {})
     if autoencoder.ties:
         _check_ties(autoencoder.ties, dict(named_leaves(encoder)), dict(named_leaves(decoder)))
         decoder = partition(decoder, tuple(autoencoder.ties))[1]
-    return {"encoder": encoder, "decoder": decoder}, {"encoder": encoder_state, "decoder": decoder_state}
+    return {"encoder": encoder, "decoder": decoder}, {"encoder": {}, "decoder": {}, **state}
+
+
+def _keyed(part: Model, key: Key, index: int) -> Model:
+    return part._replace(init=lambda _, *inputs: part.init(jax.random.fold_in(key, index), *inputs))
 
 
 def _check_ties(ties: Mapping[str, str], encoder: Mapping[str, Any], decoder: Mapping[str, Any]) -> None:

@@ -248,7 +248,7 @@ def of_pixelcnn(
     train = autoregressive.negative_log_likelihood(model, likelihood, label="label")
 
     def init(key: Key, batch: Batch) -> tuple[Params, State]:
-        return model.init(key, _pixels(batch["image"], levels), batch["label"])
+        return model.init(key, autoregressive.centre(_pixels(batch["image"], levels)), batch["label"])
 
     def loss(params: Params, state: State, batch: Batch, **options: Any) -> tuple[Array, Aux]:
         return train(params, state, {**batch, "image": _pixels(batch["image"], levels)}, **options)

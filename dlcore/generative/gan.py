@@ -111,9 +111,12 @@ def r1_penalty(critic: Critic, x: Float[Array, "b ..."]) -> Float[Array, " b"]:
 
 
 def init(key: Key, gan: GAN, x: Float[Array, "b ..."], label: Int[Array, " b"] | None = None) -> tuple[Params, State]:
-    """Params and state of both networks, in branches "generator" and "discriminator"."""
+    """Params and state of both networks, in branches "generator" and "discriminator".
+
+    A network that starts from data sees x, or as many standard normal codes.
+    """
     inputs = _given(gan, label, x)
-    z = jax.ShapeDtypeStruct((x.shape[0], gan.latent), jnp.float32)
+    z = jax.random.normal(jax.random.fold_in(key, 2), (x.shape[0], gan.latent))
     generator, generator_state = gan.generator.init(jax.random.fold_in(key, 0), z, *inputs)
     discriminator, discriminator_state = gan.discriminator.init(jax.random.fold_in(key, 1), x, *inputs)
     state = {"generator": generator_state, "discriminator": discriminator_state}

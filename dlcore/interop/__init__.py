@@ -21,6 +21,23 @@ A Linen module. Dropout and batch norm are told by `train` whether they train; t
 >>> logits.shape
 (8, 3)
 
+A loop of one's own with optax alone differentiates the objective, which tells how the state moves as well:
+
+>>> objective = losses.supervised(model, losses.softmax_cross_entropy)
+>>> @jax.jit
+... def step(params, state, memory, batch, key):
+...     loss = lambda params: objective(params, state, batch, key=key, train=True)
+...     (value, aux), grads = jax.value_and_grad(loss, has_aux=True)(params)
+...     updates, memory = tx.update(grads, memory, params)
+...     return optax.apply_updates(params, updates), aux.state, memory, value
+>>> params, state = model.init(jax.random.key(0), batch["image"])
+>>> memory, history = tx.init(params), []
+>>> for key in jax.random.split(jax.random.key(1), 3):
+...     params, state, memory, value = step(params, state, memory, batch, key)
+...     history.append(value)
+>>> bool(history[-1] < history[0])
+True
+
 Where the mode is a field, `from_linen` takes a function of it: `from_linen(lambda train: Net(train=train))`.
 
 An NNX module is given as the function that makes it. A call's random numbers come from its key only:

@@ -1,5 +1,6 @@
 """Names of mapped axes that Flax modules average statistics over."""
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -16,7 +17,8 @@ def bound(function: Callable[[], Any], names: Sequence[str]) -> Any:
     if not names:
         return function()
     inner = lambda _: bound(function, names[1:])  # noqa: E731
-    return jax.vmap(inner, out_axes=None, axis_name=names[0])(jnp.zeros(1))
+    # What is gathered over the axis, or its index, counts as one for each device.
+    return jax.tree.map(lambda x: x[0], jax.vmap(inner, axis_name=names[0])(jnp.zeros(1)))
 
 
 @contextmanager
@@ -25,9 +27,10 @@ def advice(name: str) -> Iterator[None]:
     try:
         yield
     except NameError as error:
-        if "unbound axis name" not in str(error):
+        found = re.search(r"unbound axis name: (\S+)", str(error))
+        if found is None:
             raise
-        axis = str(error).split()[-1].rstrip(".")
+        axis = found[1].rstrip(".")
         raise ValueError(
             f"{name}: the module averages over the mapped axis {axis!r} ({error}); make it without axis_name, since "
             f"dlcore's batches are global and so are their statistics, or pass axis_names=({axis!r},)"

@@ -5,13 +5,15 @@ from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 import flax.linen as nn
+import jax
 from flax.errors import ModifyScopeVariableError
 
-from dlcore.interop._linen_call import Arguments, Call, method_of, plain, with_streams
-from dlcore.interop._linen_structure import DROPOUT, Structure, structure
-from dlcore.interop._matching import check_leaves, check_names, fitted, lacks, precision, signature, united
-from dlcore.interop._modes import by_mode, call_flags
+from dlcore.interop._linen_call import Arguments, Call, Keys, Method, plain, with_streams
+from dlcore.interop._linen_structure import DROPOUT, Structure, brief, latest, structure
+from dlcore.interop._matching import check_leaves, check_names, lacks, precision, signature, united
+from dlcore.interop._modes import by_mode, several
 from dlcore.interop._taps import Tapping
+from dlcore.tree import fitted
 from dlcore.types import Key, Model, Params, State
 
 Modules = nn.Module | tuple[nn.Module, nn.Module] | Callable[[bool], nn.Module]
@@ -21,10 +23,10 @@ def from_linen(
     module: Modules,
     *,
     flag: str | None = None,
-    method: str | Callable[..., Any] | None = None,
-    rngs: Sequence[str] = (DROPOUT,),
-    axis_names: Sequence[str] = (),
-    remembered: Sequence[str] = ("cache",),
+    method: Method = None,
+    rngs: str | Sequence[str] = (DROPOUT,),
+    axis_names: str | Sequence[str] = (),
+    remembered: str | Sequence[str] = ("cache",),
 ) -> Model:
     """A Linen module: collection `params` becomes params, all others (`batch_stats`, ...) become state.
 
@@ -39,20 +41,24 @@ def from_linen(
     Every random stream that the module asks for gets `fold_name(key, stream)`; add to `rngs` those that it uses only
     `if self.has_rng(...)`.
 
-    A collection without which the module runs (from `self.sow`) holds outputs: each call starts it afresh, and the new
-    state has its values in the structure that `init` gave. `dlcore.nn.activations` gives the outputs of all
-    submodules by path, and what is sown as `intermediates`.
+    A collection without which the module runs (from `self.sow`), or that a call writes without having read it (from
+    `self.variable(...).value = loss`), holds outputs: the state that comes out of a call, in evaluation as well, has
+    their values in the structure that `init` gave. `dlcore.nn.activations` gives the outputs of all submodules by path,
+    and what is sown as `intermediates`.
 
     Collections in `remembered` move in evaluation as well, see `dlcore.types.Model`: Linen's attention with
     `decode=True` has a `cache`.
 
-    `method` is another method than `__call__`. `axis_names` are those of `BatchNorm(axis_name=...)`; statistics are
-    those of the global batch in any case. Raises `ValueError` for params or state whose paths, shapes or dtypes are not
-    the module's (all floating params and inputs may have another floating dtype); for a module with dropout or
-    statistics that nothing tells whether it trains; and without a key when it asks for randomness.
+    `method` is another method than `__call__`. As in Flax, one call may name another, `apply(..., method="encode")`,
+    and have a key for each stream: `rngs={"dropout": key}` instead of `key=`, `{"params": key, ...}` as that of `init`.
+
+    `axis_names` are those of `BatchNorm(axis_name=...)`; statistics are those of the global batch in any case. Raises
+    `ValueError` for params or state whose paths, shapes or dtypes are not the module's (all floating params and inputs
+    may have another floating dtype); for a module with dropout or statistics that nothing tells whether it trains; and
+    without a key when it asks for randomness.
     """
     call = linen_call(module, flag=flag, method=method, rngs=rngs, axis_names=axis_names)
-    linen = Linen(call, tuple(remembered))
+    linen = Linen(call, several(remembered))
     return Model(linen.init, linen, "linen")
 
 
@@ -60,14 +66,15 @@ def linen_call(
     module: Modules,
     *,
     flag: str | None = None,
-    method: str | Callable[..., Any] | None = None,
-    rngs: Sequence[str] = (DROPOUT,),
-    axis_names: Sequence[str] = (),
+    method: Method = None,
+    rngs: str | Sequence[str] = (DROPOUT,),
+    axis_names: str | Sequence[str] = (),
 ) -> Call:
     """The init and apply of a Linen module with its mode as an argument, see `from_linen`."""
     modules, differ = by_mode(module, nn.Module, "from_linen")
-    flags = call_flags(method_of(modules(True), method), flag)
-    return Call(modules, method, flags, differ or bool(flags(True)), tuple(rngs), tuple(axis_names))
+    call = Call(modules, differ, method, flag, several(rngs), several(axis_names))
+    call.flags(True)  # refuses a flag that the method does not take
+    return call
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -79,8 +86,13 @@ class Linen:
     structures: dict[Any, Structure] = dataclasses.field(default_factory=dict)
     """What `structure` found, by its arguments."""
 
-    def init(self, key: Key, *inputs: Any, **named: Any) -> tuple[Params, State]:
+    methods: dict[Method, "Linen"] = dataclasses.field(default_factory=dict)
+    """The `apply` of other methods that were called."""
+
+    def init(self, key: Keys, *inputs: Any, method: Method = None, **named: Any) -> tuple[Params, State]:
         """Params and state: those of a training call where it has more of them than an evaluation."""
+        if method is not None:
+            return self.through(method).init(key, *inputs, **named)
         given = self.call.bind(inputs, named)
         evaluation, training = (self.structure(train, given) for train in (False, True))
         more = lacks(evaluation[:2], training[:2]) and not lacks(training[:2], evaluation[:2])
@@ -97,6 +109,8 @@ class Linen:
         *inputs: Any,
         train: bool = False,
         key: Key | None = None,
+        rngs: Keys | None = None,
+        method: Method = None,
         tap: Callable[[str, Any], Any] | None = None,
         **named: Any,
     ) -> tuple[Any, State]:
@@ -104,21 +118,36 @@ class Linen:
 
         What runs inside Flax's own scan, and sown intermediates, the tap sees as Flax records it, and cannot change.
         """
+        if method is not None:
+            options = {"train": train, "key": key, "rngs": rngs, "tap": tap, **named}
+            return self.through(method)(params, state, *inputs, **options)
+        streams = {"params": rngs} if isinstance(rngs, jax.Array) else rngs
         given = self.call.bind(inputs, named)
+        state = {} if state is None else state
         values, collections = plain(params), plain(state)
         found = self.checked(values, collections, train, given)
         kept = {name: tree for name, tree in collections.items() if name not in found.sown}
-        mutable = [name for name in state if name in found.state and (train or name in self.remembered)]
+        moving = {*self.remembered, *found.outputs}
+        mutable = [name for name in state if name in found.state and (train or name in moving)]
         tapping = None if tap is None else Tapping(tap)
 
         def attempt(keys: Any) -> tuple[Any, Any]:
             return self.call.apply({"params": values, **kept}, keys, train, given, mutable, tapping)
 
         try:
-            out, new = with_streams(attempt, key, self.call.rngs)
+            out, new = with_streams(attempt, key if streams is None else streams, self.call.rngs)
         except ModifyScopeVariableError as error:
-            raise ValueError(f"from_linen: state changes in training only ({error}); pass train=True") from error
-        return out, fitted(state, plain(new)) if mutable or train else state
+            raise ValueError(
+                f"from_linen: the module changes state in evaluation ({brief(error)}); let it do so in training only, "
+                f"and pass train=True there, or name a collection that moves in both: remembered=('NAME',)"
+            ) from error
+        return out, fitted(state, latest(collections, plain(new))) if mutable or train else state
+
+    def through(self, method: Method) -> "Linen":
+        """The `apply` of another method."""
+        if method not in self.methods:
+            self.methods[method] = Linen(self.call.through(method), self.remembered)
+        return self.methods[method]
 
     def structure(self, train: bool, given: Arguments) -> Structure:
         """What the module takes on inputs of these shapes, found once."""

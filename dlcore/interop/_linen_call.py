@@ -8,14 +8,23 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
+import jax
+import jax.numpy as jnp
 from flax.core import unfreeze
 from flax.errors import InvalidRngError
 
 from dlcore.interop._axes import advice, bound
-from dlcore.interop._modes import places
+from dlcore.interop._matching import is_array
+from dlcore.interop._modes import call_flags, places
 from dlcore.interop._taps import Tapping
 from dlcore.keys import fold_name
 from dlcore.types import Key
+
+Method = str | Callable[..., Any] | None
+"""The name of a method, or a function of the module; None for `__call__`."""
+
+Keys = Key | Mapping[str, Key]
+"""A key, or one for each random stream."""
 
 PASSING = ("intermediates", "perturbations")
 """Collections that are looked at, and never kept."""
@@ -34,12 +43,28 @@ class Call:
     """A Linen module's init and apply, with the mode as an argument."""
 
     modules: Callable[[bool], nn.Module]
-    method: str | Callable[..., Any] | None
-    flags: Callable[[bool], dict[str, bool]]
-    switched: bool
-    """Whether the mode makes a difference."""
+    differ: bool
+    """Whether the modules of both modes differ."""
+    method: Method
+    flag: str | None
     rngs: tuple[str, ...]
     axis_names: tuple[str, ...]
+
+    @functools.cached_property
+    def flags(self) -> Callable[[bool], dict[str, bool]]:
+        """The arguments of the method that tell it its mode."""
+        return call_flags(method_of(self.modules(True), self.method), self.flag)
+
+    @functools.cached_property
+    def switched(self) -> bool:
+        """Whether the mode makes a difference."""
+        return self.differ or bool(self.flags(True))
+
+    def through(self, method: Method) -> "Call":
+        """The call of another method, which need not take the flag that was named."""
+        taken = inspect.signature(method_of(self.modules(True), method)).parameters
+        flag = self.flag if self.flag is not None and self.flag.removeprefix("!") in taken else None
+        return dataclasses.replace(self, method=method, flag=flag)
 
     @functools.cached_property
     def parameters(self) -> list[inspect.Parameter]:
@@ -48,23 +73,19 @@ class Call:
         return [parameter for parameter in found if parameter.name not in self.flags(True)]
 
     def bind(self, inputs: tuple[Any, ...], named: Mapping[str, Any]) -> Arguments:
-        """Arguments of the module: positional ones that have no place there fill keyword-only ones in order."""
+        """Arguments of the module, see `places`."""
         if any(p.kind is p.VAR_POSITIONAL for p in self.parameters):
             return Arguments(inputs, named)
-        open_to = [p for p in self.parameters if p.name not in named]
-        room = len([p for p in open_to if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)])
-        only = [p.name for p in open_to if p.kind is p.KEYWORD_ONLY]
-        more = dict(zip(only, inputs[room:], strict=False))
-        call, positional = method_of(self.modules(True), self.method), inputs[: len(inputs) - len(more)]
-        return Arguments(*places("from_linen", call, self.flags(True), positional, {**more, **named}))
+        call = method_of(self.modules(True), self.method)
+        return Arguments(*places("from_linen", call, self.flags(True), inputs, named))
 
-    def start(self, key: Key, train: bool, given: Arguments) -> dict[str, Any]:
+    def start(self, key: Keys, train: bool, given: Arguments) -> dict[str, Any]:
         """All collections as the module starts them, without boxes."""
         return plain(self.boxed(key, train, given))
 
-    def boxed(self, key: Key, train: bool, given: Arguments) -> Any:
+    def boxed(self, key: Keys, train: bool, given: Arguments) -> Any:
         """All collections as the module starts them."""
-        keys = {"params": key, **{name: fold_name(key, name) for name in self.rngs}}
+        keys = key if isinstance(key, Mapping) else {"params": key, **_streams(key, self.rngs)}
         options = {**given.named, **self.flags(train), "method": self.method, "mutable": nn.DenyList(PASSING)}
         with advice("from_linen"):
             return bound(lambda: self.modules(train).lazy_init(keys, *given.positional, **options), self.axis_names)
@@ -89,22 +110,29 @@ class Call:
             return bound(run if tapping is None else lambda: tapping.run(run), self.axis_names)
 
 
-def method_of(module: nn.Module, method: str | Callable[..., Any] | None) -> Callable[..., Any]:
+def method_of(module: nn.Module, method: Method) -> Callable[..., Any]:
     """The function that is called with the module as its first argument."""
     return method if callable(method) else getattr(type(module), method or "__call__")
 
 
-def with_streams(run: Callable[[Mapping[str, Key]], Any], key: Key | None, names: Sequence[str]) -> Any:
-    """`run(keys)` with a key for each of the random streams `names`, and for every other that it asks for."""
-    wanted = list(names)
+def with_streams(run: Callable[[Mapping[str, Key]], Any], key: Keys | None, names: Sequence[str]) -> Any:
+    """`run(keys)` with a key for each of the random streams `names`, and for every other that it asks for.
+
+    Keys that are given for each stream are those that it gets.
+    """
+    wanted, given = list(names), key if isinstance(key, Mapping) else {} if key is None else None
     while True:
         try:
-            return run({} if key is None else {name: fold_name(key, name) for name in wanted})
+            return run(_streams(key, wanted) if given is None else given)
         except InvalidRngError as error:
             name = asked_stream(error)
-            if key is None or name is None or name in wanted:
+            if given is not None or name is None or name in wanted:
                 raise ValueError(f"this Linen module needs a key ({error}); pass key=... to apply") from error
             wanted.append(name)
+
+
+def _streams(key: Key, names: Sequence[str]) -> dict[str, Key]:
+    return {name: fold_name(key, name) for name in names}
 
 
 def asked_stream(error: InvalidRngError) -> str | None:
@@ -114,5 +142,6 @@ def asked_stream(error: InvalidRngError) -> str | None:
 
 
 def plain(tree: Any) -> dict[str, Any]:
-    """Nested dicts of arrays: without boxes, and not frozen."""
-    return unfreeze(nn.unbox(dict(tree)))
+    """Nested dicts of arrays: without boxes, not frozen, and numbers as arrays."""
+    arrays = lambda x: x if is_array(x) else jnp.asarray(x)  # noqa: E731
+    return jax.tree.map(arrays, unfreeze(nn.unbox(dict(tree or {}))))

@@ -6,7 +6,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from dlcore.tree import named_leaves, path_of
+from dlcore.nn import sources
+from dlcore.tree import fitted, named_leaves
 
 
 def is_array(x: Any) -> bool:
@@ -16,10 +17,29 @@ def is_array(x: Any) -> bool:
 
 def abstract(function: Callable[..., Any], *args: Any) -> Any:
     """Shapes of `function(*args)`; what is no array, such as a flag or None, is passed as it is."""
+    return jax.eval_shape(*_of_arrays(function, args))
+
+
+def overwritten(function: Callable[..., Any], old: Any, *args: Any) -> set[str]:
+    """Paths of `old` where `function(old, *args)`, (outputs, a tree like `old`), writes without having read."""
+
+    def both(old: Any, *args: Any) -> tuple[Any, Any]:
+        out, new = function(old, *args)
+        return fitted(old, new), out
+
+    paths = [path for path, _ in named_leaves(old)]
+    run, shapes = _of_arrays(both, (old, *args))
+    found = sources(jax.make_jaxpr(run)(shapes), len(paths))
+    read = set().union(*found[len(paths) :])
+    return {path for i, path in enumerate(paths) if i not in found[i] | read}
+
+
+def _of_arrays(function: Callable[..., Any], args: tuple[Any, ...]) -> tuple[Callable[..., Any], dict[int, Any]]:
+    """`function` of those leaves of its arguments that are arrays, and their shapes, by number."""
     leaves, form = jax.tree.flatten(args)
     shapes = {i: jax.ShapeDtypeStruct(x.shape, x.dtype) for i, x in enumerate(leaves) if is_array(x)}
     filled = lambda arrays: form.unflatten([arrays.get(i, x) for i, x in enumerate(leaves)])  # noqa: E731
-    return jax.eval_shape(lambda arrays: function(*filled(arrays)), shapes)
+    return (lambda arrays: function(*filled(arrays))), shapes
 
 
 def signature(*args: Any) -> Any:
@@ -66,12 +86,6 @@ def precision(*trees: Any) -> Any:
     dtypes = {x.dtype for x in jax.tree.leaves(trees) if is_array(x)}
     floating = {dtype for dtype in dtypes if jnp.issubdtype(dtype, jnp.floating)}
     return floating.pop() if len(floating) == 1 else None
-
-
-def fitted(given: Any, new: Any) -> Any:
-    """`given` with the values that `new` has at its paths: the structure never changes."""
-    values = dict(named_leaves(new))
-    return jax.tree_util.tree_map_with_path(lambda path, old: values.get(path_of(path), old), given)
 
 
 def zeros(shapes: Any) -> Any:

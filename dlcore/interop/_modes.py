@@ -39,10 +39,12 @@ def places(
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """Inputs as `call` takes them beside the arguments `without`, such as its mode: those behind these by keyword.
 
-    Raises `ValueError` unless the call, self aside, can be given these inputs.
+    Positional ones that have no place fill keyword-only ones in order. Raises `ValueError` unless the call, self aside,
+    can be given these inputs.
     """
     _, *taken = inspect.signature(call).parameters.values()
     parameters = [p for p in taken if p.name not in without]
+    positional, named = _by_keyword([p for p in parameters if p.name not in named], positional, named)
     try:
         inspect.Signature(parameters).bind(*positional, **{k: v for k, v in named.items() if k not in without})
     except TypeError as error:
@@ -53,6 +55,23 @@ def places(
     before = next((i for i, p in enumerate(taken) if p.name in without and p.kind is not p.KEYWORD_ONLY), len(taken))
     behind = zip((p.name for p in parameters[before:]), positional[before:], strict=False)
     return tuple(positional[:before]), {**dict(behind), **named}
+
+
+def _by_keyword(
+    open_to: Sequence[inspect.Parameter], positional: Sequence[Any], named: Mapping[str, Any]
+) -> tuple[Sequence[Any], Mapping[str, Any]]:
+    """The inputs with those that have no place among the parameters that are open put to keyword-only ones."""
+    if any(p.kind is p.VAR_POSITIONAL for p in open_to):
+        return positional, named
+    room = len([p for p in open_to if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)])
+    only = [p.name for p in open_to if p.kind is p.KEYWORD_ONLY]
+    more = dict(zip(only, positional[room:], strict=False))
+    return positional[: len(positional) - len(more)], {**more, **named}
+
+
+def several(names: str | Sequence[str]) -> tuple[str, ...]:
+    """Names given as a sequence, or a single one."""
+    return (names,) if isinstance(names, str) else tuple(names)
 
 
 def by_mode(given: Any, kind: type, name: str) -> tuple[Callable[[bool], Any], bool]:

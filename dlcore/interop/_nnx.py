@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import inspect
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
@@ -10,18 +9,33 @@ import jax
 from flax import nnx
 
 from dlcore.interop._axes import advice, bound
-from dlcore.interop._matching import abstract, check_leaves, check_names, fitted, lacks, precision, united, zeros
-from dlcore.interop._modes import FLAGS, call_flags, config_fields, no_switch, places
+from dlcore.interop._matching import (
+    abstract,
+    check_leaves,
+    check_names,
+    lacks,
+    overwritten,
+    precision,
+    signature,
+    united,
+    zeros,
+)
+from dlcore.interop._modes import places, several
+from dlcore.interop._nnx_mode import Make, Mode, check_streams, plain, refuse, split, unplaced
 from dlcore.interop._nnx_taps import tapped_call
-from dlcore.interop._unset_key import unset, without_key
+from dlcore.interop._unset_key import unset
 from dlcore.keys import fold_name
-from dlcore.tree import named_leaves, path_of
+from dlcore.tree import fitted, named_leaves
 from dlcore.types import Key, Model, Params, State
 
-Make = Callable[[nnx.Rngs], nnx.Module]
 
-
-def from_nnx(make: Make | tuple[Make, Make], *, flag: str | None = None, axis_names: Sequence[str] = ()) -> Model:
+def from_nnx(
+    make: Make | tuple[Make, Make],
+    *,
+    flag: str | None = None,
+    method: str = "__call__",
+    axis_names: str | Sequence[str] = (),
+) -> Model:
     """An NNX module given as a function of its random streams, e.g. `lambda rngs: Net(rngs=rngs)`.
 
     `nnx.Param` variables become params, others (`BatchStat`, ...) become state; both may also be given as `nnx.State`.
@@ -31,14 +45,17 @@ def from_nnx(make: Make | tuple[Make, Make], *, flag: str | None = None, axis_na
     training); or `make` is a pair (training, evaluation).
 
     Random streams are not kept: each call has those of `make(nnx.Rngs(key))`, and a call that takes `rngs` gets
-    `nnx.Rngs(fold_name(key, "rngs"))`.
+    `nnx.Rngs(fold_name(key, "rngs"))`. Streams that are made from something else, such as `nnx.Rngs(0)`, are refused.
 
     `nnx.Cache` variables move in evaluation as well, see `dlcore.types.Model`; they begin as the module leaves them,
     for attention behind `init_cache`, and `init` is given what one call takes: one token, if any.
 
-    A variable that the call makes (`self.kl = Loss(...)`, `self.sow`) is an output: if `init` is given inputs it is
-    zero in the state, and the new state has its value. Without inputs there is no place for it, and it is dropped.
-    `dlcore.nn.activations` gives the outputs of all submodules by path, and what is sown as `nnx.Intermediate`.
+    A variable that the call makes (`self.kl = Loss(...)`, `self.sow`), or writes without having read it, is an output:
+    the state that comes out has its value, in evaluation as well. One that is made there is zero in the state if `init`
+    is given inputs; without inputs there is no place for it, and it is dropped. `dlcore.nn.activations` gives the
+    outputs of all submodules by path, and what is sown as `nnx.Intermediate`.
+
+    `method` is another method than `__call__`, such as "decode".
 
     `axis_names` are those of `BatchNorm(axis_name=...)`; statistics are those of the global batch in any case. Raises
     `ValueError` for params or state whose paths, shapes or dtypes are not the module's (all floating params and inputs
@@ -52,51 +69,14 @@ def from_nnx(make: Make | tuple[Make, Make], *, flag: str | None = None, axis_na
             f"(training, evaluation), got {type(make).__name__}"
         )
     training, evaluation = (
-        Mode.of(unplaced(make), train, flag) for make, train in zip(makes, (True, False), strict=True)
+        Mode.of(unplaced(make), train, flag, method) for make, train in zip(makes, (True, False), strict=True)
     )
+    for mode in (training, evaluation)[: len({*makes})]:
+        check_streams(mode)
     if makes[0] is makes[1]:
-        _refuse(training)
-    model = Nnx(training, evaluation, tuple(axis_names))
+        refuse(training)
+    model = Nnx(training, evaluation, several(axis_names))
     return Model(model.init, model, "nnx")
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Mode:
-    """The module of one mode, as made from a key, and what it consists of."""
-
-    make: Make
-    train: bool
-    flags: dict[str, bool]
-    forward: Callable[..., Any]
-    """The call of the module's class."""
-    takes_rngs: bool
-    graph: Any
-    params: Params
-    state: State
-    streams: Callable[[Key], Any] | None
-    """The random streams as made from a key, if there are any."""
-    caches: frozenset[str]
-    """Paths of `nnx.Cache` variables."""
-
-    @staticmethod
-    def of(make: Make, train: bool, flag: str | None) -> "Mode":
-        """The parts of `make(rngs)`, which is traced only."""
-        module = nnx.eval_shape(lambda: make(nnx.Rngs(0)))
-        graph, params, random, state = split(module)
-        call = type(module).__call__
-        streams = jax.jit(lambda key: nnx.state(make(nnx.Rngs(key)), nnx.RngState)) if jax.tree.leaves(random) else None
-        flags = call_flags(call, flag)(train)
-        takes_rngs = "rngs" in inspect.signature(call).parameters
-        caches = frozenset(path for path, _ in named_leaves(plain(nnx.state(module, nnx.Cache))))
-        return Mode(make, train, flags, call, takes_rngs, graph, params, state, streams, caches)
-
-    def module(self, params: Params, state: State, key: Key | None) -> nnx.Module:
-        """The module with these values, told its mode; without a key its streams must not be drawn from."""
-        random = [] if self.streams is None else [self.streams(jax.random.key(0) if key is None else key)]
-        random = without_key(random) if key is None else random
-        module = nnx.merge(self.graph, filled(self.params, params), *random, filled(self.state, state))
-        set_mode(module, self.train)
-        return module
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -106,6 +86,8 @@ class Nnx:
     training: Mode
     evaluation: Mode
     axis_names: tuple[str, ...]
+    outputs: dict[Any, set[str]] = dataclasses.field(default_factory=dict)
+    """What `written` found, by its arguments."""
 
     def init(self, key: Key, *inputs: Any, **named: Any) -> tuple[Params, State]:
         """Params and state; with inputs, also places for the variables that a call makes."""
@@ -136,11 +118,9 @@ class Nnx:
         if lacks(new, variables):
             # Outputs of the other mode have a place as well.
             check_names("state", variables, known=united(new, self.made(values, variables, inputs, named)))
-        if not train and not self.evaluation.caches:
-            return out, state
-        kept = lambda path: train or path_of(path) in self.evaluation.caches  # noqa: E731
-        moved = jax.tree_util.tree_map_with_path(lambda path, leaf: leaf if kept(path) else None, new)
-        return out, fitted(state, moved)
+        stays = set() if train else self.evaluation.stays - self.written(values, variables, inputs, named)
+        moved = {path: leaf for path, leaf in named_leaves(new) if path not in stays}
+        return out, fitted(state, moved) if moved else state
 
     def call(
         self,
@@ -166,8 +146,8 @@ class Nnx:
 
         def run() -> tuple[Any, Params, State]:
             module = mode.module(params, state, key)
-            run = module if tap is None else functools.partial(tapped_call, module, tap)
-            out = run(*inputs, **options)
+            run = mode.forward if tap is None else functools.partial(tapped_call, mode.forward, tap)
+            out = run(module, *inputs, **options)
             _, new_params, _, new = split(module)
             return out, plain(new_params), plain(new)
 
@@ -177,6 +157,20 @@ class Nnx:
             raise ValueError(f"from_nnx: the call makes the param {extra[0]!r}; make it where the module is made")
         return out, new
 
+    def written(self, params: Params, state: State, inputs: Any, named: Any) -> set[str]:
+        """Paths of the state that an evaluation writes without having read them, such as that of a loss."""
+        if not self.evaluation.other:
+            return set()
+
+        def run(state: State, *args: Any) -> tuple[Any, State]:
+            params, inputs, named, key = args
+            return self.call(params, state, inputs, named, False, key)
+
+        asked = signature(inputs, named)
+        if asked not in self.outputs:
+            self.outputs[asked] = overwritten(run, state, params, inputs, named, jax.random.key(0))
+        return self.outputs[asked]
+
     def made(self, params: Params, state: State, inputs: Any, named: Any) -> State:
         """Shapes of all variables after a training call or an evaluation."""
 
@@ -185,53 +179,3 @@ class Nnx:
             return united(first, second)
 
         return abstract(run, params, state, inputs, named)
-
-
-def unplaced(make: Make) -> Make:
-    """`make`, whose sharding hints are not carried out as it runs: that needs a mesh, and dlcore places the state."""
-
-    def made(rngs: nnx.Rngs) -> nnx.Module:
-        with nnx.use_eager_sharding(False):
-            return make(rngs)
-
-    return made
-
-
-def split(module: nnx.Module) -> tuple[Any, Any, Any, Any]:
-    """Graph, params, random streams, and all other variables."""
-    return nnx.split(module, nnx.Param, nnx.RngState, ...)
-
-
-def plain(tree: Any) -> dict[Any, Any]:
-    """Nested dicts of arrays, from those, from an `nnx.State`, or from dicts of variables."""
-    variable = lambda x: isinstance(x, nnx.Variable)  # noqa: E731
-    tree = nnx.to_pure_dict(tree) if isinstance(tree, nnx.State) else tree
-    return jax.tree.map(lambda x: x.get_value() if variable(x) else x, tree, is_leaf=variable)
-
-
-def filled(like: Any, values: Any) -> Any:
-    """The `nnx.State` of shapes with these values; what it has no place for is left out."""
-
-    def at(path: tuple[Any, ...]) -> Any:
-        return functools.reduce(lambda tree, name: tree[name], path, values)
-
-    flat = nnx.to_flat_state(like)
-    return nnx.from_flat_state([(p, x.replace(at(p)) if isinstance(x, nnx.Variable) else at(p)) for p, x in flat])
-
-
-def set_mode(module: nnx.Module, train: bool) -> None:
-    """As `module.train()` or `module.eval()`, and all other attributes that have a name in `FLAGS`."""
-    (nnx.Module.train if train else nnx.Module.eval)(module)
-    for _, part in nnx.iter_modules(module):
-        for name, sense in FLAGS.items():
-            if isinstance(vars(part).get(name), bool):
-                setattr(part, name, train is sense)
-
-
-def _refuse(mode: Mode) -> None:
-    """Raise `ValueError` for a module with dropout or statistics whose mode is fixed by a configuration."""
-    module = nnx.eval_shape(lambda: mode.make(nnx.Rngs(0)))
-    changing = mode.streams is not None or jax.tree.leaves(nnx.state(module, nnx.BatchStat))
-    for _, part in nnx.iter_modules(module):
-        if changing and not mode.flags and (found := config_fields(part)):
-            raise no_switch("from_nnx", part, f"has dropout or running statistics, and a mode in {', '.join(found)}")

@@ -9,8 +9,10 @@ from jax.extend.core import get_opaque_trace_state
 from dlcore.interop._taps import numbered, recorded
 
 
-def tapped_call(module: nnx.Module, tap: Callable[[str, Any], Any], *inputs: Any, **options: Any) -> Any:
-    """`module(*inputs, **options)`, the output of every submodule passed through `tap(path, output)` on its way.
+def tapped_call(
+    forward: Callable[..., Any], tap: Callable[[str, Any], Any], module: nnx.Module, *inputs: Any, **options: Any
+) -> Any:
+    """`forward(module, *inputs, **options)`, every submodule's output passed through `tap(path, output)` on its way.
 
     The module, which is this call's own, is changed. A submodule held at several places has the first one's path.
     Values inside a transformation of the module (scan, vmap, remat) must not leave it, and are passed by. What is sown
@@ -34,7 +36,7 @@ def tapped_call(module: nnx.Module, tap: Callable[[str, Any], Any], *inputs: Any
             own = {"__call__": passed("/".join(map(str, place)), kind.__call__)}
             # Python looks a call up at the class, so that the part gets one of its own.
             object.__setattr__(part, "__class__", type(kind)(kind.__name__, (kind,), own))
-    out = module(*inputs, **options)
+    out = forward(module, *inputs, **options)
     for path, index, value in recorded(nnx.to_pure_dict(nnx.state(module, nnx.Intermediate))):
         tap(numbered(path, index), value)
     return out

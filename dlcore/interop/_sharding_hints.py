@@ -9,7 +9,7 @@ from flax import nnx
 from jax.sharding import Mesh, PartitionSpec
 
 from dlcore.interop._linen import Modules, linen_call
-from dlcore.interop._nnx import unplaced
+from dlcore.interop._nnx_mode import unplaced
 from dlcore.tree import named_leaves
 
 Rule = Callable[[str, tuple[int, ...], Mesh], PartitionSpec]

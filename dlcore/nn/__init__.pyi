@@ -45,6 +45,7 @@ from ._count import depends as depends
 from ._count import equations as equations
 from ._count import flops as flops
 from ._count import loops as loops
+from ._count import sources as sources
 from ._dense import Dense as Dense
 from ._dense import dense as dense
 from ._dropout import Dropout as Dropout

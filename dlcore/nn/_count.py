@@ -34,12 +34,17 @@ def convolves(jaxpr: Any) -> bool:
 
 def depends(jaxpr: Any, count: int) -> bool:
     """Whether an output of a closed jaxpr may depend on the values of its first `count` inputs, by what feeds what."""
-    fed = set(jaxpr.jaxpr.invars[:count])
-    among = lambda variables: any(not hasattr(v, "val") and v in fed for v in variables)  # noqa: E731
+    return any(sources(jaxpr, count))
+
+
+def sources(jaxpr: Any, count: int) -> list[set[int]]:
+    """For every output of a closed jaxpr the numbers of those of its first `count` inputs that it may depend on."""
+    fed = {v: {i} for i, v in enumerate(jaxpr.jaxpr.invars[:count])}
+    found = lambda variables: set().union(*(fed.get(v, ()) for v in variables if not hasattr(v, "val")))  # noqa: E731
     for equation in jaxpr.jaxpr.eqns:
-        if among(equation.invars):
-            fed.update(equation.outvars)
-    return among(jaxpr.jaxpr.outvars)
+        if into := found(equation.invars):
+            fed.update(dict.fromkeys(equation.outvars, into))
+    return [found([v]) for v in jaxpr.jaxpr.outvars]
 
 
 def loops(jaxpr: Any) -> Iterator[Any]:

@@ -146,14 +146,28 @@ def _of_optax(config: OptimizerConfig, rate: Schedule) -> optax.GradientTransfor
     # Some take a number alone.
     plain = config.schedule == "constant" and not config.warmup_steps
     given = {"learning_rate": config.learning_rate if plain else rate}
-    if config.weight_decay:
-        mask = "mask" if "mask" in takes(config.name) else "weight_decay_mask"
+    taken = takes(config.name)
+    if config.weight_decay and "weight_decay" in taken:
+        mask = next((name for name in ("mask", "weight_decay_mask") if name in taken), None)
+        if mask is None:
+            raise ValueError(
+                f"optimizer.weight_decay: {config.name} would decay biases and scales as well; if it may, set "
+                f"optimizer.arguments=weight_decay={config.weight_decay:g} instead"
+            )
         given |= {"weight_decay": config.weight_decay, mask: decay_mask}
     tx = named(config.name, config.arguments, **given)
-    if not isinstance(tx, optax.GradientTransformation | optax.MultiSteps):
-        raise ValueError(f"optimizer.name: {config.name} makes no optimiser; use one such as optax.lion")
     # Directions without a rate, which it is left to others to scale and turn downhill.
-    unscaled = config.name.startswith(f"{PREFIX}scale_by_") and "learning_rate" not in takes(config.name)
+    unscaled = config.name.rpartition(".")[2].startswith("scale_by_") and "learning_rate" not in taken
+    downhill = unscaled or {"learning_rate", "max_learning_rate"} & {*taken}
+    if (
+        not isinstance(tx, optax.GradientTransformation | optax.MultiSteps)
+        or not downhill
+        or "linesearch" in config.name
+    ):
+        raise ValueError(
+            f"optimizer.name: {config.name} is no optimiser, or only a part of one, that takes no steps downhill by "
+            f"itself; use one such as optax.lion"
+        )
     return optax.chain(tx, optax.scale_by_learning_rate(given["learning_rate"])) if unscaled else tx
 
 

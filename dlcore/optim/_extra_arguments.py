@@ -1,7 +1,7 @@
 """What optax transformations are told beside the gradient: the value, the function, whatever their update asks for."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, TypeAlias
 
 import jax
@@ -49,13 +49,28 @@ def transform(
             # A signature says nothing about what an optimiser hands on to those inside it: they refuse by name.
             refused = re.search(r"unexpected keyword argument '(\w+)'", str(error))
             if refused is None or refused[1] not in taken:
-                raise ValueError(
-                    f"the optimiser's update failed ({error}); it is given grads, state, params"
-                    f"{''.join(f', {name}' for name in offered)}. Give it what it needs in an update of your own"
-                ) from error
+                raise ValueError(f"the optimiser's update failed ({error}); {_advice(str(error), offered)}") from error
             taken.pop(refused[1])
+        except ValueError as error:
+            if "pytree" not in str(error):
+                raise
+            raise ValueError(
+                f"the optimiser puts trees of different structures together ({str(error).splitlines()[0]}), as a line "
+                f"search, which evaluates the loss, does inside optax.partition or masked: give it its part of the "
+                f"params with only= of a gradient_update of its own"
+            ) from error
     _check_fit(updates, params)
     return updates, memory
+
+
+def _advice(error: str, offered: Collection[str]) -> str:
+    kept = [name for name in offered if f"'{name}'" in error]
+    if kept:
+        return (
+            f"{', '.join(kept)} is given to the outermost transformation, and one around that which asks, such as "
+            f"optax.lookahead, does not hand it on; put that which asks outside, or do without the other"
+        )
+    return f"it is given grads, state, params, {', '.join(offered)}. Give it what it needs in an update of your own"
 
 
 def _check_pair(memory: Any, params: Any) -> None:

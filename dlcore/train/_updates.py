@@ -13,7 +13,7 @@ from dlcore.norms import global_norm
 from dlcore.operands import known
 from dlcore.optim import Transformation, transform
 from dlcore.setting import number, whole
-from dlcore.tree import Pattern, merge, named_leaves, partition
+from dlcore.tree import Pattern, fitted, merge, named_leaves, partition
 from dlcore.types import Aux, Batch, Carry, Key, Mean, Objective, Params, State, Update, View
 
 Metrics = Mapping[str, Mean]
@@ -56,7 +56,7 @@ def gradient_update(
         chosen, rest = partition(carry.params, only)
 
         def loss(chosen: Params, state: State, batch: Batch, key: Key) -> tuple[Float[Array, ""], Aux]:
-            return objective(merge(chosen, rest), state, batch, key=key, train=True, step=step)
+            return objective(_whole(carry.params, chosen, rest), state, batch, key=key, train=True, step=step)
 
         def gradient(chosen: Params, *args: Any) -> tuple[tuple[Float[Array, ""], Params], Aux]:
             (value, aux), grads = jax.value_and_grad(loss, has_aux=True)(chosen, *args)
@@ -71,15 +71,21 @@ def gradient_update(
         told = {"value": value, "value_fn": lambda x: value_of(x)[0], "grad_fn": lambda x: gradient_of(x)[0][1]}
         new, memory = _moved(tx, grads, carry.memory, chosen, lookahead, told)
         metrics = {**aux.metrics, "gradient_norm": Mean(global_norm(grads), jnp.int32(1))}
-        return Carry(merge(new, rest), aux.state, memory), metrics
+        return Carry(_whole(carry.params, new, rest), aux.state, memory), metrics
 
     def view(memory: Any, seen: View) -> View:
         chosen, rest = partition(seen.params, only)
         shown = memory["slow"] if lookahead else chosen
         shown = shown if evaluated is None else evaluated(memory["optimizer"] if lookahead else memory, shown)
-        return seen if shown is chosen else seen._replace(params=merge(shown, rest))
+        return seen if shown is chosen else seen._replace(params=_whole(seen.params, shown, rest))
 
     return Update(init, apply, view)
+
+
+def _whole(like: Any, chosen: Params, rest: Params) -> Any:
+    """What `partition` made two of, as the kind of tree that it was: a dict, or a library's own."""
+    both = merge(chosen, rest)
+    return both if jax.tree.structure(both) == jax.tree.structure(like) else fitted(like, both)
 
 
 def _moved(
@@ -261,7 +267,8 @@ def ema_update(decay: Float[Array, ""] | float, *, only: Pattern = "**", warmup:
         return carry._replace(memory=memory), {}
 
     def view(memory: Any, seen: View) -> View:
-        params = merge(memory["params"], partition(seen.params, only)[1])
-        return View(params, merge(memory["state"], partition(seen.state, only, strict=False)[1]), seen.report)
+        params = _whole(seen.params, memory["params"], partition(seen.params, only)[1])
+        state = _whole(seen.state, memory["state"], partition(seen.state, only, strict=False)[1])
+        return View(params, state, seen.report)
 
     return Update(init, apply, view)

@@ -125,12 +125,86 @@ def test_sown_values_keep_their_place_in_a_scan():
     params, state = model.init(KEY, X)
     outputs = jax.lax.scan(lambda s, _: model.apply(params, s, X, train=True)[::-1], state, length=3)[1]
     _, new = model.apply(params, state, X, train=True)
+    out, judged = model.apply(params, new, 3 * X)
+    np.testing.assert_allclose(judged["losses"]["kl"][0], np.square(out).sum(), rtol=1e-5)
+    equal(judged["batch_stats"], new["batch_stats"])
     out, again = model.apply(params, new, 2 * X, train=True)
     assert jax.tree.structure(state) == jax.tree.structure(again)
     np.testing.assert_allclose(again["losses"]["kl"][0], np.square(out).sum(), rtol=1e-5)
     np.testing.assert_allclose(again["losses"]["late"][0], np.mean(out), atol=1e-6)
     np.testing.assert_allclose(again["sums"]["all"], 2 * np.sum(out), rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(2 * outputs[0], out, rtol=1e-4, atol=1e-5)
+
+
+class Telling(nn.Module):
+    """A loss as a variable that every call writes, and one sown beside a memory."""
+
+    @nn.compact
+    def __call__(self, x):
+        x = nn.Dense(3)(x)
+        self.variable("losses", "kl", jnp.zeros, ()).value = jnp.square(x).sum()
+        self.sow("numbers", "rows", len(x))
+        return x
+
+
+class Remembering(nn.Module):
+    @nn.compact
+    def __call__(self, x, train: bool = False):
+        x = nn.Dense(3)(x)
+        count = self.variable("memory", "count", jnp.zeros, ())
+        if train and not self.is_initializing():
+            count.value += 1
+        self.sow("memory", "sum", x.sum())
+        return x
+
+
+def test_variables_that_a_call_writes_are_told_in_evaluation_as_well():
+    model = from_linen(Telling())
+    params, state = model.init(KEY, X)
+    for train in (False, True):
+        out, new = jax.jit(lambda x, train=train: model.apply(params, state, x, train=train))(2 * X)
+        assert jax.tree.structure(new) == jax.tree.structure(state)
+        np.testing.assert_allclose(new["losses"]["kl"], np.square(out).sum(), rtol=1e-5)
+        assert new["numbers"]["rows"] == (6,)
+
+
+def test_what_is_sown_beside_a_memory_is_that_of_the_last_call():
+    model = from_linen(Remembering())
+    params, state = model.init(KEY, X)
+    for x in (X, 2 * X):
+        out, state = model.apply(params, state, x, train=True)
+    assert state["memory"]["count"] == 2 and len(state["memory"]["sum"]) == 1
+    np.testing.assert_allclose(state["memory"]["sum"][0], np.sum(out), rtol=1e-4, atol=1e-5)
+
+
+class Previous(nn.Module):
+    """Reads what the last call wrote."""
+
+    @nn.compact
+    def __call__(self, x):
+        last = self.variable("memory", "last", jnp.zeros, x.shape)
+        x, last.value = x - last.value, x
+        return x
+
+
+class Counted(nn.Module):
+    """Changes its memory in evaluation as well."""
+
+    @nn.compact
+    def __call__(self, x, train: bool = False):
+        self.variable("counts", "n", jnp.zeros, ()).value += 1
+        return x
+
+
+def test_a_memory_is_no_output():
+    with pytest.raises(ValueError, match=r'"last".*flag=.*pair'):
+        from_linen(Previous()).init(KEY, X)
+    with pytest.raises(ValueError, match=r'"n".*"counts".*remembered='):
+        from_linen(Counted()).apply({}, {"counts": {"n": jnp.zeros(())}}, X)
+    model = from_linen(Counted(), remembered="counts")
+    params, state = model.init(KEY, X)
+    before = state["counts"]["n"]
+    assert model.apply(params, state, X)[1]["counts"]["n"] == before + 1
 
 
 class Head(nn.Module):
@@ -157,14 +231,29 @@ class Ranked(nn.Module):
 
 def test_a_mapped_axis_is_bound_or_refused_with_the_way():
     params, state = from_linen(Ranked()).init(KEY, X)
-    with pytest.raises(ValueError, match=r"axis_names=\('batch',\)"):
-        from_linen(Ranked()).apply(params, state, X, train=True)
-    model = from_linen(Ranked(), axis_names=("batch",))
+    apply = lambda x: from_linen(Ranked()).apply(params, state, x, train=True)  # noqa: E731
+    for run in (apply, jax.jit(apply)):
+        with pytest.raises(ValueError, match=r"axis_names=\('batch',\)"):
+            run(X)
+    model = from_linen(Ranked(), axis_names="batch")
     params, state = model.init(KEY, X)
     out, new = jax.jit(lambda p, s, x: model.apply(p, s, x, train=True))(params, state, X)
     z = np.asarray(X, np.float64)
     np.testing.assert_allclose(out, (z - z.mean(0)) / np.sqrt(z.var(0) + 1e-5), rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(new["batch_stats"]["BatchNorm_0"]["mean"], 0.01 * z.mean(0), rtol=1e-4)
+
+
+class Gathering(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        gathered = jax.lax.all_gather(nn.Dense(2)(x), "batch", axis=0, tiled=True)
+        return gathered / jax.lax.psum(1, "batch") + jax.lax.axis_index("batch")
+
+
+def test_what_is_gathered_over_an_axis_is_there_once():
+    model = from_linen(Gathering(), axis_names=("batch",))
+    params, state = model.init(KEY, X)
+    np.testing.assert_allclose(model.apply(params, state, X)[0], X @ params["Dense_0"]["kernel"], rtol=1e-5, atol=1e-6)
 
 
 class Pair(NamedTuple):
@@ -278,3 +367,32 @@ def test_activations_are_flax_intermediates(inside):
     np.testing.assert_allclose(found["loop/Dense_0"], inner, rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(out, flax["__call__"][0], rtol=1e-5, atol=1e-6)
     assert {"Block_0", "Block_0/Dense_0", "loop", "loop/double"} <= set(found)
+
+
+class Noised(nn.Module):
+    @nn.compact
+    def __call__(self, x, train: bool = False):
+        x = nn.Dropout(0.5, deterministic=not train)(nn.Dense(3)(x))
+        return x + jax.random.normal(self.make_rng("noise"), x.shape)
+
+
+def test_a_call_may_have_its_keys_by_stream_as_in_flax():
+    model = from_linen(Noised())
+    keys = {"params": KEY, "noise": jax.random.key(1), "dropout": jax.random.key(2)}
+    params, state = model.init(keys, X)
+    equal(params, Noised().init(keys, X)["params"])
+    out = jax.jit(lambda params, rngs: model.apply(params, state, X, train=True, rngs=rngs)[0])(params, keys)
+    expected = Noised().apply({"params": params}, X, train=True, rngs=keys)
+    np.testing.assert_allclose(out, expected, rtol=1e-6, atol=1e-6)
+    with pytest.raises(ValueError, match="noise"):
+        model.apply(params, state, X, train=True, rngs={"dropout": KEY})
+
+
+@pytest.mark.parametrize("method", ["encode", Coder.encode])
+def test_a_call_may_name_its_method_as_in_flax(method):
+    model = from_linen(Coder())
+    params, state = model.init(KEY, X)
+    out, _ = model.apply(params, state, X, method=method)
+    equal(out, Coder().apply({"params": params}, X, method=method))
+    equal(model.init(KEY, X, method=method)[0], Coder().init(KEY, X, method=method)["params"])
+    equal(model.apply(params, state, X)[0], Coder().apply({"params": params}, X))

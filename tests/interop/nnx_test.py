@@ -193,8 +193,74 @@ def test_variables_made_in_the_call_keep_their_place_in_a_scan():
     np.testing.assert_allclose(new["kl_loss"], np.square(outputs[-1]).sum(), rtol=1e-5)
     np.testing.assert_allclose(new["seen"][0], outputs[-1].mean(), atol=1e-6)
     assert set(jax.lax.scan(step, bare, keys)[0]) == {"norm"}
-    _, same = model.apply(params, state, X)
-    equal(same, state)
+    out, judged = model.apply(params, new, 2 * X)
+    np.testing.assert_allclose(judged["kl_loss"], np.square(out).sum(), rtol=1e-5)
+    np.testing.assert_allclose(judged["seen"][0], out.mean(), atol=1e-6)
+    equal(judged["norm"], new["norm"])
+
+
+class Written(nnx.Module):
+    """A loss in a place that is made beforehand, and a count."""
+
+    def __init__(self, rngs):
+        self.kl, self.count = Loss(jnp.zeros(())), nnx.Variable(jnp.int32(0))
+
+    def __call__(self, x):
+        self.kl[...] = jnp.square(x).sum()
+        self.count[...] += 1
+        return x
+
+
+def test_variables_that_a_call_writes_are_told_in_evaluation_and_a_count_is_kept():
+    model = from_nnx(Written)
+    params, state = model.init(KEY, X)
+    _, judged = model.apply(params, state, X)
+    assert judged["count"] == 0
+    np.testing.assert_allclose(judged["kl"], np.square(X).sum(), rtol=1e-5)
+    assert model.apply(params, judged, X, train=True)[1]["count"] == 1
+
+
+class Coder(nnx.Module):
+    def __init__(self, rngs):
+        self.encoder, self.decoder = nnx.Linear(4, 2, rngs=rngs), nnx.Linear(2, 4, rngs=rngs)
+
+    def decode(self, z):
+        return self.decoder(z)
+
+
+def test_another_method_takes_the_params_of_the_whole():
+    model = from_nnx(Coder, method="decode")
+    params, state = model.init(KEY)
+    assert set(params) == {"encoder", "decoder"}
+    expected = X[:, :2] @ params["decoder"]["kernel"]
+    np.testing.assert_allclose(model.apply(params, state, X[:, :2])[0], expected, rtol=1e-5, atol=1e-6)
+    assert set(activations(model, params, state, X[:, :2])[1]) == {"decoder"}
+
+
+@pytest.mark.parametrize(
+    "make", [lambda rngs: Noisy(nnx.Rngs(0)), lambda rngs: Noisy(nnx.Rngs(noise=rngs(), dropout=0))]
+)
+def test_streams_that_no_key_reaches_are_refused(make):
+    with pytest.raises(ValueError, match=r"'(drop|rngs).*from the rngs"):
+        from_nnx(make)
+
+
+def test_names_in_lists_may_be_texts_as_weights_in_files_have_them():
+    model = from_nnx(Net)
+    params, state = model.init(KEY, X)
+    texts = {**params, "layers": {str(i): layer for i, layer in params["layers"].items()}}
+    equal(model.apply(texts, state, X)[0], model.apply(params, state, X)[0])
+
+
+def test_inputs_without_a_place_fill_keyword_only_ones():
+    class Scaled(nnx.Module):
+        def __init__(self, rngs):
+            pass
+
+        def __call__(self, x, *, scale, train=False):
+            return x * scale
+
+    equal(from_nnx(Scaled).apply({}, {}, X, 2.0)[0], X * 2)
 
 
 class Lazy(nnx.Module):

@@ -225,6 +225,11 @@ def test_what_cannot_work_says_so():
     demanding = optax.GradientTransformationExtraArgs(lambda p: (), lambda g, s, p, *, curvature: (g, s))
     with pytest.raises(ValueError, match=r"curvature.*update of your own"):
         train(demanding)
+    with pytest.raises(ValueError, match=r"value is given to the outermost.*lookahead"):
+        train(optax.lookahead(POLYAK, 2, 0.5), lookahead=True)
+    searching = optax.partition({"a": optax.lbfgs(), "b": SGD}, {"dense_0": "a", "dense_1": "b"})
+    with pytest.raises(ValueError, match=r"structures.*line search.*only="):
+        train(searching)
     with pytest.raises(ValueError, match=r"per.example"):
         train(contrib.dpsgd(0.1, 1.0, 0.1, 0))
     flat = optax.GradientTransformation(lambda p: (), lambda g, s, p: (jax.tree.leaves(g), s))

@@ -61,17 +61,17 @@ def check(vae: VAE) -> VAE:
 def init(key: Key, vae: VAE, x: Input) -> tuple[Params, State]:
     """Params and state of all networks for x [b, ...].
 
-    The values of x matter to a `vamp` prior alone. Raises `ValueError` for an encoder that gives something else than
+    The values of x matter to a `vamp` prior, and to an encoder that starts from data; a decoder that does sees standard
+    normal codes. Raises `ValueError` for an encoder that gives something else than
     the posterior reads, and for a posterior and a prior that do not go together (`check`).
     """
     check(vae)
     encoder, encoder_state = vae.encoder.init(jax.random.fold_in(key, 0), x)
     branches = {"encoder": encoder}, {"encoder": encoder_state}
     outputs, _ = jax.eval_shape(lambda x: encode_all(vae, *branches, x), x)
-    z = jax.ShapeDtypeStruct((len(outputs[0]), vae.posterior.dims(outputs)), jnp.float32)
-    decoder, decoder_state = vae.decoder.init(jax.random.fold_in(key, 1), z)
+    drawn = jax.random.normal(jax.random.fold_in(key, 2), (len(outputs[0]), vae.posterior.dims(outputs)))
+    decoder, decoder_state = vae.decoder.init(jax.random.fold_in(key, 1), drawn)
     params = {"encoder": encoder, "decoder": decoder}
-    drawn = jax.random.normal(jax.random.fold_in(key, 2), z.shape)
     blank = jax.tree.map(lambda one: jnp.zeros(one.shape, one.dtype), outputs)
     posterior = vae.posterior.init(jax.random.fold_in(key, 3), drawn, blank)
     prior = vae.prior.init(jax.random.fold_in(key, 4), x, drawn)

@@ -14,7 +14,7 @@ from typing import ParamSpec, TypeVar
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
-from jaxtyping import Array
+from jaxtyping import Array, Float
 
 P, R = ParamSpec("P"), TypeVar("R")
 
@@ -22,6 +22,24 @@ P, R = ParamSpec("P"), TypeVar("R")
 def matmul(a: ArrayLike, b: ArrayLike) -> Array:
     """a @ b in full precision."""
     return jnp.matmul(a, b, precision=jax.lax.Precision.HIGHEST)
+
+
+ROWS = 4096
+"""Rows that `row_products` adds up at once."""
+
+
+def row_products(a: Float[Array, "n p"], b: Float[Array, "n q"]) -> Float[Array, "p q"]:
+    """aᵀ b in full precision, for any number of rows.
+
+    One product over ten million rows would add them up one after the other, and lose digits of a float32: here blocks
+    of `ROWS` rows are products of their own, which are then added.
+    """
+    whole = len(a) // ROWS * ROWS
+    parts = [matmul(a[whole:].T, b[whole:])]
+    if whole:
+        blocks = (x[:whole].reshape(-1, ROWS, x.shape[-1]) for x in (a, b))
+        parts.append(jnp.einsum("krp,krq->kpq", *blocks, precision=jax.lax.Precision.HIGHEST).sum(0))
+    return sum(parts)
 
 
 def highest(function: Callable[P, R]) -> Callable[P, R]:

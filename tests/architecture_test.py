@@ -12,7 +12,19 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-BASE = {"types", "lazy", "operands", "precision", "tree", "setting", "lookup", "keys", "backend", "norms"}
+BASE = {
+    "types",
+    "lazy",
+    "operands",
+    "precision",
+    "tree",
+    "setting",
+    "lookup",
+    "keys",
+    "backend",
+    "norms",
+    "tensor_files",
+}
 ALLOWED = {
     "operands": set(),
     "types": {"operands"},
@@ -20,6 +32,7 @@ ALLOWED = {
     "tree": {"lookup"},
     "lazy": set(),
     "lookup": set(),
+    "tensor_files": set(),
     "backend": set(),
     "norms": {"backend"},
     "keys": {"types"},

@@ -11,6 +11,7 @@ from jax.scipy.special import erf
 from jaxtyping import Array, Float
 
 from dlcore.nn import by_name, sigmoid
+from dlcore.operands import equal_shapes
 
 
 def linear_slope(x: Float[Array, "*s"], y: Float[Array, "*s"]) -> Float[Array, "*s"]:
@@ -92,5 +93,6 @@ def activation_forward(x: Float[Array, "*s"], name: str) -> tuple[Float[Array, "
 
 
 def activation_backward(cache: Float[Array, "*s"], cotangent: Float[Array, "*s"]) -> Float[Array, "*s"]:
-    """∂L/∂x = ȳ ⊙ φ′(x)."""
+    """∂L/∂x = ȳ ⊙ φ′(x). Raises `ValueError` for different shapes."""
+    equal_shapes("activation_backward", cache=cache, cotangent=cotangent)
     return cotangent * cache

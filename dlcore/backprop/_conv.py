@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from dlcore.nn import Padding, copies, pad_widths, per_axis
+from dlcore.operands import has_shape
 
 
 class Geometry(NamedTuple):
@@ -85,6 +86,8 @@ def conv_forward(
     """
     if x.ndim != kernel.ndim or x.shape[-1] != kernel.shape[-2]:
         raise ValueError(f"conv_forward: input of shape {x.shape} does not fit a kernel of shape {kernel.shape}")
+    if bias is not None:
+        has_shape("conv_forward", "bias", bias, kernel.shape[-1:], f"one number for each output of {kernel.shape}")
     where = geometry(x.shape[1:-1], kernel.shape[:-2], stride, padding)
     padded = where.pad(x)
     y = sum(where.take(padded, tap) @ kernel[tap] for tap in where.taps())
@@ -101,8 +104,11 @@ def conv_backward(
     """∂L/∂W[k] = Σ_p x[p·stride + k]ᵀ ȳ[p]; ∂L/∂x sends each ȳ[p] W[k]ᵀ back to the cell that it came from.
 
     `stride` and `padding` are those of the forward pass. The bias's gradient is the sum of ȳ over batch and positions.
+    Raises `ValueError` for a cotangent that is not of the output's shape.
     """
     where = geometry(cache.x.shape[1:-1], cache.kernel.shape[:-2], stride, padding)
+    shape = (len(cache.x), *where.positions, cache.kernel.shape[-1])
+    has_shape("conv_backward", "cotangent", cotangent, shape, "that of the output")
     padded, every = where.pad(cache.x), tuple(range(cotangent.ndim - 1))
     x = sum(where.put(cotangent @ cache.kernel[tap].T, tap) for tap in where.taps())
     kernel = [jnp.tensordot(where.take(padded, tap), cotangent, (every, every)) for tap in where.taps()]

@@ -25,7 +25,7 @@ def softmax_cross_entropy_forward(
     logits: Float[Array, "b c"], labels: Int[Array, " b"]
 ) -> tuple[Scalar, CrossEntropyCache]:
     """L = −mean_b log softmax(a_b)[y_b] in nats, stable for large logits; a label outside of 0…c−1 gives NaN."""
-    if labels.shape != logits.shape[:1]:
+    if logits.ndim != 2 or labels.shape != logits.shape[:1]:
         raise ValueError(f"softmax_cross_entropy: labels {labels.shape} must be one per row of logits {logits.shape}")
     shifted = logits - logits.max(-1, keepdims=True)
     log_p = shifted - jnp.log(jnp.exp(shifted).sum(-1, keepdims=True))

@@ -7,6 +7,7 @@ from jaxtyping import Array, Float, Int
 
 from dlcore.backprop._conv import Geometry, geometry
 from dlcore.nn import Padding, check_seen, per_axis
+from dlcore.operands import has_shape
 
 Window = int | Sequence[int]
 
@@ -30,8 +31,13 @@ def max_pool_backward(
     stride: Window | None = None,
     padding: Padding = "valid",
 ) -> Float[Array, "b *space c"]:
-    """Each ȳ goes back to the cell that won; cells that win in several windows get the sum. `shape` is x's."""
+    """Each ȳ goes back to the cell that won; cells that win in several windows get the sum. `shape` is x's.
+
+    Raises `ValueError` for a cotangent that is not of the output's shape.
+    """
     where = _over(shape, window, stride, padding)
+    _check_cotangent("max_pool_backward", cotangent, shape, where)
+    has_shape("max_pool_backward", "cache", cache, cotangent.shape, "that of the cotangent")
     return sum(where.put(jnp.where(cache == i, cotangent, 0), tap) for i, tap in enumerate(where.taps()))
 
 
@@ -54,9 +60,17 @@ def avg_pool_backward(
     stride: Window | None = None,
     padding: Padding = "valid",
 ) -> Float[Array, "b *space c"]:
-    """Each ȳ is spread evenly over the cells of its window. `shape` is x's."""
+    """Each ȳ is spread evenly over the cells of its window. `shape` is x's.
+
+    Raises `ValueError` for a cotangent that is not of the output's shape.
+    """
     where = _over(shape, window, stride, padding)
+    _check_cotangent("avg_pool_backward", cotangent, shape, where)
     return sum(where.put(cotangent / cache, tap) for tap in where.taps())
+
+
+def _check_cotangent(name: str, cotangent: Array, shape: Sequence[int], where: Geometry) -> None:
+    has_shape(name, "cotangent", cotangent, (shape[0], *where.positions, shape[-1]), "that of the output")
 
 
 def _over(shape: Sequence[int], window: Window, stride: Window | None, padding: Padding) -> Geometry:

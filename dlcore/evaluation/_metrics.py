@@ -154,7 +154,8 @@ def calibration(
 
 
 def expected_calibration_error(bins: Calibration) -> Float[Array, ""]:
-    """Σ_k n_k/n |accuracy_k − confidence_k| (Guo et al. 2017, eq. 3)."""
+    """Σ_k n_k/n |accuracy_k − confidence_k| (Guo et al. 2017, eq. 3). Raises `ValueError` for unlike shapes."""
+    equal_shapes("expected_calibration_error", **bins._asdict())
     return jnp.abs(bins.correct - bins.confidence).sum() / jnp.asarray(bins.count, jnp.float32).sum()
 
 

@@ -2,7 +2,7 @@
 
 Feature distances depend on the classifier, on the layer and on the number of images: they compare only with other
 numbers made by the same recipe, and with the floor, real images against other real images. None of them is the
-"FID", which uses one particular network. All arrays are NumPy, float64.
+"FID", which uses one particular network. Everything is computed by NumPy in float64.
 """
 
 from typing import NamedTuple
@@ -25,7 +25,7 @@ class Quality(NamedTuple):
 
 def moments(features: Float[np.ndarray, "n d"]) -> tuple[Float[np.ndarray, " d"], Float[np.ndarray, "d d"]]:
     """Mean and unbiased covariance. Raises `ValueError` for fewer than two rows, or numbers that are not finite."""
-    _check("moments", features=features)
+    (features,) = _checked("moments", features=features)
     if len(features) < 2:
         raise ValueError(f"moments: {len(features)} features; at least 2 are needed")
     return features.mean(0), np.atleast_2d(np.cov(features, rowvar=False))
@@ -41,6 +41,9 @@ def frechet_distance(
 
     Dowson & Landau 1982; covariances may be singular. Raises `ValueError` for shapes that do not fit.
     """
+    mean, covariance, other_mean, other_covariance = (
+        np.asarray(x, np.float64) for x in (mean, covariance, other_mean, other_covariance)
+    )
     for name, found, shape in (
         ("other_mean", other_mean, mean.shape),
         ("covariance", covariance, 2 * mean.shape),
@@ -60,9 +63,11 @@ def kernel_distance(x: Float[np.ndarray, "n d"], y: Float[np.ndarray, "m d"]) ->
     """Unbiased squared maximum mean discrepancy with k(a, b) = (a·b/d + 1)³ (Bińkowski et al. 2018, eq. 3).
 
     Its expectation is 0 for equal distributions; single values may be negative. Raises `ValueError` for features of
-    different sizes, or numbers that are not finite.
+    different sizes, fewer than two of either, or numbers that are not finite.
     """
-    _check("kernel_distance", x=x, y=y)
+    x, y = _checked("kernel_distance", x=x, y=y)
+    if min(len(x), len(y)) < 2:
+        raise ValueError(f"kernel_distance: features of shapes {x.shape} and {y.shape}; at least 2 of each are needed")
     d = x.shape[1]
     xx, yy, xy = ((a @ b.T / d + 1) ** 3 for a, b in ((x, x), (y, y), (x, y)))
     n, m = len(x), len(y)
@@ -77,7 +82,7 @@ def kid(
 
     Raises `ValueError` for fewer than two subsets or rows, and as `kernel_distance`.
     """
-    _check("kid", x=x, y=y)
+    x, y = _checked("kid", x=x, y=y)
     if subsets < 2 or min(size, len(x), len(y)) < 2:
         raise ValueError(f"kid: {subsets} subsets of {min(size, len(x), len(y))} features; at least 2 of 2 are needed")
     rng, size = np.random.default_rng(seed), min(size, len(x), len(y))
@@ -92,15 +97,16 @@ def covered(points: Float[np.ndarray, "n d"], manifold: Float[np.ndarray, "m d"]
     Precision is `covered(samples, real)`, recall `covered(real, samples)`. Raises `ValueError` for k ≥ m, features of
     different sizes, or numbers that are not finite.
     """
-    _check("covered", points=points, manifold=manifold)
+    points, manifold = _checked("covered", points=points, manifold=manifold)
     if not 1 <= neighbours < len(manifold):
         raise ValueError(f"covered: neighbours={neighbours}, but the manifold has {len(manifold)} points")
     radius = np.partition(_distances(manifold, manifold), neighbours, axis=1)[:, neighbours]
     return float((_distances(points, manifold) <= radius).any(1).mean())
 
 
-def _check(name: str, **features: np.ndarray) -> None:
-    """Raises `ValueError` unless all are finite features [n, d] of one size d."""
+def _checked(name: str, **features: np.ndarray) -> list[Float[np.ndarray, "_ d"]]:
+    """The features in float64. Raises `ValueError` unless all are finite features [n, d] of one size d."""
+    features = {argument: np.asarray(found, np.float64) for argument, found in features.items()}
     size = next(iter(features.values())).shape[-1:]
     for argument, found in features.items():
         if found.ndim != 2 or found.shape[1:] != size:
@@ -109,6 +115,7 @@ def _check(name: str, **features: np.ndarray) -> None:
             raise ValueError(
                 f"{name}: {argument} must be finite, got {(~np.isfinite(found)).sum()} numbers that are not"
             )
+    return list(features.values())
 
 
 def _distances(x: Float[np.ndarray, "n d"], y: Float[np.ndarray, "m d"]) -> Float[np.ndarray, "n m"]:
@@ -123,8 +130,7 @@ def quality(
 
     Raises `ValueError` for features of different sizes, or numbers that are not finite.
     """
-    _check("quality", samples=np.asarray(samples), test=np.asarray(test), train=np.asarray(train))
-    samples, test, train = (np.asarray(x, np.float64) for x in (samples, test, train))
+    samples, test, train = _checked("quality", samples=samples, test=test, train=train)
     reference = moments(test)
     value, error = kid(samples, test)
     return Quality(

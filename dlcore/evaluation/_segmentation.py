@@ -90,8 +90,9 @@ def boundary(
 def boundary_f(counts: Boundary) -> Float[Array, " c"]:
     """2PR/(P + R) per class, P = met/predicted and R = found/true; NaN for a class without a boundary in both maps.
 
-    A boundary that only one of them has counts 0.
+    A boundary that only one of them has counts 0. Raises `ValueError` for counts of different shapes.
     """
+    equal_shapes("boundary_f", **counts._asdict())
     met, predicted, found, true = (jnp.asarray(x, jnp.float32) for x in counts)
     precision, recall = met / jnp.maximum(predicted, 1), found / jnp.maximum(true, 1)
     total = precision + recall

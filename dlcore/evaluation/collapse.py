@@ -105,8 +105,10 @@ def examine(
 ) -> Report:
     """The report of samples beside `known` training examples, whose nearest gives a sample its class, and others.
 
-    `scores` are `d_real`, `d_fake` and `d_heldout`, of a discriminator that gives probabilities.
+    `scores` are `d_real`, `d_fake` and `d_heldout`, of a discriminator that gives probabilities. Raises `ValueError`
+    unless `labels` are one of 0 … classes − 1 per known example.
     """
+    has_shape("examine", "labels", labels, known.shape[:1], f"one for each of known {known.shape}")
     by_neighbour = lambda x: labels[nearest_neighbour(x, known)]  # noqa: E731
     return Report(
         class_histogram(by_neighbour, samples, classes),

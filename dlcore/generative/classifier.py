@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from dlcore.operands import Discrete, class_labels, has_shape, known, marks
+from dlcore.operands import Discrete, class_labels, has_shape, known, marks, wide
 from dlcore.types import Key
 
 
@@ -53,8 +53,8 @@ def class_log_prior(
     index, inside, _ = class_labels("class_log_prior", labels, jnp.shape(labels), classes, where=where)
     counted = marks("class_log_prior", where, jnp.shape(labels))
     inside = inside if counted is None else inside & counted
-    counts = (jax.nn.one_hot(index, classes) * inside[:, None]).sum(0)
-    return jnp.log(counts) - jnp.log(counts.sum())
+    counts = ((index[:, None] == jnp.arange(classes)) & inside[:, None]).sum(0, dtype=jnp.int32)
+    return jnp.log(wide(counts)) - jnp.log(wide(counts.sum()))
 
 
 def log_likelihoods(

@@ -31,6 +31,7 @@ def kl_sparsity(
     '0.368064'
     """
     in_range("kl_sparsity", "target", target, lambda rho: 0 < rho < 1, "lie between 0 and 1")
+    _check_codes("kl_sparsity", codes)
     where = marks("kl_sparsity", where, jnp.shape(codes), prefix=True)
     codes = safe(wide(codes, "kl_sparsity"), where)
     outside = ((codes < 0) | (codes > 1)).any()
@@ -43,6 +44,11 @@ def kl_sparsity(
     rho = jnp.asarray(target, mean.dtype)
     nats = rho * (jnp.log(rho) - jnp.log(mean)) + (1 - rho) * (jnp.log1p(-rho) - jnp.log1p(-mean))
     return jnp.where(outside, jnp.nan, jnp.where(count > 0, nats.sum(), 0.0))
+
+
+def _check_codes(name: str, codes: Array) -> None:
+    if jnp.ndim(codes) != 2:
+        raise ValueError(f"{name}: codes must be [b, n], got shape {jnp.shape(codes)}; flatten those of an example")
 
 
 def sparse(
@@ -116,6 +122,7 @@ def units(codes: Float[Array, "b n"], where: Discrete[Array, " b"] | None = None
     Raises `ValueError` for a negative one.
     """
     in_range("units", "threshold", threshold, lambda least: least >= 0, "not be negative")
+    _check_codes("units", codes)
     where = marks("units", where, jnp.shape(codes), prefix=True)
     size = jnp.abs(safe(wide(codes, "units"), where))
     counted = jnp.ones(codes.shape, bool) if where is None else where

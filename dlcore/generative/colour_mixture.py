@@ -61,6 +61,7 @@ def log_mass(level: Integer[Array, "*s c"], mixture: ColourMixture, levels: int)
     The components weigh what they have explained so far: p(x_j | x_<j) = Σ_m w_jm P_jm with w_jm ∝ π_m Π_{i<j} P_im.
     Raises `ValueError` unless there is one level per colour.
     """
+    _check("log_mass", mixture)
     has_shape("log_mass", "level", level, mixture.mean.shape[:-1], "one level for each colour of the mixture")
     colours = level.shape[-1]
     values = [_value(level[..., j, None], levels) for j in range(colours)]
@@ -75,6 +76,7 @@ def log_mass(level: Integer[Array, "*s c"], mixture: ColourMixture, levels: int)
 
 def sample(key: Key, mixture: ColourMixture, levels: int) -> Int[Array, "*s c"]:
     """Levels of all colours: a component, then each colour given the levels drawn before it."""
+    _check("sample", mixture)
     chosen = jax.random.categorical(jax.random.fold_in(key, 0), mixture.logits)[..., None, None]
     means, log_scales, coefficients = (jnp.take_along_axis(array, chosen, axis=-1) for array in mixture[1:])
     one = ColourMixture(jnp.zeros_like(means[..., 0, :]), means, log_scales, coefficients)
@@ -92,6 +94,7 @@ def mean(mixture: ColourMixture, levels: int) -> Float[Array, "*s c"]:
     Exact for the first colour, and for all where the components lie inside the range: what is cut off at its ends bends
     the straight line by which a colour follows another.
     """
+    _check("mean", mixture)
     weights, found, values = jax.nn.softmax(mixture.logits), [], []
     for j in range(mixture.mean.shape[-2]):
         # Components one by one: mixtures of one.
@@ -100,6 +103,18 @@ def mean(mixture: ColourMixture, levels: int) -> Float[Array, "*s c"]:
         found.append((weights * levels_here).sum(-1))
         values.append(_value(levels_here, levels))
     return jnp.stack(found, -1)
+
+
+def _check(name: str, mixture: ColourMixture) -> None:
+    """Raises `ValueError`, naming the shapes, unless all parts are of the same pixels and components."""
+    *sites, colours, components = jnp.shape(mixture.mean) if jnp.ndim(mixture.mean) > 1 else (0, 0)
+    wanted = {
+        "logits": (*sites, components),
+        "log_scale": (*sites, colours, components),
+        "coefficients": (*sites, colours * (colours - 1) // 2, components),
+    }
+    for part, shape in wanted.items():
+        has_shape(name, part, getattr(mixture, part), shape, f"for means of shape {jnp.shape(mixture.mean)}")
 
 
 def _value(level: Array, levels: int) -> Array:

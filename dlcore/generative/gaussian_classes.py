@@ -16,7 +16,7 @@ from jaxtyping import Array, Bool, Float
 from dlcore.generative.check import in_range
 from dlcore.generative.classifier import Posterior, bayes, class_log_prior
 from dlcore.operands import Discrete, class_labels, has_shape, known, marks, safe, wide
-from dlcore.precision import highest
+from dlcore.precision import highest, row_products
 from dlcore.setting import Number
 from dlcore.types import Key
 
@@ -55,7 +55,7 @@ def fit_naive_bayes(
     in_range("fit_naive_bayes", "smoothing", smoothing, lambda s: s >= 0, "not be negative")
     x, weight, prior, mean = _means("fit_naive_bayes", x, labels, classes, where)
     share = weight / weight.sum(0)
-    variance = jnp.stack([share[:, c] @ jnp.square(x - mean[c]) for c in range(classes)])
+    variance = jnp.concatenate([row_products(share[:, c, None], jnp.square(x - mean[c])) for c in range(classes)])
     total = weight.sum(1) / weight.sum()
     variance = variance + smoothing * (total @ jnp.square(x - total @ x)).max()
     if known(variance):
@@ -134,13 +134,13 @@ def _means(
     if known(weight) and not np.asarray(weight).any(0).all():
         missing = int(np.flatnonzero(~np.asarray(weight).any(0))[0])
         raise ValueError(f"{name}: class {missing} of {classes} has no example; leave it out, or pass more data")
-    mean = (weight / weight.sum(0)).T @ x
+    mean = row_products(weight / weight.sum(0), x)
     return x, weight, class_log_prior(labels, classes, where=where).astype(x.dtype), mean
 
 
 @highest
 def _scatter(residual: Float[Array, "n d"], weight: Float[Array, " n"]) -> Float[Array, "d d"]:
-    return (residual * weight[:, None]).T @ residual
+    return row_products(residual * weight[:, None], residual)
 
 
 def _regular(name: str, covariance: Float[Array, "d d"], shrinkage: Number, ridge: Number) -> Float[Array, "d d"]:
@@ -230,7 +230,8 @@ def linear(model: Gaussians) -> tuple[Float[Array, "d c"], Float[Array, " c"]]:
 
 @highest
 def draw(key: Key, model: NaiveBayes | Gaussians, labels: Discrete[Array, " n"]) -> Float[Array, "n d"]:
-    """x ~ p(x|y) for every label. Raises `ValueError` for labels that are no class, where they are known."""
+    """x ~ p(x|y) for every label. Raises `ValueError` unless labels are [n], and for no class where they are known."""
+    has_shape("draw", "labels", labels, (jnp.size(labels),), "[n]")
     index, _, _ = class_labels("draw", labels, jnp.shape(labels), len(model.mean))
     noise = jax.random.normal(key, (len(labels), model.mean.shape[1]), model.mean.dtype)
     if isinstance(model, NaiveBayes):

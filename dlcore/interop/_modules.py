@@ -3,9 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-import jax
 import jax.numpy as jnp
-import numpy as np
 
 Modules = dict[str, dict[str, Any]]
 
@@ -33,15 +31,6 @@ def fill(tree: Mapping[str, Any], values: Modules, path: str = "") -> dict[str, 
         name: fill(branch, values, below[name]) if isinstance(branch, Mapping) else values[path][name]
         for name, branch in tree.items()
     }
-
-
-def cast(name: str, x: np.ndarray, dtype: Any) -> jax.Array:
-    """The array in this dtype. Raises `ValueError`, naming it, for values beyond its range."""
-    with np.errstate(over="ignore"):
-        value = np.asarray(x).astype(dtype)
-    if jnp.finfo(x.dtype).max > jnp.finfo(dtype).max and (np.isinf(value) & np.isfinite(x)).any():
-        raise ValueError(f"{name} holds values beyond the range of {jnp.dtype(dtype)}; read it into a wider dtype")
-    return jnp.asarray(value)
 
 
 def check(tensors: Mapping[str, Any], expected: Mapping[str, tuple[int, ...]]) -> None:

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 
 from dlcore.interop._flax_names import Names
-from dlcore.interop._modules import Modules, cast, check, fill, modules
+from dlcore.interop._modules import Modules, check, fill, modules
 from dlcore.nn import restack, unstack
+from dlcore.tensor_files import cast
 from dlcore.types import Params, State
 
 LEAVES = {

@@ -15,10 +15,10 @@ from collections.abc import Mapping
 import numpy as np
 from safetensors.numpy import save_file
 
-from dlcore.interop._modules import Modules, cast, check, fill, modules
-from dlcore.interop._torch_files import load
+from dlcore.interop._modules import Modules, check, fill, modules
 from dlcore.interop._torch_names import Names, Place
 from dlcore.nn import restack, unstack
+from dlcore.tensor_files import cast, load
 from dlcore.types import Params, State
 
 LEAVES = {

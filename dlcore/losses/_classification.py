@@ -34,7 +34,7 @@ def softmax_cross_entropy(
     name = "softmax_cross_entropy"
     number(label_smoothing, "label_smoothing", "[0, 1)")
     classes = jnp.shape(logits)[-1]
-    weights = None if weights is None else _checked_weights(name, weights, classes)
+    weights = None if weights is None else checked_weights(name, weights, classes)
     shape = jnp.shape(logits)[:-1]
     if jnp.ndim(labels) == jnp.ndim(logits):
         labels, where = _probabilities(labels, jnp.shape(logits), ignore, where)
@@ -59,7 +59,7 @@ def label_weights(
 
     A label outside 0 … c − 1 counts NaN. Raises `ValueError` unless the weights are [c] and not negative.
     """
-    weights = _checked_weights("label_weights", weights, jnp.shape(weights)[0])
+    weights = checked_weights("label_weights", weights, jnp.size(weights))
     if jnp.issubdtype(labels.dtype, jnp.floating):
         return jnp.ones(labels.shape[:-1], weights.dtype)
     index = labels.astype(jnp.promote_types(labels.dtype, jnp.int32))
@@ -102,7 +102,8 @@ def _probabilities(targets: Array, shape: tuple[int, ...], ignore: int | None, w
     return (targets if where is None else jnp.where(where[..., None], targets, 0.0)), where
 
 
-def _checked_weights(function: str, weights: Array, classes: int) -> Float[Array, " c"]:
+def checked_weights(function: str, weights: Array, classes: int) -> Float[Array, " c"]:
+    """The weights, wide. Raises `ValueError` unless there is one per class, and outside `jit` for a negative one."""
     if jnp.shape(weights) != (classes,):
         raise ValueError(f"{function}: weights have shape {jnp.shape(weights)}, expected one per class, ({classes},)")
     if known(weights) and not (np.asarray(weights) >= 0).all():

@@ -34,7 +34,7 @@ def group_lasso(params: Params, chosen: Callable[[str], bool] = is_weight) -> Fl
     """
 
     def term(w: Array) -> Array:
-        w = jnp.atleast_1d(w)
+        w = jnp.atleast_1d(wide(w, "group_lasso"))
         squares = jnp.sum(jnp.square(w.reshape(-1, w.shape[-1])), axis=0)
         norms = jnp.where(squares > 0, jnp.sqrt(jnp.where(squares > 0, squares, 1.0)), 0.0)
         return jnp.sqrt(w.size / w.shape[-1]) * norms.sum()

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Bool, Float, Num
 
-from dlcore.losses._classification import label_weights
+from dlcore.losses._classification import checked_weights, label_weights
 from dlcore.losses._regression import operands
 from dlcore.operands import Discrete, class_labels, masked, wide
 from dlcore.setting import number
@@ -31,7 +31,7 @@ def softmax_focal(
     """−w_y (1 − p_y)^γ log p_y in nats, with p = softmax(logits) (Lin et al. 2017, eq. 5); γ = 0 is cross-entropy.
 
     `weights` are the α of the classes, 1 by default; labels equal to `ignore` have loss 0. Raises `ValueError` for
-    γ < 0 and fewer than two classes.
+    γ < 0, fewer than two classes, and weights that are not one per class or negative.
 
     >>> p = jnp.array([[0.7, 0.2, 0.1]])
     >>> print(softmax_focal(jnp.log(p), jnp.array([0])).round(4))
@@ -39,6 +39,7 @@ def softmax_focal(
     """
     _check_gamma("softmax_focal", gamma)
     index, inside, where, logits = _sites("softmax_focal", logits, labels, ignore, where)
+    weights = None if weights is None else checked_weights("softmax_focal", weights, logits.shape[-1])
     chosen = jnp.arange(logits.shape[-1]) == index[..., None]
     whole = jax.nn.logsumexp(logits, axis=-1)
     log_p = jnp.take_along_axis(logits, index[..., None], axis=-1)[..., 0] - whole

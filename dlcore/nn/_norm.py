@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, Real
 
 from dlcore.nn._dtypes import promoted
-from dlcore.nn._rows import spread, spread_space, sum_rows, sum_space
+from dlcore.nn._rows import check_channels, spread, spread_space, sum_rows, sum_space
 from dlcore.nn.init import ones, zeros
 from dlcore.operands import wide
 from dlcore.setting import Size, number, whole
@@ -47,7 +47,8 @@ def batch_norm(
     *,
     epsilon: float = 1e-5,
 ) -> Float[Array, "*b c"]:
-    """y = γ (x − μ)/√(σ² + ε) + β per channel (Ioffe & Szegedy 2015)."""
+    """y = γ (x − μ)/√(σ² + ε) + β per channel (Ioffe & Szegedy 2015). Raises `ValueError` for other shapes."""
+    check_channels("batch_norm", x, mean=mean, variance=variance, scale=scale, bias=bias)
     x, scale, bias = promoted("batch_norm", x, scale, bias)
     factor = jax.lax.rsqrt(wide(variance) + epsilon)
     factor = factor if scale is None else factor * scale
@@ -67,7 +68,7 @@ def layer_norm(
     """y = γ (x − μ)/√(σ² + ε) + β, with statistics of each example over `axes` (Ba et al. 2016)."""
     x, scale, bias = promoted("layer_norm", x, scale, bias)
     mean, variance = moments(x, axes, keepdims=True)
-    return _affine((x - mean) * jax.lax.rsqrt(variance + epsilon), scale, bias).astype(x.dtype)
+    return _affine("layer_norm", (x - mean) * jax.lax.rsqrt(variance + epsilon), scale, bias).astype(x.dtype)
 
 
 def group_norm(
@@ -83,7 +84,7 @@ def group_norm(
     if x.shape[-1] % groups:
         raise ValueError(f"group_norm: groups={groups} does not divide the {x.shape[-1]} channels")
     x, scale, bias = promoted("group_norm", x, scale, bias)
-    return _affine(_standardized(wide(x), groups, epsilon), scale, bias).astype(x.dtype)
+    return _affine("group_norm", _standardized(wide(x), groups, epsilon), scale, bias).astype(x.dtype)
 
 
 def _standardized(x: Array, groups: int, epsilon: float) -> Array:
@@ -98,7 +99,8 @@ def _standardized(x: Array, groups: int, epsilon: float) -> Array:
     return centred * spread_space(jax.lax.rsqrt(mean(jnp.square(centred)) + epsilon), space)
 
 
-def _affine(y: Array, scale: Array | None, bias: Array | None) -> Array:
+def _affine(layer: str, y: Array, scale: Array | None, bias: Array | None) -> Array:
+    check_channels(layer, y, scale=scale, bias=bias)
     y = y if scale is None else y * spread(wide(scale), y.shape[:-1])
     return y if bias is None else y + spread(wide(bias), y.shape[:-1])
 

@@ -26,8 +26,21 @@ def by_slabs() -> bool:
     return on_cpu() and on_one_device()
 
 
+def check_channels(layer: str, x: Array, **vectors: Array | None) -> None:
+    """Raises `ValueError`, naming the shapes, unless each vector has one number for each channel of x [..., c]."""
+    for name, vector in vectors.items():
+        if vector is not None and jnp.shape(vector) != x.shape[-1:]:
+            raise ValueError(
+                f"{layer}: {name} has shape {jnp.shape(vector)}, and must have one number for each channel of {x.shape}"
+            )
+
+
 def add_bias(y: Float[Array, "*rows c"], bias: Float[Array, " c"]) -> Float[Array, "*rows c"]:
-    """`y + bias` in their dtype; the gradient of the bias is summed in float32 at least."""
+    """`y + bias` in their dtype; the gradient of the bias is summed in float32 at least.
+
+    Raises `ValueError` for a bias that is not one number per channel.
+    """
+    check_channels("add_bias", y, bias=bias)
     return widely(lambda y, bias: y + spread(bias, y.shape[:-1]), y, bias)
 
 

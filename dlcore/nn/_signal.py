@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Real
 
 from dlcore.nn._dtypes import promoted, widely
+from dlcore.operands import equal_shapes
 
 Mode = Literal["full", "same", "valid"]
 """All n + m − 1 values; the n in their middle; or those where the kernel lies inside, n − m + 1."""
@@ -45,7 +46,11 @@ def fft_convolve(x: Real[Array, "..."], kernel: Real[Array, "..."], mode: Mode =
 
 
 def circular_convolve(x: Real[Array, "*n"], y: Real[Array, "*n"]) -> Float[Array, "*n"]:
-    """(x ⊛ y)[p] = Σ_q x[q] y[p − q mod n], whose discrete Fourier transform is F(x) · F(y)."""
+    """(x ⊛ y)[p] = Σ_q x[q] y[p − q mod n], whose discrete Fourier transform is F(x) · F(y).
+
+    Raises `ValueError` for different shapes.
+    """
+    equal_shapes("circular_convolve", x=x, y=y)
     return _by_fourier(x, y, x.shape)
 
 

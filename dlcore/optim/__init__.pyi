@@ -20,6 +20,7 @@ from ._convexity import critical_point as critical_point
 from ._convexity import jensen_gaps as jensen_gaps
 from ._convexity import least_curvatures as least_curvatures
 from ._convexity import looks_convex as looks_convex
+from ._copies import copy_by_copy as copy_by_copy
 from ._curvature import best_rate as best_rate
 from ._curvature import directional_derivative as directional_derivative
 from ._curvature import gnvp as gnvp

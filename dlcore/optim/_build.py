@@ -8,6 +8,7 @@ import optax
 
 from dlcore.lookup import lookup
 from dlcore.optim._clip import clip_by_global_norm
+from dlcore.optim._copies import copy_by_copy
 from dlcore.optim._muon import muon
 from dlcore.optim._named import PREFIX, named, takes
 from dlcore.optim.schedules import (
@@ -168,6 +169,7 @@ def _of_optax(config: OptimizerConfig, rate: Schedule) -> optax.GradientTransfor
             f"optimizer.name: {config.name} is no optimiser, or only a part of one, that takes no steps downhill by "
             f"itself; use one such as optax.lion"
         )
+    tx = copy_by_copy(tx) if isinstance(tx, optax.GradientTransformation) else tx
     return optax.chain(tx, optax.scale_by_learning_rate(given["learning_rate"])) if unscaled else tx
 
 

@@ -12,6 +12,7 @@ import optax
 from jaxtyping import Array, Float
 
 from dlcore.norms import global_norm
+from dlcore.operands import equal_shapes, wide
 from dlcore.setting import Number, number
 from dlcore.tree import by_layer, path_of
 
@@ -41,7 +42,7 @@ def clip_adaptively(largest: Number, floor: Number = 1e-3) -> optax.GradientTran
 
     A unit is what feeds one output: for a kernel [..., in, out] everything but the last axis; a vector is one unit, and
     every copy in a branch `stacked` has its own, see `dlcore.tree`. Weights of norm below `floor` count as that long,
-    so that zeros can move. Raises `ValueError` unless c > 0, or at an update without params.
+    so that zeros can move. Raises `ValueError` unless c > 0, or at an update without params or with other shapes.
     """
     _positive("clip_adaptively", largest)
 
@@ -50,7 +51,8 @@ def clip_adaptively(largest: Number, floor: Number = 1e-3) -> optax.GradientTran
             raise ValueError("clip_adaptively compares with the params; call update(grads, state, params)")
 
         def layer(g: Array, w: Array) -> Array:
-            return g * shrink(unit_norm(g), largest * jnp.maximum(unit_norm(w), floor))
+            equal_shapes("clip_adaptively", gradient=g, params=w)
+            return (g * shrink(unit_norm(g), largest * jnp.maximum(unit_norm(w), floor))).astype(g.dtype)
 
         return jax.tree_util.tree_map_with_path(lambda path, g, w: by_layer(layer, path_of(path))(g, w), grads, params)
 
@@ -58,9 +60,9 @@ def clip_adaptively(largest: Number, floor: Number = 1e-3) -> optax.GradientTran
 
 
 def unit_norm(w: Float[Array, "*s"]) -> Float[Array, "*t"]:
-    """Norm per output unit, with the axes kept: over all axes but the last, or all of a vector."""
+    """Norm per output unit, wide, with the axes kept: over all axes but the last, or all of a vector."""
     axes = tuple(range(w.ndim - 1)) if w.ndim > 1 else None
-    return jnp.sqrt(jnp.sum(jnp.square(w), axis=axes, keepdims=True))
+    return jnp.sqrt(jnp.sum(jnp.square(wide(w)), axis=axes, keepdims=True))
 
 
 def shrink(norm: Any, largest: Any) -> Any:

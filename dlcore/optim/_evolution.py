@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from dlcore.operands import equal_shapes
 from dlcore.optim._minimize import Function, Iterate, Method, finite_or_worst, state
 from dlcore.setting import Number, number, whole
 from dlcore.types import Key
@@ -22,8 +23,9 @@ def crossover(
 
     With probability `exchange` a child takes each coordinate from either parent; else it lies between them, or
     beyond by `reach` of their distance: intermediate recombination, which scales with the population's own spread
-    (Mühlenbein & Schlierkamp-Voosen 1993, eq. 4).
+    (Mühlenbein & Schlierkamp-Voosen 1993, eq. 4). Raises `ValueError` for parents of different shapes.
     """
+    equal_shapes("crossover", a=a, b=b)
     which, along, take = jax.random.uniform(key, (3, *a.shape), a.dtype)
     between = a + (along * (1 + 2 * reach) - reach) * (b - a)
     return jnp.where(which[:, :1] < exchange, jnp.where(take < 0.5, a, b), between)

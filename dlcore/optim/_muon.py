@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int
 
+from dlcore.operands import wide
 from dlcore.optim.schedules import Schedule
 from dlcore.optim.transforms import check_rates
 from dlcore.setting import Number, number
@@ -37,7 +38,9 @@ def orthogonalized(
     if x.shape[-2] > x.shape[-1]:
         return orthogonalized(x.mT, steps=steps, epsilon=epsilon).mT
     a, b, c = COEFFICIENTS
-    x = x / (jnp.sqrt(jnp.square(x).sum((-2, -1), keepdims=True)) + epsilon)
+    # The norm in single precision: half precision has no room for its squares, nor for ε.
+    full = wide(x)
+    x = (full / (jnp.sqrt(jnp.square(full).sum((-2, -1), keepdims=True)) + epsilon)).astype(x.dtype)
     for _ in range(steps):
         square = _product(x, x.mT)
         x = a * x + _product(b * square + c * _product(square, square), x)

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float
 
+from dlcore.operands import wide
 from dlcore.setting import Number, number
 from dlcore.tree import by_layer, path_of
 from dlcore.types import Params
@@ -37,9 +38,9 @@ def group_threshold(v: Float[Array, "*s n"], strength: Any) -> Float[Array, "*s 
     """
     if jnp.shape(strength) not in ((), v.shape[-1:]):
         raise ValueError(f"group_threshold: strength has shape {jnp.shape(strength)}, for groups {v.shape[-1:]}")
-    squares = jnp.square(v).sum(tuple(range(v.ndim - 1)), keepdims=True)
+    squares = jnp.square(wide(v)).sum(tuple(range(v.ndim - 1)), keepdims=True)
     norms = jnp.sqrt(jnp.where(squares > 0, squares, 1))
-    return v * jnp.maximum(1 - strength * jnp.sqrt(v.size / v.shape[-1]) / norms, 0)
+    return (v * jnp.maximum(1 - strength * jnp.sqrt(v.size / v.shape[-1]) / norms, 0)).astype(v.dtype)
 
 
 def proximal(

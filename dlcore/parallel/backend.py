@@ -10,6 +10,7 @@ import os
 import platform
 import warnings
 from collections.abc import Callable, MutableMapping
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -65,12 +66,27 @@ def _known(jaxlib_version: str) -> bool:
 def protect(environment: MutableMapping[str, str] = os.environ, jaxlib_version: str = jaxlib.__version__) -> None:
     """Add the protection to `XLA_FLAGS` where it is needed; call it before a backend starts.
 
-    A choice that the user made for the same option stays, and a jaxlib that may not know the flag is left alone.
+    A choice that the user made for the same option stays, and a jaxlib that may not know the flag is left alone. Where
+    the protection is not in force, because the user chose otherwise or a backend runs already, `watch` goes on.
     """
     global _checked
     if affected(jaxlib_version):
+        late = _started()
         _add(environment, PROTECTION, unless=(OPTION,))
-        _checked = _checked or PROTECTION in environment["XLA_FLAGS"].split()
+        chosen = [flag for flag in environment["XLA_FLAGS"].split() if flag.startswith(f"--{OPTION}=")]
+        # XLA takes the last of several.
+        _checked = _checked or (not late and chosen[-1:] == [PROTECTION])
+
+
+def _started() -> bool:
+    """Whether a backend has started: JAX says so only by refusing to change how many CPU devices there are."""
+    count = jax.config.jax_num_cpu_devices
+    try:
+        jax.config.update("jax_num_cpu_devices", count + 1)
+    except RuntimeError:
+        return True
+    jax.config.update("jax_num_cpu_devices", count)
+    return False
 
 
 def simulate_devices(
@@ -101,6 +117,9 @@ def has_gpu_support() -> bool:
 
 def _add(environment: MutableMapping[str, str], flag: str, unless: tuple[str, ...]) -> None:
     given = environment.get("XLA_FLAGS", "")
+    if given.strip() and not given.lstrip().startswith("-") and Path(given).is_file():
+        # XLA reads flags from a file of that name; with one more behind the name it would find none, and abort.
+        given = " ".join(Path(given).read_text().split())
     if not any(option in given for option in unless):
         environment["XLA_FLAGS"] = f"{given} {flag}".strip()
 

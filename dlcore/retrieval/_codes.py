@@ -15,7 +15,12 @@ WORD = 32
 
 
 def bits(outputs: Num[Array, "*b d"], threshold: Num[Array, " d"] | float = 0.0) -> Bool[Array, "*b d"]:
-    """Bit j is 1 where output j is at least its threshold: what lies on the threshold is 1, always."""
+    """Bit j is 1 where output j is at least its threshold: what lies on the threshold is 1, always.
+
+    Raises `ValueError` for thresholds that are neither one number nor one per bit.
+    """
+    if jnp.shape(threshold) not in ((), jnp.shape(outputs)[-1:]):
+        raise ValueError(f"bits: threshold has shape {jnp.shape(threshold)}, for outputs of {jnp.shape(outputs)}")
     return outputs >= threshold
 
 

@@ -13,7 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int, UInt32
 
+from dlcore.operands import has_shape
 from dlcore.retrieval import _ranking as ranking
+from dlcore.retrieval._codes import WORD
 from dlcore.retrieval._table import HashTable, probe_tables
 
 TURN = 64
@@ -44,13 +46,15 @@ def judge(
 ) -> Judgement:
     """Rank the whole database for every query. Queries must not be rows of the database: nothing is left out.
 
-    Raises `ValueError` for other numbers of tables or labels, and k beyond the database.
+    Raises `ValueError` for other numbers of tables, words or labels, and k beyond the database.
     """
     if len(queries) != len(database) or not queries:
         raise ValueError(f"judge: {len(queries)} tables of queries and {len(database)} of the database; pass as many")
-    if len(queries[0]) != len(query_labels) or len(database[0]) != len(labels):
-        raise ValueError(f"judge: {len(queries[0])} queries with {len(query_labels)} labels, {len(database[0])} codes "
-                         f"with {len(labels)}; pass one each")  # fmt: skip
+    if np.shape(query_labels) != (len(queries[0]),) or np.shape(labels) != (len(database[0]),):
+        raise ValueError(f"judge: {len(queries[0])} queries with labels {np.shape(query_labels)}, {len(database[0])} "
+                         f"codes with labels {np.shape(labels)}; pass one each")  # fmt: skip
+    if (words := {codes.shape[1:] for codes in (*queries, *database)}) != {(-(-bits // WORD),)}:
+        raise ValueError(f"judge: {bits} bits take {-(-bits // WORD)} words, but codes have shapes [n, *{words}]")
     if not 1 <= k <= len(labels):
         raise ValueError(f"judge: k={k} of {len(labels)} codes; use 1 to {len(labels)}")
     given, stored = np.stack(queries), jnp.asarray(np.stack(database))
@@ -118,7 +122,9 @@ def look_up_cost(
     radius: int,
 ) -> dict[str, float]:
     """Means over queries of looking up a ball in hash tables: addresses probed, rows found and precision among them
-    (queries that find nothing count 0, and are counted)."""
+    (queries that find nothing count 0, and are counted). Raises `ValueError` unless all have one label each."""
+    has_shape("look_up_cost", "query_labels", query_labels, queries[0].shape[:1], f"of queries {queries[0].shape}")
+    has_shape("look_up_cost", "labels", labels, tables[0].rows.shape, f"of a table of {len(tables[0].rows)} rows")
     probes, found, right = [], [], []
     for i, label in enumerate(query_labels):
         one = probe_tables(tables, [codes[i] for codes in queries], radius)

@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from dlcore.lookup import check_name
+from dlcore.operands import equal_shapes, has_shape
 from dlcore.retrieval import _codes as codes
 from dlcore.retrieval._contrastive import contrastive
 from dlcore.types import Aux, Batch, Key, Mean, Model, Objective, Params, State
@@ -46,7 +47,10 @@ def code_sums(plain: Float[Array, "n b"], moved: Float[Array, "n b"], where: Boo
     """Sums over a batch, from logits a and a' of two views of its images: how far the codes move, and the mean bits.
 
     Bits are taken as (1 + tanh a)/2, so that rounding turns none: half of |tanh a − tanh a'| is 1 for one that turns.
+    Raises `ValueError` for views of different shapes, and unless there is one mark per row.
     """
+    equal_shapes("code_sums", plain=plain, moved=moved)
+    has_shape("code_sums", "where", where, plain.shape[:1], f"one mark per row of {plain.shape}")
     plain, moved = jnp.tanh(plain), jnp.tanh(moved)
     ones = jnp.where(where[:, None], (1 + plain) / 2, 0).sum(0)
     return {

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Integer
 
-from dlcore.operands import equal_shapes
+from dlcore.operands import equal_shapes, has_shape
 from dlcore.types import Mean
 
 
@@ -30,13 +30,15 @@ def average_precision(
     """AP@k = Σ_{i ≤ k} rel_i · P@i / min(R, k) by query, R = `total` relevant items in the whole database.
 
     It is 1 for the best ranking of k items there can be, and 0 if none of the k is relevant. NaN for a query with
-    R = 0: `mean_average_precision` leaves it out. Raises `ValueError` for a k beyond the ranking.
+    R = 0: `mean_average_precision` leaves it out. Raises `ValueError` for a k beyond the ranking, and unless there is
+    one total per query.
 
     >>> round(float(average_precision(jnp.array([[1, 0, 1, 0]], bool), jnp.array([3]), 4)[0]), 6)
     0.555556
     """
     k = relevant.shape[-1] if k is None else k
     _check_rank("average_precision", relevant, k)
+    has_shape("average_precision", "total", total, relevant.shape[:-1], f"one number per query of {relevant.shape}")
     hits = relevant[:, :k]
     precision = jnp.cumsum(hits, -1, dtype=jnp.int32) / jnp.arange(1, k + 1)
     return _over((hits * precision).sum(-1), jnp.minimum(total, k))
@@ -93,8 +95,10 @@ def precision_recall(
 ) -> tuple[Float[Array, "q r"], Float[Array, "q r"]]:
     """(precision, recall) of all items within distance 0, 1, …, from `radius_counts`.
 
-    A precision is NaN where there is no item yet, a recall where a query has no relevant item.
+    A precision is NaN where there is no item yet, a recall where a query has no relevant item. Raises `ValueError` for
+    different shapes.
     """
+    equal_shapes("precision_recall", items=items, relevant=relevant)
     within, found = jnp.cumsum(items, -1), jnp.cumsum(relevant, -1)
     return _over(found, within), _over(found, found[..., -1:])
 

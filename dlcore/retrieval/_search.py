@@ -14,7 +14,7 @@ import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Int, UInt32
 
-from dlcore.operands import known
+from dlcore.operands import has_shape, known
 from dlcore.retrieval._codes import WORD
 from dlcore.setting import whole
 
@@ -42,7 +42,7 @@ def search(
     Beside a copy of the database memory is O(n / block + k · block) for one query at a time. `leave_out` names for each
     query the row that it is itself, if it is one of the database. Over a `mesh` of one axis every device searches its
     part of the rows, with the same result. Raises `ValueError` for words of different number, a k beyond the database,
-    and a database searched by itself without `leave_out`.
+    a `leave_out` that is not one row per query, and a database searched by itself without it.
     """
     if queries.shape[-1] != database.shape[-1]:
         raise ValueError(f"search: queries of {queries.shape[-1]} words, database of {database.shape[-1]}; pack alike")
@@ -50,6 +50,8 @@ def search(
     if whole(k, "search: k") > size - spared:
         raise ValueError(f"search: k={k} of {size} codes{' less the query itself' * spared}; use 1 to {size - spared}")
     whole(block, "search: block")
+    if spared:
+        has_shape("search", "leave_out", leave_out, queries.shape[:1], f"one row for each of queries {queries.shape}")
     if not spared and _same(queries, database):
         raise ValueError("search: the queries are the database and would find themselves; pass leave_out=jnp.arange(n)")
     if mesh is None:

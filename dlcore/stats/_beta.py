@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Array, ArrayLike
 
 from dlcore.stats._check import check_same_batch
-from dlcore.stats._distribution import Distribution, batch_shape, clamp_log_scale
+from dlcore.stats._distribution import Distribution, batch_shape, check_outcome, clamp_log_scale
 from dlcore.stats._divergence import kl_coins
 from dlcore.stats._special import (
     HALF_LOG_TWO_PI,
@@ -53,6 +53,7 @@ def _at_an_end(log_concentration: Array, log_other: Array) -> Array:
 
 
 def _log_prob(params: Params, x: ArrayLike) -> Array:
+    check_outcome(params, x)
     a, b = _logs(params)
     x = wide(x)
     inside = (x > 0) & (x < 1)

@@ -14,7 +14,7 @@ from dlcore.operands import magnitude
 from dlcore.precision import matmul
 from dlcore.stats._beta import beta as beta
 from dlcore.stats._check import check_same_batch
-from dlcore.stats._distribution import Distribution, batch_shape, clamp_log_scale, independent
+from dlcore.stats._distribution import Distribution, batch_shape, check_outcome, clamp_log_scale, independent
 from dlcore.stats._divergence import kl_normal
 from dlcore.stats._special import HALF_LOG_TWO_PI, expm2, wide
 from dlcore.types import Key, Params
@@ -43,6 +43,7 @@ def _location_scale(standard_log_prob, noise, standard_entropy: float, kl) -> Di
     """The family of mean + s ε from the log-density, a sampler and the entropy of ε."""
 
     def log_prob(params: Params, x: ArrayLike) -> Array:
+        check_outcome(params, x)
         z, log_scale = _standard(params, x)
         return standard_log_prob(z) - log_scale
 
@@ -147,8 +148,8 @@ def full_normal_params(mean: Float[Array, " d"], covariance: Float[Array, "n n"]
     Raises `ValueError` for a Σ of another size, not symmetric, or not positive definite. Needs concrete values.
     """
     S = np.asarray(covariance, np.float64)
-    if len(mean) != len(S):
-        raise ValueError(f"full_normal_params: mean of {len(mean)}, covariance of shape {S.shape}")
+    if np.ndim(mean) != 1 or S.shape != 2 * np.shape(mean):
+        raise ValueError(f"full_normal_params: mean [d] and covariance [d, d] have shapes {np.shape(mean)}, {S.shape}")
     eps = float(jnp.finfo(covariance.dtype).eps)
     if not np.allclose(S, S.T, rtol=0, atol=8 * eps * np.abs(S).max()):
         raise ValueError("full_normal_params: covariance must be finite and symmetric")

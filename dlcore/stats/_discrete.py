@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike
 
 from dlcore.stats import _discretized as discretized
-from dlcore.stats._distribution import Distribution, batch_shape
+from dlcore.stats._distribution import Distribution, batch_shape, check_outcome
 from dlcore.stats._information import log_entropy, log_kl
 from dlcore.stats._special import log_softmax, wide
 from dlcore.types import Key, Params
@@ -41,10 +41,11 @@ def _inside(x: ArrayLike, size: int) -> tuple[Array, Array]:
     return jnp.where(inside, 0.0, jnp.where(jnp.isnan(x), jnp.nan, -jnp.inf)), jnp.where(inside, x, 0).astype(jnp.int32)
 
 
-def _picker(logs: Callable[[Params], Array]) -> Callable[[Params, ArrayLike], Array]:
+def _picker(logs: Callable[[Params], Array], events: int) -> Callable[[Params, ArrayLike], Array]:
     """`log_prob` of the family on 0 … k − 1 whose log-masses, on a last axis, `logs` gives."""
 
     def log_prob(params: Params, x: ArrayLike) -> Array:
+        check_outcome(params, x, events)
         masses = logs(params)
         outside, place = _inside(x, masses.shape[-1])
         shape = jnp.broadcast_shapes(place.shape, masses.shape[:-1])
@@ -62,10 +63,10 @@ def _finite(
     return Distribution(log_prob, sample, lambda p: log_entropy(logs(p)), lambda p, q: log_kl(logs(p), logs(q)))
 
 
-bernoulli = _finite(_picker(_bernoulli_logs), _bernoulli_sample, _bernoulli_logs)
+bernoulli = _finite(_picker(_bernoulli_logs, 0), _bernoulli_sample, _bernoulli_logs)
 """P(1) = σ(a) on {0, 1}: `logit` a, which may be ±∞."""
 
-categorical = _finite(_picker(_categorical_logs), _categorical_sample, _categorical_logs)
+categorical = _finite(_picker(_categorical_logs, 1), _categorical_sample, _categorical_logs)
 """P(k) = softmax(a)_k on 0 … c − 1: `logits` a [..., c], some of which may be −∞."""
 
 
@@ -102,9 +103,13 @@ def discretized_logistic_mixture(levels: int) -> Distribution:
         return [jnp.broadcast_to(wide(params[name]), (*batch, components(params)[-1])) for name in names]
 
     def components(params: Params) -> tuple[int, ...]:
-        return jnp.broadcast_shapes(*(jnp.shape(params[name]) for name in names))
+        shapes = {name: jnp.shape(params[name]) for name in names}
+        if len({shape[-1:] for shape in shapes.values() if shape}) > 1:
+            raise ValueError(f"discretized_logistic_mixture: numbers of components differ, got shapes {shapes}")
+        return (*batch_shape(params, 1), *max(shapes.values(), key=len)[-1:])
 
     def log_prob(params: Params, x: ArrayLike) -> Array:
+        check_outcome(params, x, 1)
         outside, place = _inside(x, levels)
         batch = jnp.broadcast_shapes(place.shape, components(params)[:-1])
         masses = discretized.mixture_log_mass(jnp.broadcast_to(place, batch), *parts(params, batch), levels)

@@ -19,9 +19,9 @@ class Distribution(NamedTuple):
     """A family of distributions; `params` is a dict of real arrays without constraints, as its file says.
 
     Parameters and samples may be arrays or plain numbers. Scalar families broadcast the parameters with one another
-    and with x by NumPy's rules, so that draws of shape [n, batch] fit; those of vectors take their last axis, whose
-    size must be the same in both. Values in nats, in at least single precision. `entropy` and `kl` are None where there
-    is no closed form; then see `monte_carlo_kl`.
+    and with x by NumPy's rules, so that draws of shape [n, batch] fit, and raise `ValueError` where those do not go;
+    those of vectors take their last axis, whose size must be the same in both. Values in nats, in at least single
+    precision. `entropy` and `kl` are None where there is no closed form; then see `monte_carlo_kl`.
     """
 
     log_prob: Callable[[Params, Any], Array]
@@ -111,6 +111,13 @@ def batch_shape(params: Mapping[str, ArrayLike], events: int = 0) -> tuple[int, 
     """The broadcast shape of the parameters without their last `events` axes."""
     shapes = (jnp.shape(x) for x in params.values())
     return jnp.broadcast_shapes(*(shape[: len(shape) - events] for shape in shapes))
+
+
+def check_outcome(params: Mapping[str, ArrayLike], x: ArrayLike, events: int = 0) -> None:
+    """Raises `ValueError`, naming the shapes, for an x that does not broadcast with the batch of the parameters."""
+    batch, shape = batch_shape(params, events), jnp.shape(x)
+    if any(n != m and 1 not in (n, m) for n, m in zip(reversed(batch), reversed(shape), strict=False)):
+        raise ValueError(f"log_prob: x of shape {shape} does not go with parameters of shape {batch}")
 
 
 def clamp_log_scale(log_scale: Num[ArrayLike, "*s"], limit: float = LOG_SCALE_LIMIT) -> Float[Array, "*s"]:

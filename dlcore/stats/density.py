@@ -49,19 +49,24 @@ def make_density(
     Raises `ValueError` for a negative or infinite density, another integral, points that do not increase or do not fit
     the shape, and names that repeat. Under jit the values are not looked at.
     """
-    if not len(axes) == len(points) == jnp.ndim(values) or len(set(axes)) != len(axes):
-        raise ValueError(f"make_density: {jnp.ndim(values)} axes need as many different names and grids, got {axes}")
-    for name, grid, size in zip(axes, points, jnp.shape(values), strict=True):
-        if grid is not None and (jnp.shape(grid) != (size,) or size < 2):
-            raise ValueError(f"make_density: axis {name} of size {size} has points of shape {jnp.shape(grid)}")
-        if grid is not None and not traced(grid) and not (np.diff(np.asarray(grid, np.float64)) > 0).all():
-            raise ValueError(f"make_density: the points of {name} must increase")
+    _check_grid(values, points, axes)
     check_mass(values, "density")
     density = Density(wide(values), tuple(grid if grid is None else wide(grid) for grid in points), tuple(axes))
     total = integral(density)
     if not traced(total, tolerance) and abs(float(total) - 1) > tolerance:
         raise ValueError(f"density must integrate to 1, got {float(total):g}; widen or refine the grid, or normalize")
     return density
+
+
+def _check_grid(values: ArrayLike, points: tuple[ArrayLike | None, ...], axes: tuple[str, ...]) -> None:
+    shape = jnp.shape(values)
+    if not len(axes) == len(points) == len(shape) or len(set(axes)) != len(axes):
+        raise ValueError(f"make_density: values {shape} need as many different names and grids as axes, got {axes}")
+    for name, grid, size in zip(axes, points, shape, strict=True):
+        if grid is not None and (jnp.shape(grid) != (size,) or size < 2):
+            raise ValueError(f"make_density: axis {name} of values {shape} has points of shape {jnp.shape(grid)}")
+        if grid is not None and not traced(grid) and not (np.diff(np.asarray(grid, np.float64)) > 0).all():
+            raise ValueError(f"make_density: the points of {name} must increase")
 
 
 def marginalize(density: Density, *names: str) -> Density:
@@ -89,6 +94,7 @@ def normalize(
     values: Num[ArrayLike, "..."], points: tuple[Num[ArrayLike, " n"] | None, ...], axes: tuple[str, ...]
 ) -> Density:
     """The density proportional to `values` on the grid. Raises what `make_density` does, and for an integral of 0."""
+    _check_grid(values, points, axes)
     check_mass(values, "density")
     relative, _ = scaled(wide(values))
     total = integral(Density(relative, tuple(points), tuple(axes)))

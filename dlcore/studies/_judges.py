@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Integer
 
-from dlcore.evaluation import calibration
+from dlcore.evaluation import calibration, correct
 
 Judge = Callable[[Array, Array], Float[Array, "b c"]]
 """`(x [b, h, w, c] grey levels, observed [h, w, c]) -> log p(y|x)`; what is not observed holds a fill-in."""
@@ -19,9 +19,13 @@ BLOCK = 100
 
 
 def scores(log_posterior: Float[np.ndarray, "n classes"], labels: Integer[np.ndarray, " n"]) -> tuple[float, float]:
-    """(accuracy, mean of −log p(y|x) in nats)."""
+    """(accuracy, as `dlcore.evaluation.correct` counts, and the mean of −log p(y|x) in nats).
+
+    Raises `ValueError` unless there is one label per row, of a class.
+    """
+    right = np.asarray(correct(jnp.asarray(log_posterior), jnp.asarray(labels)))
     own = np.take_along_axis(np.asarray(log_posterior, np.float64), labels[:, None].astype(int), axis=-1)[:, 0]
-    return float((log_posterior.argmax(-1) == labels).mean()), float(-own.mean())
+    return float(right.mean()), float(-own.mean())
 
 
 def calibrations(

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Integer
 
+from dlcore.operands import has_shape
 from dlcore.setting import Number
 from dlcore.studies._judges import BLOCK, Judge, scores
 from dlcore.types import Key
@@ -15,7 +16,11 @@ from dlcore.types import Key
 def hidden(
     key: Key, x: Integer[Array, "b h w c"], fraction: Number, fill: Integer[Array, "h w c"]
 ) -> tuple[Integer[Array, "b h w c"], Bool[Array, "h w c"]]:
-    """Images that all lack the same pixels, each missing with probability `fraction`, filled in; what is observed."""
+    """Images that all lack the same pixels, each missing with probability `fraction`, filled in; what is observed.
+
+    Raises `ValueError` for a fill that is no image like those.
+    """
+    has_shape("hidden", "fill", fill, x.shape[1:], f"an image like those of {x.shape}")
     kept = jax.random.uniform(key, (*x.shape[1:3], 1)) >= fraction
     observed = jnp.broadcast_to(kept, x.shape[1:])
     return jnp.where(observed, x, fill.astype(x.dtype)), observed

@@ -6,11 +6,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from safetensors import SafetensorError
-from safetensors.flax import load_file
 
+from dlcore.tensor_files import cast, load
 from dlcore.train._system import Fit
-from dlcore.tree import Pattern, matching, named_leaves
+from dlcore.tree import Pattern, matching, named_leaves, path_of
 from dlcore.types import Batch, Key, Params, State
 
 BRANCHES = ("params", "state")
@@ -21,12 +20,7 @@ def pretrained(path: str | Path) -> dict[str, dict[str, Any]]:
 
     Raises `ValueError`, naming the file, for one that cannot be read or whose tensors have other names.
     """
-    try:
-        tensors = load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise ValueError(
-            f"{path} cannot be read as safetensors ({error}); name a file that launch.export wrote"
-        ) from None
+    tensors = load(path)
     tree: dict[str, dict[str, Any]] = {name: {} for name in BRANCHES}
     if other := sorted(name for name in tensors if name.partition("/")[0] not in BRANCHES or "/" not in name):
         raise ValueError(
@@ -45,16 +39,23 @@ def pretrained(path: str | Path) -> dict[str, dict[str, Any]]:
 def starting_from(stage: Fit, tree: Mapping[str, Any], fresh: Pattern = ()) -> Fit:
     """The fit, whose `init` gives the weights of `tree` (`pretrained`) but for the leaves that `fresh` names.
 
-    Raises `ValueError` when it is traced, for all leaves of which names or shapes differ.
+    Raises `ValueError` when it is traced, for all leaves of which names or shapes differ, and for weights that are no
+    floats or beyond the range of the dtype.
     """
 
     def init(key: Key, batch: Batch) -> tuple[Params, State]:
         own = dict(zip(BRANCHES, stage.init(key, batch), strict=True))
         both = {name: swapped(tree[name], own[name], fresh) for name in BRANCHES}
-        cast = jax.tree.map(lambda new, old: jnp.asarray(new, old.dtype), both, {k: dict(v) for k, v in own.items()})
-        return cast["params"], cast["state"]
+        like = {k: dict(v) for k, v in own.items()}
+        found = jax.tree_util.tree_map_with_path(lambda path, new, old: _like(path_of(path), new, old), both, like)
+        return found["params"], found["state"]
 
     return stage._replace(init=init)
+
+
+def _like(path: str, new: Any, old: Any) -> Any:
+    """The leaf in the dtype of another; what is traced is a leaf of that one's own."""
+    return new if isinstance(new, jax.core.Tracer) else cast(path, new, old.dtype)
 
 
 def swapped(trained: Mapping[str, Any], fresh: Mapping[str, Any], head: Pattern) -> dict[str, Any]:

@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from safetensors import SafetensorError, safe_open
-from safetensors.flax import load_file, save_file
+from safetensors.flax import save_file
 
+from dlcore import tensor_files
 from dlcore.parallel.mesh import make_mesh, to_host
 from dlcore.train._fitting import like_of, restore
 from dlcore.train._run_folder import read_json
@@ -81,13 +81,12 @@ def read(path: Path) -> tuple[Run, Exported]:
     Raises `ValueError`, naming the file, for one that is missing, damaged, or not made by `write`.
     """
     try:
-        with safe_open(path, framework="np") as file:
-            told = {name: json.loads(value) for name, value in (file.metadata() or {}).items() if name in TOLD}
-        tensors = load_file(path)
-    except (OSError, SafetensorError, json.JSONDecodeError) as error:
+        told = {name: json.loads(value) for name, value in tensor_files.metadata(path).items() if name in TOLD}
+    except json.JSONDecodeError as error:
         raise ValueError(f"{path} cannot be read ({error}); export the run again") from None
     if missing := [name for name in TOLD if name not in told]:
         raise ValueError(f"{path} holds tensors, but no run: it lacks {missing[0]!r}; write it with launch.export")
+    tensors = {name: jnp.asarray(x) for name, x in tensor_files.load(path).items()}
     run = of_config(path, told["config"])
     (name, stage) = main_fit(run.system)
     like = like_of(run, name, stage, told["rows"], make_mesh())
@@ -99,11 +98,7 @@ def is_foreign(path: Path) -> bool:
     """Whether a file of tensors is there that holds no run of dlcore's, such as weights of another library."""
     if path.suffix != SUFFIX or not path.is_file():
         return False
-    try:
-        with safe_open(path, framework="np") as file:
-            return not set(TOLD) <= set(file.metadata() or {})
-    except (OSError, SafetensorError) as error:
-        raise ValueError(f"{path} cannot be read ({error}); fetch it again") from None
+    return not set(TOLD) <= set(tensor_files.metadata(path))
 
 
 TOLD = ("config", "rows", "step", "metrics")

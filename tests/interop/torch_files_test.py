@@ -12,8 +12,8 @@ from network_table import TINY
 from safetensors.numpy import save_file
 
 from dlcore.interop import _torch_inputs as torch_inputs
-from dlcore.interop._torch_files import load
 from dlcore.interop.torch_weights import from_torch, read, to_torch, write
+from dlcore.tensor_files import load
 
 FLOATS = {
     "F64": np.float64, "F32": np.float32, "F16": np.float16, "BF16": ml_dtypes.bfloat16,

@@ -12,7 +12,17 @@ from dlcore.losses import group_lasso, l1, l2
 from dlcore.networks import MLP, ResNet, ResNetConfig, fold_linear, permute_units
 from dlcore.nn import Conv, Dense, SpectralNorm, compose, restack, scan, serial, starting_at, unstack
 from dlcore.nn.init import he_normal, orthogonal
-from dlcore.optim import clip_adaptively, decay_mask, group_threshold, magnitude_masks, proximal, soft_threshold
+from dlcore.optim import (
+    OptimizerConfig,
+    clip_adaptively,
+    copy_by_copy,
+    decay_mask,
+    group_threshold,
+    magnitude_masks,
+    make_optimizer,
+    proximal,
+    soft_threshold,
+)
 from dlcore.train import ensemble, member
 from dlcore.tree import by_layer, is_weight, named_leaves, stack_axes
 
@@ -84,6 +94,61 @@ def test_a_stack_is_its_layers(shape, depth):
     for globally in (False, True):
         found, each = (magnitude_masks(tree, 0.4, is_weight, globally=globally) for tree in (together[0], apart[0]))
         close([row(found, i) for i in range(COPIES)], list(each.values()))
+
+
+OF_OPTAX = {"lamb": (), "lars": (), "adafactor": ("min_dim_size_to_factor=2",), "adam": ()}
+"""Optimisers of optax that look at the norm of a leaf or at its rows and columns, and one that does not."""
+
+
+def side_by_side(trees):
+    """Layers as a stack, and as branches of their own."""
+    head = {"kernel": jnp.ones((4, 3)), "bias": jnp.ones(3)}
+    return {"head": head, "rest": {"stacked": stack(trees)}}, {"head": head, "rest": dict(enumerate(trees))}
+
+
+@pytest.mark.parametrize(
+    ("name", "frozen"),
+    [
+        ("lars", "**/bias"),
+        *(pytest.param(name, (), marks=pytest.mark.slow) for name in OF_OPTAX),
+        pytest.param("lars", "rest/**", marks=pytest.mark.slow),
+    ],
+)
+def test_an_optimiser_of_optax_sees_the_layers_of_a_stack(name, frozen):
+    config = OptimizerConfig(f"optax.{name}", OF_OPTAX[name], learning_rate=0.1, freeze=frozen and (frozen,))
+
+    @jax.jit
+    def twice(params, grads):
+        tx = make_optimizer(config, 10)
+        state = tx.init(params)
+        for _ in range(2):
+            updates, state = tx.update(grads, state, params)
+            params = optax.apply_updates(params, updates)
+        return params
+
+    both = zip(side_by_side(copies((5, 4))), side_by_side(copies((5, 4), seed=1)), strict=True)
+    (found, expected) = (twice(*pair) for pair in both)
+    close(found["head"], expected["head"], 1e-9)
+    close(found["rest"]["stacked"], stack(list(expected["rest"].values())), 1e-9)
+
+
+def test_what_an_optimiser_asks_for_is_a_function_of_what_it_sees():
+    """Such as the value at other params, for a line search, and the gradient there."""
+    params, loose = side_by_side(copies((5, 4)))
+    loss = lambda p: sum(jnp.sum(leaf * leaf * leaf) for leaf in jax.tree.leaves(p))  # noqa: E731
+
+    def update(grads, state, params, *, grad, value_fn, grad_fn):
+        there = jax.tree.map(lambda w, g: w - 0.1 * g, params, grad)
+        return jax.tree.map(lambda g: g * value_fn(there), grad_fn(there)), state
+
+    asking = optax.GradientTransformationExtraArgs(lambda params: (), update)
+
+    def step(tx, params):
+        grads = jax.grad(loss)(params)
+        return tx.update(grads, (), params, grad=grads, value_fn=loss, grad_fn=jax.grad(loss))[0]
+
+    found, expected = jax.jit(lambda: (step(copy_by_copy(asking), params), step(asking, loose)))()
+    close(found["rest"]["stacked"], stack(list(expected["rest"].values())), 1e-9)
 
 
 @pytest.mark.slow

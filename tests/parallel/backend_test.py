@@ -116,6 +116,36 @@ def test_flags_of_the_user_are_kept_beside_ours():
     assert environment["XLA_FLAGS"].split() == ["--xla_dump_to=/tmp", backend.DETERMINISM]
 
 
+def test_flags_in_a_file_are_kept_beside_ours(tmp_path):
+    """XLA reads them where `XLA_FLAGS` is the name of a file, and aborts if anything stands behind the name."""
+    file = tmp_path / "flags.txt"
+    file.write_text(f"--xla_dump_to={tmp_path}/dump\n  --xla_dump_hlo_as_text\n")
+    environment = {"XLA_FLAGS": str(file)}
+    backend.protect(environment, "0.12.0.1")
+    expected = [f"--xla_dump_to={tmp_path}/dump", "--xla_dump_hlo_as_text", backend.PROTECTION]
+    assert environment["XLA_FLAGS"].split() == (expected if backend.affected("0.12.0.1") else [str(file)])
+    file.write_text(f"{UNPROTECTED}\n")
+    environment = {"XLA_FLAGS": str(file)}
+    backend.protect(environment, "0.12.0.1")
+    assert environment["XLA_FLAGS"] in (str(file), UNPROTECTED)
+
+
+@pytest.mark.skipif(not backend.affected(), reason="this jaxlib needs no protection")
+@pytest.mark.parametrize(
+    ("flags", "before", "warned"),
+    [
+        (f"{backend.PROTECTION} {UNPROTECTED}", "", True),
+        (f"{UNPROTECTED} {backend.PROTECTION}", "", False),
+        ("", "jax.devices(); ", True),
+    ],
+    ids=["the user's last word is no", "the user's last word is yes", "a backend runs already"],
+)
+def test_a_protection_that_is_not_in_force_is_no_reason_to_be_silent(flags, before, warned):
+    code = f"import jax; {before}from dlcore.parallel import backend; backend.protect(); jax.numpy.ones(3) + 1"
+    done = python(code, XLA_FLAGS=flags, JAX_PLATFORMS="cpu")
+    assert done.returncode == 0 and done.stderr.count("RuntimeWarning") == warned, done.stderr
+
+
 @pytest.mark.parametrize("given", ["--xla_gpu_deterministic_ops=false", "--xla_gpu_exclude_nondeterministic_ops=true"])
 def test_determinism_that_the_user_chose_stays(given):
     environment = {"XLA_FLAGS": given}

@@ -60,7 +60,7 @@ def test_what_does_not_fit_is_refused():
     codes, labels = np.zeros((3, 1), np.uint32), np.zeros(3, np.int32)
     for call, message in (
         (lambda: judge.judge([codes], [], labels, labels, 2, 1), "1 tables of queries and 0"),
-        (lambda: judge.judge([codes], [codes], labels[:2], labels, 2, 1), "3 queries with 2 labels"),
+        (lambda: judge.judge([codes], [codes], labels[:2], labels, 2, 1), r"3 queries with labels \(2,\)"),
         (lambda: judge.judge([codes], [codes], labels, labels, 2, 4), "k=4 of 3 codes"),
     ):
         with pytest.raises(ValueError, match=message):

@@ -1,5 +1,7 @@
 """An exported model is the trained one: its numbers, its program, and whatever opens it."""
 
+import struct
+
 import jax
 import numpy as np
 import pytest
@@ -58,7 +60,7 @@ def test_a_start_for_another_task_is_loaded_from_folder_and_file(trained, export
     with pytest.raises(ValueError, match="holds tensors, but no run"):
         loaded(other)
     other.write_bytes(b"no tensors")
-    with pytest.raises(ValueError, match="cannot be read"):
+    with pytest.raises(ValueError, match=r"is no whole .safetensors file"):
         loaded(other, lambda path: ({"read": path}, {}))
 
 
@@ -74,12 +76,24 @@ def test_an_exported_run_opens_like_its_folder(trained, exported):
         opened.sample(3)
 
 
+EIGHT_BITS = (
+    struct.pack("<Q", len(HEADER := b'{"w":{"dtype":"F8_E4M3","shape":[2],"data_offsets":[0,2]}}')) + HEADER + b"ab"
+)
+"""A `.safetensors` file of two numbers of eight bits."""
+
+
 def test_other_files_are_refused(trained, exported, tmp_path):
     other = tmp_path / "other.safetensors"
     with pytest.raises(ValueError, match=r"other.safetensors cannot be read"):
         session.open_run(other)
     other.write_bytes(exported.read_bytes()[:-5])
-    with pytest.raises(ValueError, match=r"other.safetensors cannot be read"):
+    with pytest.raises(ValueError, match=r"other.safetensors is no whole .safetensors file"):
+        session.open_run(other)
+    other.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
+    with pytest.raises(ValueError, match=r"other.safetensors is a Git LFS pointer"):
+        session.open_run(other)
+    other.write_bytes(EIGHT_BITS)
+    with pytest.raises(ValueError, match="holds tensors, but no run: it lacks 'config'"):
         session.open_run(other)
     save_file({"a": X}, other)
     with pytest.raises(ValueError, match="holds tensors, but no run: it lacks 'config'"):

@@ -65,7 +65,19 @@ def test_all_that_does_not_fit_is_named_and_nothing_is_begun(weights, tmp_path):
     save_file({"fc.weight": np.zeros(3, np.float32)}, tmp_path / "c.safetensors")
     with pytest.raises(ValueError, match=r"has a tensor 'fc.weight' .* as launch.export writes them"):
         train(tmp_path / "c", f"train.init_from={tmp_path / 'c.safetensors'}")
-    with pytest.raises(ValueError, match=r"nothing.safetensors cannot be read as safetensors"):
+    whole = load_file(weights)
+    whole["params/dense_0/kernel"] = np.ones_like(whole["params/dense_0/kernel"], np.int8)
+    save_file(whole, tmp_path / "d.safetensors")
+    with pytest.raises(ValueError, match=r"params/dense_0/kernel is int8, wanted float32; store the weights as floats"):
+        train(tmp_path / "d", f"train.init_from={tmp_path / 'd.safetensors'}")
+    whole["params/dense_0/kernel"] = np.full(whole["params/dense_0/kernel"].shape, 1e300)
+    save_file(whole, tmp_path / "d.safetensors")
+    with pytest.raises(ValueError, match=r"params/dense_0/kernel holds values beyond the range of float32"):
+        train(tmp_path / "d", f"train.init_from={tmp_path / 'd.safetensors'}")
+    (tmp_path / "d.safetensors").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
+    with pytest.raises(ValueError, match=r"d.safetensors is a Git LFS pointer"):
+        train(tmp_path / "d", f"train.init_from={tmp_path / 'd.safetensors'}")
+    with pytest.raises(ValueError, match=r"nothing.safetensors cannot be read"):
         train(tmp_path / "d", "train.init_from=nothing.safetensors")
     with pytest.raises(ValueError, match=r"says what does not come from train.init_from"):
         train(tmp_path / "e", "train.init_fresh=dense_1/**")

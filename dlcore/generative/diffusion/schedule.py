@@ -113,9 +113,11 @@ def at(
 ) -> Float[Array, "..."]:
     """Entry t of a table, one per example, in the dtype of `like` and shaped to be multiplied with it.
 
-    Raises `ValueError` unless there is one t per example of `like` (or one for all), and for t outside `first` … S
-    where it is known; inside `jit` such an entry is NaN.
+    Raises `ValueError` for a table of more than one axis, unless there is one t per example of `like` (or one for all),
+    and for t outside `first` … S where it is known; inside `jit` such an entry is NaN.
     """
+    if jnp.ndim(table) != 1:
+        raise ValueError(f"the table of a schedule has one number per step, got shape {jnp.shape(table)}")
     t = _times(t)
     if t.shape != like.shape[: t.ndim]:
         raise ValueError(

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Integer
 
+from dlcore.generative.check import like_examples
 from dlcore.generative.flow._pixels import dequantize, discrete_nats
 from dlcore.types import Bijector, Key, Params
 
@@ -84,14 +85,16 @@ def bound(
 
     −log (1/k) Σ_i p(y_i)/q(u_i|x) + D log L with y = (x + u)/L: k = 1 is the bound that is trained, more draws bring it
     nearer to −log P(x). `params` are the dequantizer's; `log_density(y)` is that of the model, [b] in nats. Raises
-    `ValueError` for k < 1.
+    `ValueError` for k < 1, and unless the density is one number per image.
     """
     if samples < 1:
         raise ValueError(f"bound: samples must be at least 1, got {samples}")
 
     def weight(i: Array) -> Array:
         u, log_q = dequantizer.draw(jax.random.fold_in(key, i), params, x)
-        return log_density(dequantize(x, u, levels)) - log_q
+        log_p = log_density(dequantize(x, u, levels))
+        like_examples("bound", "log_density's result", log_p, x)
+        return log_p - log_q
 
     found = jnp.stack([weight(jnp.int32(i)) for i in range(samples)])
     mean = jax.nn.logsumexp(found, axis=0) - jnp.log(float(samples))

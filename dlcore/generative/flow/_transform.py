@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from dlcore.generative.check import in_range
+from dlcore.operands import equal_shapes, has_shape
 from dlcore.setting import Number
 
 Mapped = tuple[Float[Array, "*s"], Float[Array, "*s"]]
@@ -32,13 +33,19 @@ def bounded(raw: Float[Array, "*s"], bound: Number) -> Float[Array, "*s"]:
 
 
 def scaled(x: Float[Array, "*s"], log_scale: Float[Array, "*s"], shift: Float[Array, "*s"]) -> Float[Array, "*s"]:
-    """z = x·exp(s) + t; where both are 0, z is x to the bit."""
+    """z = x·exp(s) + t; where both are 0, z is x to the bit. Raises `ValueError` for different shapes."""
+    equal_shapes("scaled", x=x, log_scale=log_scale, shift=shift)
     return x * jnp.exp(log_scale) + shift
 
 
 def unscaled(z: Float[Array, "*s"], log_scale: Float[Array, "*s"], shift: Float[Array, "*s"]) -> Float[Array, "*s"]:
-    """x = (z − t)·exp(−s), the inverse of `scaled`."""
+    """x = (z − t)·exp(−s), the inverse of `scaled`. Raises `ValueError` for different shapes."""
+    equal_shapes("unscaled", z=z, log_scale=log_scale, shift=shift)
     return (z - shift) * jnp.exp(-log_scale)
+
+
+def _check_raw(x: Array, raw: Array) -> None:
+    has_shape("affine", "raw", raw, (*x.shape, 2), f"two numbers for each entry of x {x.shape}")
 
 
 def affine(bound: Number = 2.0) -> Transform:
@@ -49,10 +56,12 @@ def affine(bound: Number = 2.0) -> Transform:
     in_range("affine", "bound", bound, lambda b: b > 0, "be positive")
 
     def forward(x: Array, raw: Array) -> Mapped:
+        _check_raw(x, raw)
         log_scale = bounded(raw[..., 0], bound)
         return scaled(x, log_scale, raw[..., 1]), log_scale
 
     def inverse(z: Array, raw: Array) -> Mapped:
+        _check_raw(z, raw)
         log_scale = bounded(raw[..., 0], bound)
         return unscaled(z, log_scale, raw[..., 1]), -log_scale
 

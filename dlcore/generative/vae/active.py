@@ -20,6 +20,8 @@ class Activity(NamedTuple):
 @highest
 def activity(mean: Float[Array, "b d"], where: Array) -> Activity:
     """Sums of E[z|x] over images that `where` [b] marks; others may be NaN. Raises `ValueError` for another shape."""
+    if jnp.ndim(mean) != 2:
+        raise ValueError(f"activity: mean must be [b, d], got shape {jnp.shape(mean)}")
     like_examples("activity", "where", where, mean)
     mean = jnp.where(where[:, None], mean, 0.0)
     weight = where.astype(jnp.float32)

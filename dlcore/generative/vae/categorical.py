@@ -20,7 +20,14 @@ from dlcore.types import Key, Params
 
 
 def relaxed_one_hot(noise: Float[Array, "*k c"], logits: Float[Array, "*b c"], temperature: Number) -> Array:
-    """softmax((a + g)/τ) for given Gumbel noise g; one-hot in the limit τ → 0."""
+    """softmax((a + g)/τ) for given Gumbel noise g; one-hot in the limit τ → 0.
+
+    Raises `ValueError` unless the shape of the noise is that of the logits, with axes of draws before it.
+    """
+    if jnp.shape(noise)[max(jnp.ndim(noise) - jnp.ndim(logits), 0) :] != jnp.shape(logits):
+        raise ValueError(
+            f"relaxed_one_hot: noise of shape {jnp.shape(noise)} must end with that of the logits, {jnp.shape(logits)}"
+        )
     return jax.nn.softmax((logits + noise) / temperature)
 
 

@@ -105,9 +105,11 @@ def score_surrogate(
     """f, with the gradient ∇f + (f − baseline) ∇log q(z), unbiased for ∇ E_q[f] (Williams 1992).
 
     Also where z is discrete, and for any baseline that does not depend on the draw. Raises `ValueError` for shapes that
-    differ.
+    differ, and a baseline that is neither of theirs nor one number.
     """
-    equal_shapes("score_surrogate", values=values, log_q=log_q)
+    equal_shapes(
+        "score_surrogate", values=values, log_q=log_q, **({"baseline": baseline} if jnp.ndim(baseline) else {})
+    )
     advantage = jax.lax.stop_gradient(values - baseline)
     return values + advantage * (log_q - jax.lax.stop_gradient(log_q))
 

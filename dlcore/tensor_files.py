@@ -6,7 +6,9 @@ PyTorch itself is not needed.
 import json
 import os
 from pathlib import Path
+from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from safetensors import SafetensorError, safe_open
@@ -37,6 +39,18 @@ def load(path: str | os.PathLike) -> dict[str, np.ndarray]:
     Raises `ValueError`, naming the file, for anything else, for a file that is cut short or missing, and naming the
     tensor for a type that NumPy cannot hold.
     """
+    path, header, start = _header(path)
+    header.pop("__metadata__", None)
+    return {name: _tensor(path, name, entry, start) for name, entry in header.items()}
+
+
+def metadata(path: str | os.PathLike) -> dict[str, str]:
+    """What a `.safetensors` file says beside its tensors, text by name. Raises `ValueError` as `load` does."""
+    return _header(path)[1].get("__metadata__", {})
+
+
+def _header(path: str | os.PathLike) -> tuple[Path, dict[str, Any], int]:
+    """The path, the header, and where the tensors begin."""
     path = Path(path)
     try:
         with path.open("rb") as file:
@@ -49,13 +63,11 @@ def load(path: str | os.PathLike) -> dict[str, np.ndarray]:
                 pass  # the header and the file's length are right, else it raises
             file.seek(0)
             size = int.from_bytes(file.read(8), "little")
-            header = json.loads(file.read(size))
+            return path, json.loads(file.read(size)), 8 + size
     except OSError as error:
         raise ValueError(f"{path} cannot be read ({error.strerror or error}); pass a .safetensors file") from None
     except SafetensorError as error:
         raise ValueError(f"{path} is no whole .safetensors file ({error}); fetch it again") from None
-    header.pop("__metadata__", None)
-    return {name: _tensor(path, name, entry, 8 + size) for name, entry in header.items()}
 
 
 def _tensor(path: Path, name: str, entry: dict, start: int) -> np.ndarray:
@@ -65,3 +77,19 @@ def _tensor(path: Path, name: str, entry: dict, start: int) -> np.ndarray:
     if 0 in shape:
         return np.zeros(shape, dtype)
     return np.memmap(path, dtype, "r", offset=start + entry["data_offsets"][0], shape=shape)
+
+
+def cast(name: str, x: np.ndarray, dtype: Any) -> jax.Array:
+    """The array in this dtype.
+
+    Raises `ValueError`, naming it, for values beyond its range, and for one that holds floats where the other does not.
+    """
+    if jnp.issubdtype(x.dtype, jnp.floating) != jnp.issubdtype(dtype, jnp.floating):
+        raise ValueError(f"{name} is {x.dtype}, wanted {jnp.dtype(dtype)}; store the weights as floats")
+    if not jnp.issubdtype(dtype, jnp.floating):
+        return jnp.asarray(x, dtype)
+    with np.errstate(over="ignore"):
+        value = np.asarray(x).astype(dtype)
+    if jnp.finfo(x.dtype).max > jnp.finfo(dtype).max and (np.isinf(value) & np.isfinite(x)).any():
+        raise ValueError(f"{name} holds values beyond the range of {jnp.dtype(dtype)}; read it into a wider dtype")
+    return jnp.asarray(value)

@@ -46,5 +46,6 @@ from ._source import Rows as Rows
 from ._source import Split as Split
 from ._source import in_memory as in_memory
 from ._source import labels_of as labels_of
+from ._source import marked as marked
 from ._source import stratified as stratified
 from ._zoom import random_zoom as random_zoom

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from dlcore.data._checks import DataError, check_range, count_classes
-from dlcore.data._fingerprint import Fingerprint
+from dlcore.data._fingerprint import Fingerprint, of_array
 
 Rows = dict[str, np.ndarray]
 
@@ -72,6 +72,15 @@ class Data(NamedTuple):
     train: Split
     validation: Split
     test: Split
+
+
+def marked(data: Data) -> Data:
+    """The data with a fingerprint of its arrays, where it has none and they are in memory: data at hand may change."""
+    parts = {"training": data.train, "validation": data.validation, "test": data.test}
+    if data.spec.fingerprint or any(part.arrays is None for part in parts.values()):
+        return data
+    marks = {f"{s} {name}s": of_array(np.asarray(v)) for s, part in parts.items() for name, v in part.arrays.items()}
+    return data._replace(spec=data.spec._replace(fingerprint=marks))
 
 
 def in_memory(arrays: Mapping[str, np.ndarray]) -> Split:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from dlcore.data import SPLITS, Data, DataError, DataSpec, load, with_splits
+from dlcore.data import SPLITS, Data, DataError, DataSpec, load, marked, with_splits
 from dlcore.keys import fold_name
 from dlcore.lookup import check_name
 from dlcore.train._config import from_json, override, to_json
@@ -112,7 +112,7 @@ def named(
     """
     module = experiment_module(experiment)
     check_name("preset", preset, module.PRESETS)
-    source = load_for(module, data, data_dir, image_size) if source is None else source
+    source = load_for(module, data, data_dir, image_size) if source is None else marked(source)
     config = overridden(module.preset(preset, source.spec), settings)
     names = {"experiment": experiment, "preset": preset, "data": data, "image_size": image_size}
     where = Path("runs") / folder_name(names, seed, settings) if folder is None else Path(folder)
@@ -200,6 +200,7 @@ def of_config(
         raise ValueError(f"{place} holds a run of a system without a name; pass that system to open it")
     if source is None and with_data and module:
         source = load_for(module, names["data"], data_dir, names["image_size"])
+    source = source if source is None else marked(source)
     spec = spec if source is None else source.spec
     built = check(module.build(config, spec) if module else system)
     return Run(place, built, source, spec, seed, names, config, data_dir)

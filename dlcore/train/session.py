@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dlcore.data import Data
+from dlcore.data import Data, marked
 from dlcore.lookup import check_name
 from dlcore.parallel.mesh import make_mesh
 from dlcore.train import export, run, stages
@@ -53,6 +53,7 @@ def train(
     else:
         if isinstance(data, str) or folder is None:
             raise ValueError("train: a system at hand needs data= as Data, and folder=")
+        data = marked(data)
         made = Run(Path(folder), check(system), data, data.spec, seed, {})
     check_identity(made.folder, made.identity(), made.config)
     if not stages.finished(made):

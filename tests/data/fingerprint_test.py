@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dlcore.data import DataError, changes, load, with_splits
+from dlcore.data import SPLITS, Data, DataError, DataSpec, changes, in_memory, load, marked, with_splits
 from dlcore.data import _folder as folder
 from dlcore.data._fingerprint import of_array, of_files
-from dlcore.train import check_data, check_identity
+from dlcore.train import check_data, check_identity, run
 from dlcore.train._run_folder import LAYOUT, claim
 
 RNG = np.random.default_rng(0)
@@ -203,3 +203,27 @@ def test_a_run_folder_refuses_other_data(tmp_path):
     with pytest.raises(ValueError, match="seed: 0 in the folder, 1 asked for") as caught:
         check_identity(tmp_path, {**identity, "seed": 1, "fingerprint": new})
     assert "files" not in str(caught.value)
+
+
+def test_arrays_at_hand_are_marked_as_files_are(tmp_path):
+    """Data that was made without a fingerprint: another pixel, or another label, and the run is refused."""
+    part = lambda: in_memory({"image": IMAGES[..., None].copy(), "label": LABELS.astype(np.int32)})  # noqa: E731
+    spec = DataSpec("own", (4, 4, 1), 256, 2, ("a", "b"), (30, 30, 30), (0.5,), (0.3,))
+    data = Data(spec, part(), part(), part())
+    made = run.named("classify", data="own", preset="smoke", source=data, folder=tmp_path)
+    claim(made.folder, made.identity(), {"layout": LAYOUT})
+    check_data(tmp_path, run.named("classify", data="own", preset="smoke", source=data).identity()["fingerprint"])
+    for split, name in (("train", "image"), ("test", "label")):
+        other = part()
+        other.arrays[name].flat[3] += 1
+        changed = data._replace(**{split: other})
+        with pytest.raises(DataError, match=f"{split}(ing)? {name}s changed"):
+            made = run.named("classify", data="own", preset="smoke", source=changed, folder=tmp_path)
+            check_identity(tmp_path, made.identity())
+    assert marked(load("digits")).spec.fingerprint == load("digits").spec.fingerprint
+    held = json.loads((tmp_path / "config.json").read_text())
+    held["fingerprint"] = {name: held["fingerprint"][name] for name in SPLITS}
+    (tmp_path / "config.json").write_text(json.dumps(held))
+    check_data(tmp_path, made.identity()["fingerprint"])
+    with pytest.raises(DataError, match="test split has 29 examples, 30 when the run began"):
+        check_data(tmp_path, {**made.identity()["fingerprint"], "test split": {"examples": 29}})

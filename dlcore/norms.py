@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Shaped
 
 from dlcore.backend import on_cpu, on_one_device
+from dlcore.precision import add_rows
 
 
 def global_norm(tree: Any) -> Float[Array, ""]:
@@ -21,5 +22,4 @@ def _square_sum(x: Shaped[Array, "*s"]) -> Float[Array, ""]:
         return squares.sum()
     # Without XLA's fused reductions (see `dlcore.parallel.backend.protect`) its loop over all entries takes four times
     # as long as this product, and of the step of a small dense network a tenth.
-    squares = squares.reshape(-1, x.shape[-1])
-    return (jnp.ones(len(squares), squares.dtype) @ squares).sum()
+    return add_rows(squares.reshape(-1, x.shape[-1])).sum()

@@ -34,7 +34,7 @@ ALLOWED = {
     "lookup": set(),
     "tensor_files": set(),
     "backend": set(),
-    "norms": {"backend"},
+    "norms": {"backend", "precision"},
     "keys": {"types"},
     "setting": set(),
     "stats": BASE,

@@ -5,14 +5,16 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from dlcore import backprop, data, networks, nn, optim, stats, studies, visualize
 from dlcore.evaluation import collapse
-from dlcore.generative import decoder, vae
+from dlcore.generative import decoder, gaussian_classes, vae
 from dlcore.generative.flow import ActNorm, InvertibleConv, InvertibleConvPLU, chain
 from dlcore.generative.flow.density import log_prob, sample
 from dlcore.nn import dense
+from dlcore.norms import global_norm
 from dlcore.optim import _cma as cma
 from dlcore.optim import _gauss_newton as gauss_newton
 from dlcore.optim import _lanczos as lanczos
@@ -20,7 +22,7 @@ from dlcore.optim import _least_squares as least_squares
 from dlcore.optim import _line_search as line_search
 from dlcore.optim import _newton as newton
 from dlcore.optim import surfaces
-from dlcore.precision import highest, matmul
+from dlcore.precision import add_rows, highest, matmul, row_products
 from dlcore.stats import _fit as fit
 from dlcore.stats import _minibatch as minibatch
 from dlcore.studies import _polynomial as polynomial
@@ -201,3 +203,27 @@ def test_no_product_is_left_to_the_default(path):
         if operator or (call and not any(keyword.arg == "precision" for keyword in node.keywords)):
             bare += [] if id(node) in inside else [node.lineno]
     assert len(bare) == ON_THE_HOST.get(str(path.relative_to(ROOT)), 0), bare
+
+
+@pytest.mark.slow
+def test_sums_over_millions_of_rows_keep_their_digits():
+    """A product adds its terms one after the other: of three million tenths a float32 loses some percent."""
+    rows, tenth = 3_000_001, float(np.float32(0.1))
+    x = jnp.full((rows, 2), 0.1)
+    np.testing.assert_allclose(np.asarray(add_rows(x), float) / rows, tenth, rtol=1e-4)
+    np.testing.assert_allclose(nn.row_moments(x)[0], tenth, rtol=1e-4)
+    np.testing.assert_allclose(row_products(x[:, :1], 3 * x) / rows, 3 * tenth**2, rtol=1e-4)
+    assert float(global_norm(x)) == pytest.approx(tenth * (2 * rows) ** 0.5, rel=1e-4)
+    values = np.arange(rows, dtype=np.float32)[:, None] % 7
+    model = gaussian_classes.fit_naive_bayes(jnp.asarray(values), jnp.arange(rows) % 2, 2)
+    for c in range(2):
+        own = values[c::2].astype(float)
+        np.testing.assert_allclose([model.mean[c, 0], model.variance[c, 0]], [own.mean(), own.var()], rtol=1e-4)
+
+
+@pytest.mark.parametrize("n", [1, 5, 8192, 8193, 20_000])
+def test_rows_add_up_however_many_there_are(n):
+    x, y = (np.random.default_rng(i).normal(size=(n, 3)).astype(np.float32) for i in (0, 1))
+    np.testing.assert_allclose(add_rows(jnp.asarray(x)), x.astype(float).sum(0), rtol=1e-4, atol=1e-3)
+    expected = x.astype(float).T @ y
+    np.testing.assert_allclose(row_products(jnp.asarray(x), jnp.asarray(y)), expected, rtol=1e-4, atol=1e-3)

@@ -16,6 +16,7 @@ from jaxtyping import Array, Float, Real
 from dlcore.backend import on_cpu, on_one_device
 from dlcore.nn._dtypes import widely
 from dlcore.operands import wide
+from dlcore.precision import add_rows
 
 MOST_SLABS = 16
 """Slabs that are added in one pass: more would be more streams than a core follows."""
@@ -51,7 +52,7 @@ def sum_rows(x: Real[Array, "*rows c"]) -> Float[Array, " c"]:
         return x.sum(tuple(range(x.ndim - 1)))
     if x.ndim > 2:
         x = sum_space(x)
-    return jnp.ones(len(x), x.dtype) @ x
+    return add_rows(x)
 
 
 @jax.custom_jvp

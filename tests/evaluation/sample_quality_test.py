@@ -85,3 +85,14 @@ def test_covered_reaches_to_the_kth_neighbour_and_no_further(neighbours, radius)
     far = np.concatenate([manifold, np.full((5, 1), 1e6) + 1e5 * np.arange(5)[:, None]])
     assert q.covered(np.array([[-radius + 1e-6]]), far, neighbours) == 1
     assert q.covered(np.array([[-radius - 1e-6]]), manifold[:4] if neighbours < 3 else manifold, neighbours) == 0
+
+
+def test_features_of_any_precision_are_computed_in_double():
+    """NumPy would add up 2²⁰ rows of float32 one after the other, and take products of float16 in it."""
+    single = np.full((2**20, 2), 0.1, np.float32)
+    np.testing.assert_allclose(q.moments(single)[0], np.float64(np.float32(0.1)), rtol=1e-12)
+    half = (100 * RNG.normal(size=(50, 3))).astype(np.float16)
+    for function in (lambda x: q.kernel_distance(x, x[::-1] / 2), lambda x: q.covered(x, x[:9] + 1)):
+        assert function(half) == pytest.approx(function(half.astype(float)), rel=1e-12)
+    with pytest.raises(ValueError, match="at least 2"):
+        q.kernel_distance(half[:1], half)

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dlcore.optim import OptimizerConfig, make_optimizer
+from dlcore.losses import group_lasso
+from dlcore.optim import OptimizerConfig, group_threshold, make_optimizer, orthogonalized
 from dlcore.optim import _clip as clip
 
 PARAMS = {"conv": jnp.linspace(-1, 1, 54).reshape(3, 3, 2, 3), "dense": jnp.eye(4, 3) * 1e-5, "bias": jnp.ones(3)}
@@ -70,3 +71,22 @@ def test_direction_is_kept_by_the_norm_and_bad_input_is_said():
             factory(0.0)
     with pytest.raises(ValueError, match="with the params"):
         clip.clip_adaptively(0.1).update(g, ())
+
+
+@pytest.mark.parametrize("dtype", [pytest.param(jnp.bfloat16, marks=pytest.mark.slow), jnp.float16])
+def test_norms_of_half_precision_neither_overflow_nor_round(dtype):
+    """300² is beyond float16, and ε = 1e-8 below it: squares are single precision, what comes out is the input's."""
+    w = jnp.full((1000, 4), 300, dtype)
+    norm = 300 * np.sqrt(1000)  # of one output's weights
+    wanted = {
+        "clip_by_global_norm": (clip.clip_by_global_norm(1.0).update(w, (), w)[0], 300 / (2 * norm)),
+        "clip_adaptively": (clip.clip_adaptively(0.1).update(w, (), w)[0], 30),
+        "group_threshold": (group_threshold(w, jnp.asarray(0.5 * norm / np.sqrt(1000), dtype)), 150),
+    }
+    for name, (found, value) in wanted.items():
+        assert found.dtype == dtype, name
+        np.testing.assert_allclose(np.asarray(found, float), value, rtol=2e-2, err_msg=name)
+    assert float(group_lasso({"kernel": w})) == pytest.approx(4 * np.sqrt(1000) * norm, rel=1e-5)
+    turned = np.asarray(orthogonalized(jnp.asarray(300 * np.eye(4, 3), dtype)), np.float32)
+    assert 0.6 < np.linalg.svd(turned, compute_uv=False).min() < 1.3
+    np.testing.assert_array_equal(orthogonalized(jnp.zeros((4, 3), dtype)), 0)

@@ -33,8 +33,14 @@ BOX = jax.tree_util.GetAttrKey("value")
 
 
 def path_of(path: Any) -> str:
-    """A key path of JAX joined by "/"; a box around an array (Flax's `Partitioned`, `Variable`) has no name in it."""
-    boxed = [step == BOX and isinstance(before, jax.tree_util.DictKey) for before, step in pairwise((None, *path))]
+    """A key path of JAX joined by "/"; a box around an array (Flax's `Partitioned`, `Variable`) has no name in it.
+
+    Behind an attribute, as in an NNX module, only the last step may be a box: attention has a part called `value`.
+    """
+    dicts, names = jax.tree_util.DictKey, (jax.tree_util.DictKey, jax.tree_util.GetAttrKey)
+    boxed = [step == BOX and isinstance(before, dicts) for before, step in pairwise((None, *path))]
+    if len(path) > 1 and path[-1] == BOX:
+        boxed[-1] = isinstance(path[-2], names)
     steps = tuple(step for step, box in zip(path, boxed, strict=True) if not box)
     return jax.tree_util.keystr(steps, simple=True, separator="/")
 

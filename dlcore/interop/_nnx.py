@@ -21,7 +21,7 @@ from dlcore.interop._matching import (
     zeros,
 )
 from dlcore.interop._modes import places, several
-from dlcore.interop._nnx_mode import Make, Mode, check_streams, plain, refuse, split, unplaced
+from dlcore.interop._nnx_mode import Make, Mode, plain, refuse, split, unplaced
 from dlcore.interop._nnx_taps import tapped_call
 from dlcore.interop._unset_key import unset
 from dlcore.keys import fold_name
@@ -45,7 +45,7 @@ def from_nnx(
     training); or `make` is a pair (training, evaluation).
 
     Random streams are not kept: each call has those of `make(nnx.Rngs(key))`, and a call that takes `rngs` gets
-    `nnx.Rngs(fold_name(key, "rngs"))`. Streams that are made from something else, such as `nnx.Rngs(0)`, are refused.
+    `nnx.Rngs(fold_name(key, "rngs"))`. Streams with a seed of their own, such as `nnx.Rngs(0)`, may not be drawn from.
 
     `nnx.Cache` variables move in evaluation as well, see `dlcore.types.Model`; they begin as the module leaves them,
     for attention behind `init_cache`, and `init` is given what one call takes: one token, if any.
@@ -71,8 +71,6 @@ def from_nnx(
     training, evaluation = (
         Mode.of(unplaced(make), train, flag, method) for make, train in zip(makes, (True, False), strict=True)
     )
-    for mode in (training, evaluation)[: len({*makes})]:
-        check_streams(mode)
     if makes[0] is makes[1]:
         refuse(training)
     model = Nnx(training, evaluation, several(axis_names))

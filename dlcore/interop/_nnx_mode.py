@@ -10,9 +10,9 @@ from flax import nnx
 
 from dlcore.interop._matching import lacks
 from dlcore.interop._modes import FLAGS, call_flags, config_fields, no_switch
-from dlcore.interop._unset_key import without_key
+from dlcore.interop._unset_key import FIXED, without_keys
 from dlcore.nn import sources
-from dlcore.tree import fitted
+from dlcore.tree import fitted, named_leaves
 from dlcore.types import Key, Params, State
 
 Make = Callable[[nnx.Rngs], nnx.Module]
@@ -33,6 +33,8 @@ class Mode:
     state: State
     streams: Callable[[Key], Any] | None
     """The random streams as made from a key, if there are any."""
+    fixed: frozenset[str]
+    """Paths of streams that are the same for every key: those must not be drawn from."""
     stays: frozenset[str]
     """Paths of the state that only training changes: not of caches, nor of what a call makes."""
     other: frozenset[str]
@@ -44,22 +46,29 @@ class Mode:
         module = nnx.eval_shape(lambda: make(nnx.Rngs(0)))
         graph, params, random, state = split(module)
         call = getattr(type(module), method)
-        streams = jax.jit(lambda key: nnx.state(make(nnx.Rngs(key)), nnx.RngState)) if jax.tree.leaves(random) else None
+        made = lambda key: nnx.state(make(nnx.Rngs(key)), nnx.RngState)  # noqa: E731
+        streams = jax.jit(made) if jax.tree.leaves(random) else None
+        fed = [] if streams is None else sources(jax.make_jaxpr(made)(jax.random.key(0)), 1)
+        fixed = frozenset(path for (path, _), key in zip(named_leaves(random), fed, strict=True) if not key)
         flags = call_flags(call, flag)(train)
         takes_rngs = "rngs" in inspect.signature(call).parameters
         stays = lacks(plain(nnx.state(module, nnx.Cache)), plain(state))
         other = stays & lacks(plain(nnx.state(module, nnx.BatchStat)), plain(state))
-        return Mode(
-            make, train, flags, call, takes_rngs, graph, params, state, streams, frozenset(stays), frozenset(other)
-        )
+        parts = (graph, params, state, streams, fixed, frozenset(stays), frozenset(other))
+        return Mode(make, train, flags, call, takes_rngs, *parts)
 
     def module(self, params: Params, state: State, key: Key | None) -> nnx.Module:
         """The module with these values, told its mode; without a key its streams must not be drawn from."""
-        random = [] if self.streams is None else [self.streams(jax.random.key(0) if key is None else key)]
-        random = without_key(random) if key is None else random
+        random = [] if self.streams is None else [self._random(key)]
         module = nnx.merge(self.graph, fitted(self.params, params), *random, fitted(self.state, state))
         set_mode(module, self.train)
         return module
+
+    def _random(self, key: Key | None) -> Any:
+        random = self.streams(jax.random.key(0) if key is None else key)
+        all_paths = {path for path, _ in named_leaves(random)}
+        random = without_keys(random, self.fixed, FIXED)
+        return without_keys(random, all_paths - self.fixed) if key is None else random
 
 
 def unplaced(make: Make) -> Make:
@@ -100,21 +109,3 @@ def refuse(mode: Mode) -> None:
     for _, part in nnx.iter_modules(module):
         if changing and not mode.flags and (found := config_fields(part)):
             raise no_switch("from_nnx", part, f"has dropout or running statistics, and a mode in {', '.join(found)}")
-
-
-def check_streams(mode: Mode) -> None:
-    """Raise `ValueError` for a stream that is the same for every key; that of params is used up by then."""
-    if mode.streams is None:
-        return
-
-    def keys(key: Key) -> dict[str, jax.Array]:
-        made = nnx.to_flat_state(nnx.state(mode.make(nnx.Rngs(key)), nnx.RngKey))
-        return {"/".join(map(str, path)): x.get_value() for path, x in made if x.tag != "params"}
-
-    jaxpr, shapes = jax.make_jaxpr(keys, return_shape=True)(jax.random.key(0))
-    for name, found in zip(sorted(shapes), sources(jaxpr, 1), strict=True):
-        if not found:
-            raise ValueError(
-                f"from_nnx: the random stream {name!r} does not come from the rngs that the function is given, and "
-                f"draws the same numbers in every call; make it from these, lambda rngs: Net(rngs=rngs)"
-            )

@@ -241,8 +241,18 @@ def test_another_method_takes_the_params_of_the_whole():
     "make", [lambda rngs: Noisy(nnx.Rngs(0)), lambda rngs: Noisy(nnx.Rngs(noise=rngs(), dropout=0))]
 )
 def test_streams_that_no_key_reaches_are_refused(make):
-    with pytest.raises(ValueError, match=r"'(drop|rngs).*from the rngs"):
-        from_nnx(make)
+    model = from_nnx(make)
+    with pytest.raises(ValueError, match=r"same in every call.*lambda rngs"):
+        jax.jit(lambda key: model.apply({}, {}, X, train=True, key=key)[0])(KEY)
+
+
+def test_a_stream_of_its_own_that_is_not_drawn_from_is_none_of_them():
+    """A recurrent net starts from zeros, and has a stream of its own for other starts."""
+    model = from_nnx(lambda rngs: nnx.RNN(nnx.GRUCell(4, 3, rngs=rngs)))
+    params, state = model.init(KEY)
+    native = nnx.RNN(nnx.GRUCell(4, 3, rngs=nnx.Rngs(KEY)))
+    for key in (None, KEY):
+        np.testing.assert_allclose(model.apply(params, state, X[None], key=key)[0], native(X[None]), rtol=1e-6)
 
 
 def test_names_in_lists_may_be_texts_as_weights_in_files_have_them():

@@ -3,6 +3,7 @@
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 import pytest
 from flax import nnx
@@ -65,6 +66,14 @@ def test_hints_of_nnx():
 def test_unknown_names_are_refused():
     with pytest.raises(ValueError, match=r"\['data', 'embed', 'mlp'\], not 'heads'"):
         sharding_rules(Linen(), X, axes={"heads": "data"})
+
+
+def test_paths_see_through_the_variables_of_a_module():
+    parts = nnx.Dict(mix=nnx.MultiHeadAttention(2, 4, decode=False, rngs=nnx.Rngs(0)))
+    found = [path for path, _ in named_leaves(parts)]
+    assert found == [path for path, _ in named_leaves(nnx.state(parts))] and "mix/value/kernel" in found
+    weights = [part["kernel"] for part in nnx.to_pure_dict(nnx.state(parts))["mix"].values()]
+    np.testing.assert_allclose(l2(parts), sum(np.square(w).sum() for w in weights) / 2, rtol=1e-5)
 
 
 def test_paths_see_through_boxes():

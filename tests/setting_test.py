@@ -8,10 +8,11 @@ import typecheck
 
 from dlcore import networks, nn, optim, retrieval, stats, visualize
 from dlcore.evaluation import confusion_matrix, top_k_correct
-from dlcore.generative import decoder, flow
+from dlcore.generative import decoder, flow, gan, vae
 from dlcore.generative.diffusion import schedule as noise
 from dlcore.generative.diffusion.process import diffuse
 from dlcore.generative.diffusion.weighting import p2
+from dlcore.generative.vae import categorical, prior
 from dlcore.losses import huber, sigmoid_focal, softmax_cross_entropy, softmax_focal
 from dlcore.optim import clip_by_global_norm, clip_by_value, muon, schedules, solve_ridge, transforms
 from dlcore.setting import number
@@ -28,10 +29,20 @@ LOGITS, LABELS = jnp.eye(2), jnp.array([0, 1])
 CODES = jnp.zeros((3, 1), jnp.uint32)
 EMA, KEY, IMAGE = ema_update(0.5), jax.random.key(0), jnp.ones((1, 2, 2, 1))
 LINE = Model(lambda key, x: ({}, {}), lambda params, state, x, **_: (x, state))
+ASKED = (LINE, {}, {}, IMAGE, LABELS[:1])
+CODES_OF = vae.VAE(LINE, LINE, decoder.gaussian(1.0))
 
 
 def minimized(steps):
     return optim.minimize(optim.genetic(1.0), jnp.sum, jnp.ones(2), steps=steps, key=KEY)
+
+
+def maximized(**settings):
+    return visualize.maximize(*ASKED[:3], LABELS[:1], picture=visualize.Picture((2, 2, 1)), key=KEY, **settings)
+
+
+def restarted(**settings):
+    return optim.minimize_with_restarts(jnp.sum, jnp.ones(2), **{"sigma": 0.1, "key": KEY, **settings})
 
 
 MAKERS = {
@@ -154,6 +165,57 @@ MAKERS = {
     "microbatches": (COUNTS, lambda v: gradient_update(None, transforms.sgd(0.1), microbatches=v)),
     "repeated: times": (COUNTS, lambda v: repeated(EMA, v)),
     "decay": (BEYOND, lambda v: ema_update(v)),
+    "smooth_grad: samples": (COUNTS, lambda v: visualize.smooth_grad(*ASKED, key=KEY, std=0.1, samples=v)),
+    "smooth_grad: std": (BELOW, lambda v: visualize.smooth_grad(*ASKED, key=KEY, std=v)),
+    "block of smooth_grad": (COUNTS, lambda v: visualize.smooth_grad(*ASKED, key=KEY, std=0.1, block=v)),
+    "integrated_gradients: steps": (COUNTS, lambda v: visualize.integrated_gradients(*ASKED, steps=v)),
+    "occlusion: window": (COUNTS, lambda v: visualize.occlusion(*ASKED, window=v)),
+    "occlusion: stride": (COUNTS, lambda v: visualize.occlusion(*ASKED, window=2, stride=v)),
+    "rise: masks": (COUNTS, lambda v: visualize.rise(*ASKED, key=KEY, masks=v)),
+    "rise: grid": (COUNTS, lambda v: visualize.rise(*ASKED, key=KEY, grid=v)),
+    "rise: fraction": (BEYOND, lambda v: visualize.rise(*ASKED, key=KEY, fraction=v)),
+    "infidelity: samples": (
+        COUNTS,
+        lambda v: visualize.infidelity(*ASKED, IMAGE, key=KEY, std=0.1, samples=v),
+    ),
+    "deletion: steps": (COUNTS, lambda v: visualize.deletion(*ASKED, IMAGE[..., 0], steps=v)),
+    "insertion: steps": (COUNTS, lambda v: visualize.insertion(*ASKED, IMAGE[..., 0], steps=v)),
+    "Picture: a side of the shape": ((0, -1), lambda v: visualize.Picture((2, v, 1))),
+    "Picture: std": ((-0.5, np.nan, np.inf), lambda v: visualize.Picture((2, 2, 1), std=v)),
+    "steps of maximize": (COUNTS, lambda v: maximized(steps=v)),
+    "jitter": ((2.0, True, -1, "1", None, 2), lambda v: maximized(jitter=v)),
+    "learning_rate": (BELOW, lambda v: maximized(learning_rate=v)),
+    "variation": (BELOW, lambda v: maximized(variation=v)),
+    "top_patches: count": ((*COUNTS, 2), lambda v: visualize.top_patches(LINE, {}, {}, [], "", count=v)),
+    "strongest: count": (COUNTS, lambda v: visualize.strongest(IMAGE[0], v)),
+    "negative_elbo: samples": (COUNTS, lambda v: vae.negative_elbo(CODES_OF, samples=v)),
+    "negative_elbo: warmup_steps": (
+        (2.0, True, -1, "1", None),
+        lambda v: vae.negative_elbo(CODES_OF, warmup_steps=v),
+    ),
+    "negative_iwae: samples": (COUNTS, lambda v: vae.negative_iwae(CODES_OF, samples=v)),
+    "log_likelihood: samples": (
+        COUNTS,
+        lambda v: vae.log_likelihood(CODES_OF, {}, {}, IMAGE, KEY[None], samples=v, chunk=1),
+    ),
+    "log_likelihood: chunk": (
+        COUNTS,
+        lambda v: vae.log_likelihood(CODES_OF, {}, {}, IMAGE, KEY[None], samples=4, chunk=v),
+    ),
+    "categorical: categories": ((*COUNTS, 1), lambda v: categorical.categorical(v)),
+    "uniform: categories": ((*COUNTS, 1), lambda v: prior.uniform(v)),
+    "vamp: components": (COUNTS, lambda v: prior.vamp(v)),
+    "annealed: steps": ((2.0, True, -1, "1", None), lambda v: categorical.annealed(1.0, 0.5, v)),
+    "sample: num": (COUNTS, lambda v: gan.sample(KEY, gan.GAN(LINE, LINE, 3), {}, {}, v)),
+    "RealNVP: steps": (COUNTS, lambda v: flow.RealNVP((2,), None, steps=v)),
+    "scales of RealNVP": (COUNTS, lambda v: flow.RealNVP((4, 4, 1), None, scales=v)),
+    "Glow: steps": (COUNTS, lambda v: flow.Glow((2,), None, steps=v)),
+    "MAF: steps": (COUNTS, lambda v: flow.MAF(2, None, steps=v)),
+    "InvertibleConvPLU: channels": (COUNTS, lambda v: flow.InvertibleConvPLU(v)),
+    "minimize_with_restarts: restarts": ((2.0, True, -1, "1", None), lambda v: restarted(restarts=v)),
+    "minimize_with_restarts: evaluations": (COUNTS, lambda v: restarted(evaluations=v)),
+    "minimize_with_restarts: population": ((2.0, True, -1, "1", None), lambda v: restarted(population=v)),
+    "minimize_with_restarts: sigma": (BELOW, lambda v: restarted(sigma=v)),
     "reported: decay": (BEYOND, lambda v: reported(EMA, "loss", decay=v)),
 }
 

@@ -14,7 +14,7 @@ from jaxtyping import Array, Bool, Float
 
 from dlcore.generative.decoder import Likelihood
 from dlcore.operands import has_shape
-from dlcore.setting import Number
+from dlcore.setting import Number, whole
 from dlcore.types import Aux, Batch, Key, Mean, Model, Objective, Params, State
 
 
@@ -194,6 +194,7 @@ def completions(
     count: int = 3,
 ) -> tuple[Float[Array, "b h w c"], list[Float[Array, "b h w c"]]]:
     """Images whose lower half is grey, and `count` completions of their upper half, drawn with the keys 0, 1, …"""
+    count = whole(count, "completions: count")
     height, width = x.shape[1:3]
     upper = jnp.broadcast_to(jnp.arange(height)[:, None] < height // 2, (height, width))
 

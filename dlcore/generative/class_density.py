@@ -20,6 +20,7 @@ from dlcore.generative.classifier import Posterior, bayes, log_likelihoods
 from dlcore.generative.decoder import Likelihood
 from dlcore.generative.flow import density, dequantize, discrete_nats, quantize
 from dlcore.operands import has_shape
+from dlcore.setting import whole
 from dlcore.types import Aux, Batch, Bijector, Input, Key, Mean, Model, Objective, Params, State
 
 
@@ -98,6 +99,7 @@ def sample(
     key: Key, density_: ClassDensity, params: Params, state: State, count: int, label: Any = None
 ) -> Float[Array, "n h w c"]:
     """Images of p(x) = Σ_y p(x|y) p(y) of a density with its prior; of one class if a label is given."""
+    count = whole(count, "sample: count")
     draw = lambda key, labels: density_.draw(key, params, state, labels)  # noqa: E731
     if label is not None:
         return draw(key, jnp.full(count, label))

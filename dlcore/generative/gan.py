@@ -10,12 +10,12 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, ArrayLike, Float, Int
 
 from dlcore.generative.check import in_range, is_zero, like_examples
 from dlcore.lookup import lookup
 from dlcore.operands import equal_shapes, has_shape
-from dlcore.setting import Number
+from dlcore.setting import Number, whole
 from dlcore.types import Aux, Batch, Key, Mean, Model, Objective, Params, State
 
 Critic = Callable[[Array], Array]
@@ -177,7 +177,7 @@ def sample(
     state: State,
     num: int,
     *,
-    label: Int[Array, " b"] | int | None = None,
+    label: Int[ArrayLike, "..."] | None = None,
     temperature: Number = 1.0,
 ) -> Float[Array, "b ..."]:
     """`num` samples G(T z), z ~ N(0, I); of a conditional GAN of the class `label`, one for all or one each.
@@ -185,8 +185,9 @@ def sample(
     T < 1 stays nearer to the middle of the codes, and may be traced. Raises `ValueError` unless T > 0.
     """
     in_range("sample", "temperature", temperature, lambda t: t > 0, "be positive")
+    num = whole(num, "sample: num")
     z = temperature * jax.random.normal(key, (num, gan.latent))
-    chosen = jnp.full(num, label, jnp.int32) if isinstance(label, int) else label
+    chosen = label if label is None or jnp.ndim(label) else jnp.full(num, label, jnp.int32)
     return generate(gan, params, state, z, chosen)[0]
 
 

@@ -162,7 +162,12 @@ def minimize_with_restarts(
     dimensions 48 took at most 32,000 evaluations to 1e-8, and two went on to a restart, with 96,000. The result is the
     best of all runs; `steps`, `evaluations` and the trace are those of all.
     """
-    size = population or default_population(sum(jnp.size(leaf) for leaf in jax.tree.leaves(x0)))
+    name = "minimize_with_restarts"
+    restarts, evaluations = whole(restarts, f"{name}: restarts", least=0), whole(evaluations, f"{name}: evaluations")
+    number(sigma, f"{name}: sigma", "(0, ∞)")
+    number(step_tolerance, f"{name}: step_tolerance", "[0, ∞)")
+    wanted = whole(population, f"{name}: population", least=0)
+    size = wanted or default_population(sum(jnp.size(leaf) for leaf in jax.tree.leaves(x0)))
     runs: list[Result] = []
     for i in range(restarts + 1):
         left = evaluations - sum(run.evaluations for run in runs)

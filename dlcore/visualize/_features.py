@@ -10,6 +10,7 @@ from jaxtyping import Array, Float
 
 from dlcore.lookup import lookup
 from dlcore.nn import activations
+from dlcore.setting import whole
 from dlcore.tree import named_leaves
 from dlcore.types import Model, Params, State
 
@@ -41,7 +42,8 @@ def feature_maps(model: Model, params: Params, state: State, x: Any, path: str) 
 
 def strongest(outputs: Float[Array, "h w c"], count: int) -> Float[Array, "n h w 1"]:
     """The channels with the largest means, that one first, as images in [0, 1], each from its least to its largest."""
-    chosen = jnp.moveaxis(outputs, -1, 0)[jnp.argsort(-outputs.mean((0, 1)))[:count], ..., None]
+    first = jnp.argsort(-outputs.mean((0, 1)))[: whole(count, "strongest: count")]
+    chosen = jnp.moveaxis(outputs, -1, 0)[first, ..., None]
     low, high = (edge(chosen, axis=(1, 2, 3), keepdims=True) for edge in (jnp.min, jnp.max))
     return (chosen - low) / jnp.where(high > low, high - low, 1)
 

@@ -14,7 +14,7 @@ from jaxtyping import Array, Float
 
 from dlcore.operands import equal_shapes, shape_of
 from dlcore.precision import matmul
-from dlcore.setting import Number
+from dlcore.setting import Number, number, whole
 from dlcore.tree import Pattern, merge, partition
 from dlcore.types import Key, Model, Params, State
 from dlcore.visualize._score import Score, checked, like, logit
@@ -63,6 +63,8 @@ def infidelity(
     Sample n is drawn from the key folded with n, and is the same for all images; `std` is σ in units of x.
     """
     checked("infidelity", x, target)
+    samples = whole(samples, "infidelity: samples")
+    number(std, "infidelity: std", "[0, ∞)")
     equal_shapes("infidelity", x=x, maps=maps)
     at = {"key": key, "std": jnp.asarray(std, x.dtype)}
     scores = all_scores(model, params, state, x, target, at, samples + 1, _disturbed, block=block, score=score)
@@ -141,6 +143,7 @@ def _curve(
     score: Score,
 ) -> Array:
     checked(name, x, target)
+    steps = whole(steps, f"{name}: steps")
     if shape_of(maps) != x.shape[:3]:
         raise ValueError(f"{name}: maps have shape {shape_of(maps)}, expected {x.shape[:3]}, one number per pixel")
     order = jnp.argsort(-maps.reshape(len(x), -1), axis=1, stable=True)

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from dlcore.setting import Number
+from dlcore.setting import Number, number, whole
 from dlcore.types import Key, Model, Params, State
 from dlcore.visualize._score import Score, checked, like, logit
 from dlcore.visualize._variations import all_scores, in_blocks
@@ -37,11 +37,12 @@ def occlusion(
     `ValueError` unless 1 ≤ stride ≤ window ≤ the sides.
     """
     checked("occlusion", x, target)
-    cover = Windows(_sides("occlusion", x), window, stride)
+    sizes = (whole(size, f"occlusion: {name}") for size, name in ((window, "window"), (stride, "stride")))
+    cover = Windows(_sides("occlusion", x), *sizes)
     at = {"fill": like("occlusion: fill", fill, x)}
     scores = all_scores(model, params, state, x, target, at, cover.count, Covered(cover), block=block, score=score)
-    whole = all_scores(model, params, state, x, target, {}, 1, _same, block=block, score=score)
-    drops, ones = whole - scores, jnp.ones((cover.count, 1), scores.dtype)
+    uncovered = all_scores(model, params, state, x, target, {}, 1, _same, block=block, score=score)
+    drops, ones = uncovered - scores, jnp.ones((cover.count, 1), scores.dtype)
     return _mapped(cover, at, drops, block, covered=True) / _mapped(cover, at, ones, block, covered=True)
 
 
@@ -67,7 +68,8 @@ def rise(
     `fill`. Raises `ValueError` unless 0 < p < 1 and 1 ≤ grid ≤ the sides.
     """
     checked("rise", x, target)
-    cells = Cells(_sides("rise", x), grid, fraction)
+    masks = whole(masks, "rise: masks")
+    cells = Cells(_sides("rise", x), whole(grid, "rise: grid"), number(fraction, "rise: fraction", "(0, 1)"))
     at = {"fill": like("rise: fill", fill, x), "key": key}
     scores = all_scores(model, params, state, x, target, at, masks, Covered(cells), block=block, score=score)
     return _mapped(cells, at, scores, block, covered=False) / (masks * fraction)

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from dlcore.nn import extent, influence
+from dlcore.setting import whole
 from dlcore.types import Key, Model, Params, State
 from dlcore.visualize._features import feature_maps
 
@@ -33,7 +34,7 @@ def top_patches(
     in order and may differ in size; memory does not grow with their number. Raises `ValueError` for a path that there
     is not, for outputs without places, and for less than `count` images.
     """
-    found, seen = None, 0
+    count, found, seen = whole(count, "top_patches: count"), None, 0
     for x in batches:
         values, sites = map(np.asarray, _strongest(model, params, state, x, path))
         numbers = np.broadcast_to(np.arange(seen, seen + len(x)), values.shape)
@@ -42,8 +43,8 @@ def top_patches(
         order = np.argsort(-found.values, axis=1, kind="stable")[:, :count]
         rows = np.arange(len(order))[:, None]
         found, seen = Top(*(part[rows, order] for part in found)), seen + len(x)
-    if count < 1 or seen < count:
-        raise ValueError(f"top_patches: count must be from 1 to the {seen} images that there are, got {count}")
+    if seen < count:
+        raise ValueError(f"top_patches: count must be at most {seen}, the images that there are, got {count}")
     return found
 
 
@@ -74,7 +75,7 @@ def seen_from(
     By gradients at so many draws of noise, of all channels, as rectifiers and pools hide some at each.
     """
     total = np.zeros(shape[:-1], np.float32)
-    for i in range(draws):
+    for i in range(whole(draws, "seen_from: draws")):
         draw, weigh = jax.random.split(jax.random.fold_in(key, i))
         x = jax.random.normal(draw, (1, *shape))
         total += np.asarray(_influence(model, params, state, x, jnp.asarray(site), path, weigh))

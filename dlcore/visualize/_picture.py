@@ -11,7 +11,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float
 
-from dlcore.setting import Number
+from dlcore.setting import Number, number, whole
 from dlcore.types import Key
 
 Cost = Callable[[Any, Array], Array]
@@ -33,8 +33,11 @@ class Picture:
     """σ of the numbers at the start, which are the same for all images."""
 
     def __post_init__(self) -> None:
-        if len(self.shape) != 3 or min(self.shape) < 1 or self.std < 0:
-            raise ValueError(f"Picture: expected shape (h, w, c) and std ≥ 0, got {self.shape} and {self.std}")
+        if len(self.shape) != 3:
+            raise ValueError(f"Picture: expected a shape (h, w, c), got {self.shape}")
+        for size in self.shape:
+            whole(size, "Picture: a side of the shape")
+        number(self.std, "Picture: std", "[0, ∞)")
 
     def init(self, key: Key, num: int) -> Float[Array, "n ..."]:
         """The numbers of so many images."""
@@ -81,11 +84,11 @@ def descend(
     which takes away patterns that only one alignment with the strides of a network likes. Rows do not depend on each
     other. Raises `ValueError` unless there are images and steps, and `jitter` is smaller than the sides.
     """
-    if num < 1 or steps < 1 or not 0 <= jitter < min(picture.shape[:2]):
-        raise ValueError(
-            f"expected at least one image and one step, and 0 ≤ jitter < {min(picture.shape[:2])}, the shorter side; "
-            f"got {num}, steps={steps}, jitter={jitter}"
-        )
+    num, steps, jitter = whole(num, "images"), whole(steps, "steps"), whole(jitter, "jitter", least=0)
+    number(learning_rate, "learning_rate", "(0, ∞)")
+    number(variation, "variation", "[0, ∞)")
+    if jitter >= min(picture.shape[:2]):
+        raise ValueError(f"jitter must be below {min(picture.shape[:2])}, the shorter side, got {jitter}")
     code = picture.init(jax.random.fold_in(key, 0), num)
     memory, moves = optax.adam(1.0).init(code), jax.random.fold_in(key, 1)
     for i in range(steps):

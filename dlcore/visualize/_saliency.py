@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Shaped
 
-from dlcore.setting import Number
+from dlcore.setting import Number, number, whole
 from dlcore.types import Key, Model, Params, State
 from dlcore.visualize._score import Score, checked, like, logit
 from dlcore.visualize._variations import added_gradients, gradients
@@ -68,8 +68,8 @@ def smooth_grad(
     folded with j, and is the same for all images. At most `block` images are evaluated at once, see `in_blocks`.
     """
     checked("smooth_grad", x, target)
-    at = {"key": key, "std": std}
-    weights = np.full(samples, 1 / max(samples, 1), np.float32)
+    samples, at = whole(samples, "smooth_grad: samples"), {"key": key, "std": number(std, "smooth_grad: std", "[0, ∞)")}
+    weights = np.full(samples, 1 / samples, np.float32)
     return added_gradients(model, params, state, x, target, at, weights, _noisy, block=block, score=score)
 
 
@@ -98,6 +98,7 @@ def integrated_gradients(
     evaluated at once.
     """
     checked("integrated_gradients", x, target)
+    steps = whole(steps, "integrated_gradients: steps")
     start = like("integrated_gradients: baseline", baseline, x)
     nodes, weights = (part.astype(np.float32) for part in np.polynomial.legendre.leggauss(steps))
     at = {"start": start, "along": jnp.asarray((nodes + 1) / 2, x.dtype)}

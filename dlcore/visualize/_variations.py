@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from dlcore.setting import whole
 from dlcore.types import Model, Params, State
 from dlcore.visualize._score import Score, scored
 
@@ -23,13 +24,12 @@ def in_blocks(count: int, rows: int, block: int) -> Iterator[tuple[np.ndarray, n
     """(numbers [c], counted [c]) for the variations 0 … count − 1 of `rows` images, at most `block` images at once.
 
     A block has one variation of all images at least. All blocks have one size; what fills up the last one is not
-    counted: 0 among ones. Raises `ValueError` unless `count` and `block` are positive.
+    counted: 0 among ones. Raises `ValueError` unless `count` and `block` are whole numbers of at least 1.
 
     >>> [(numbers.tolist(), counted.tolist()) for numbers, counted in in_blocks(3, 2, 4)]
     [([0, 1], [1.0, 1.0]), ([2, 2], [1.0, 0.0])]
     """
-    if count < 1 or block < 1:
-        raise ValueError(f"expected at least one variation and block ≥ 1, got {count} and block={block}")
+    count, block = whole(count, "variations of an image"), whole(block, "block")
     size = min(count, max(1, block // max(rows, 1)))
     for first in range(0, count, size):
         numbers = np.arange(first, first + size, dtype=np.int32)

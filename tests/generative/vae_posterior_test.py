@@ -99,7 +99,7 @@ REFUSED = {
     ),
     "normal over one-hot": (lambda: started(categorical(3), priors.standard_normal()), "has one-hot codes"),
     "uniform over real": (lambda: started(posteriors.normal(), priors.uniform(3)), "has real codes"),
-    "vamp of none": (lambda: priors.vamp(0), "components must be at least 1"),
+    "vamp of none": (lambda: priors.vamp(0), "components must be a whole number of at least 1"),
 }
 
 

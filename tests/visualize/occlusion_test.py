@@ -80,7 +80,7 @@ def test_a_map_of_one_pixel_finds_it():
 
 
 def test_windows_and_masks_that_cannot_be_are_refused():
-    for window, stride in ((0, 1), (6, 1), (2, 3)):
+    for window, stride in ((6, 1), (2, 3)):
         with pytest.raises(ValueError, match=f"stride={stride} and window={window}"):
             occlusion(NET, PARAMS, STATE, X, LABELS, window=window, stride=stride)
     with pytest.raises(ValueError, match=r"fraction=1\.0"):

@@ -39,7 +39,7 @@ def test_a_place_sees_its_window_and_no_more():
 
 
 def test_too_few_images_and_parts_without_places_are_refused():
-    with pytest.raises(ValueError, match="from 1 to the 11 images"):
+    with pytest.raises(ValueError, match="at most 11, the images"):
         top_patches(NET, PARAMS, STATE, [X], "conv", count=12)
     with pytest.raises(ValueError, match="no places"):
         top_patches(NET, PARAMS, STATE, [X], "pool", count=1)

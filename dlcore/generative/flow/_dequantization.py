@@ -13,6 +13,7 @@ from jaxtyping import Array, Float, Integer
 
 from dlcore.generative.check import like_examples
 from dlcore.generative.flow._pixels import dequantize, discrete_nats
+from dlcore.setting import whole
 from dlcore.types import Bijector, Key, Params
 
 
@@ -87,8 +88,7 @@ def bound(
     nearer to −log P(x). `params` are the dequantizer's; `log_density(y)` is that of the model, [b] in nats. Raises
     `ValueError` for k < 1, and unless the density is one number per image.
     """
-    if samples < 1:
-        raise ValueError(f"bound: samples must be at least 1, got {samples}")
+    samples = whole(samples, "bound: samples")
 
     def weight(i: Array) -> Array:
         u, log_q = dequantizer.draw(jax.random.fold_in(key, i), params, x)

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 from dlcore.generative.flow._chain import Moved, no_change
 from dlcore.operands import has_shape, wide
 from dlcore.precision import highest
-from dlcore.setting import number
+from dlcore.setting import number, whole
 from dlcore.types import Bijector, Key, Params
 
 
@@ -95,6 +95,7 @@ def InvertibleConvPLU(channels: int, *, seed: int = 0, rotate: bool = True) -> B
     `rotate=False` of a random permutation, so that channels start unmixed. For row vectors as here: z = x Wᵀ. Raises
     `ValueError` for another number of channels.
     """
+    channels = whole(channels, "InvertibleConvPLU: channels")
     start = _rotation(channels, seed) if rotate else np.eye(channels)[np.random.default_rng(seed).permutation(channels)]
     permutation, lower, upper = _plu(start)
     signs = np.sign(np.diag(upper))

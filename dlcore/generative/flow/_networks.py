@@ -17,7 +17,7 @@ from dlcore.generative.flow._linear import ActNorm, InvertibleConv, InvertibleCo
 from dlcore.generative.flow._spline import rational_quadratic
 from dlcore.generative.flow._squeeze import Squeeze
 from dlcore.generative.flow._transform import Transform, affine
-from dlcore.setting import Number
+from dlcore.setting import Number, whole
 from dlcore.types import Bijector, Model
 
 Conditioner = Callable[[Sequence[int], int], Model]
@@ -39,7 +39,7 @@ def RealNVP(
     channel couplings, behind which half of the channels leave (all of them at the last scale). Raises `ValueError`
     for sides that 2^scales does not divide.
     """
-    couple = _coupled(conditioner, transform, conditional)
+    couple, steps = _coupled(conditioner, transform, conditional), whole(steps, "RealNVP: steps")
     if len(shape) == 1:
         return alternating(shape, couple, steps, "channel")
     inner, half = _squeezed(shape, scales), max(steps // 2, 1)
@@ -106,6 +106,7 @@ def Glow(
     convolution) or "reverse" (fixed); `seed` draws the rotations that "plu" starts at. Raises `ValueError` for another
     permutation, or sides that 2^scales does not divide.
     """
+    steps = whole(steps, "Glow: steps")
     if permutation not in PERMUTATIONS:
         raise ValueError(f"permutation must be one of {', '.join(PERMUTATIONS)}, got {permutation!r}")
 
@@ -137,7 +138,8 @@ def Glow(
 
 def _squeezed(shape: Sequence[int], scales: int) -> tuple[int, int, int]:
     height, width, channels = shape
-    if scales < 1 or height % 2**scales or width % 2**scales:
+    scales = whole(scales, "scales")
+    if height % 2**scales or width % 2**scales:
         raise ValueError(f"{height}×{width} pixels cannot be halved {scales} times; lower scales (to at least 1)")
     return height // 2, width // 2, 4 * channels
 
@@ -158,6 +160,7 @@ def MAF(
     """
     applied = affine() if transform is None else transform
     parts = {}
+    steps = whole(steps, "MAF: steps")
     for i in range(steps):
         network = conditioner((size,), applied.numbers * size)
         step = {"act_norm": ActNorm(), "autoregressive": Autoregressive(network, applied, conditional=conditional)}

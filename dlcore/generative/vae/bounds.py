@@ -14,6 +14,7 @@ from dlcore.generative.vae.model import VAE, decode, encode_all, log_prior
 from dlcore.generative.vae.posterior import Outputs
 from dlcore.nn import convolves
 from dlcore.operands import has_shape
+from dlcore.setting import whole
 from dlcore.types import Key, Params, State
 
 
@@ -130,7 +131,8 @@ def log_likelihood(
     One key per image. The error is that of the log of a mean, sd(w)/(√k · mean(w)) to first order. Raises `ValueError`
     when `chunk` does not divide `samples`, or without one key per image. Memory is that of b · chunk decoded images.
     """
-    if chunk < 1 or samples % chunk:
+    samples, chunk = whole(samples, "log_likelihood: samples"), whole(chunk, "log_likelihood: chunk")
+    if samples % chunk:
         raise ValueError(f"log_likelihood: chunk={chunk} must divide samples={samples}")
     like_examples("log_likelihood", "keys", keys if jnp.issubdtype(keys.dtype, jax.dtypes.prng_key) else keys[:, 0], x)
     outputs, _ = encode_all(vae, params, state, x)

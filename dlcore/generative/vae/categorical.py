@@ -15,7 +15,7 @@ from jaxtyping import Array, Float
 
 from dlcore.generative.check import in_range
 from dlcore.generative.vae.posterior import Outputs, Posterior
-from dlcore.setting import Number
+from dlcore.setting import Number, number, whole
 from dlcore.types import Key, Params
 
 
@@ -48,7 +48,8 @@ def annealed(start: float, end: float, steps: int) -> Callable[[Array | None], N
 
     Raises `ValueError` unless start ≥ end > 0.
     """
-    if not start >= end > 0:
+    steps = whole(steps, "annealed: steps", least=0)
+    if not number(start, "annealed: start") >= number(end, "annealed: end") > 0:
         raise ValueError(f"annealed: start={start} must be at least end={end}, and both positive")
 
     def temperature(step: Number | None) -> Number:
@@ -65,8 +66,7 @@ def categorical(categories: int) -> Posterior:
     Codes do not depend smoothly on the logits: train with a score-function estimator (`gradient="rloo"`). The noise is
     that of the Gumbel-max trick. Raises `ValueError` for fewer than two categories, or logits they do not divide.
     """
-    if categories < 2:
-        raise ValueError(f"categorical: categories must be at least 2, got {categories}")
+    categories = whole(categories, "categorical: categories", least=2)
 
     def split(x: Array) -> Array:
         return x.reshape(*x.shape[:-1], -1, categories)

@@ -16,6 +16,7 @@ from dlcore.evaluation import Nats, summary
 from dlcore.generative.vae.active import active_units, activity
 from dlcore.generative.vae.bounds import elbo_terms, log_likelihood
 from dlcore.generative.vae.model import VAE, centre, code_size
+from dlcore.setting import whole
 from dlcore.types import Batch, Key, Mean, Params, State
 
 Sums = dict[str, Any]
@@ -70,7 +71,8 @@ def held_out(
     `row_keys(key, rows)` gives every row a key of its own, `chunk` draws of each image are decoded at once. Raises
     `ValueError` unless `chunk` divides `samples`.
     """
-    if samples and samples % chunk:
+    samples, chunk = whole(samples, "held_out: samples", least=0), whole(chunk, "held_out: chunk")
+    if samples % chunk:
         raise ValueError(f"iwae_chunk={chunk} must divide iwae_samples={samples}")
     dims = code_size(vae, jax.ShapeDtypeStruct((1, *shape), jnp.float32))
 

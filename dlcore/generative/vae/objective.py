@@ -8,7 +8,7 @@ from dlcore.generative.check import in_range, is_zero
 from dlcore.generative.vae.bounds import Weights, closed_form, iwae_bound, weigh
 from dlcore.generative.vae.estimators import check_gradient, leave_one_out, score_surrogate
 from dlcore.generative.vae.model import VAE, encode_all
-from dlcore.setting import Number
+from dlcore.setting import Number, whole
 from dlcore.types import Aux, Batch, Key, Mean, Objective, Params, State
 
 
@@ -52,7 +52,8 @@ def negative_elbo(
     """
     in_range("negative_elbo", "beta", beta, lambda b: b >= 0, "not be negative")
     in_range("negative_elbo", "free_bits", free_bits, lambda b: b >= 0, "not be negative")
-    free = not is_zero(free_bits)
+    free, warmup_steps = not is_zero(free_bits), whole(warmup_steps, "negative_elbo: warmup_steps", least=0)
+    samples = whole(samples, "negative_elbo: samples")
     check_gradient("elbo", gradient, _in_training(vae, None).posterior, samples)
     analytic = _analytic(vae, analytic_kl, gradient, free=free)
 
@@ -114,7 +115,7 @@ def negative_iwae(vae: VAE, *, samples: int, gradient: str = "pathwise", target:
     `gradient` is "pathwise", whose signal fades as k grows (Rainforth et al. 2018), or "dreg", whose does not. Metrics:
     `loss`, and `elbo_nats`, the ELBO from the same draws. Raises `ValueError` for posteriors without a density.
     """
-    relaxed = _in_training(vae, None).posterior
+    relaxed, samples = _in_training(vae, None).posterior, whole(samples, "negative_iwae: samples")
     check_gradient("iwae", gradient, relaxed, samples)
     if relaxed.log_prob is None:
         raise ValueError(

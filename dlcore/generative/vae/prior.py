@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from dlcore.generative.vae.posterior import Outputs, Posterior
-from dlcore.setting import Number
+from dlcore.setting import Number, whole
 from dlcore.stats import HALF_LOG_TWO_PI
 from dlcore.types import Bijector, Input, Key, Params
 
@@ -57,6 +57,7 @@ def standard_normal() -> Prior:
 
 def uniform(categories: int) -> Prior:
     """All one-hot codes equally likely: log p(z) = −n log c. A temperature changes nothing."""
+    categories = whole(categories, "uniform: categories", least=2)
 
     def log_prob(params: Params, z: Float[Array, "k b d"], encoded: Encoded) -> Array:
         return jnp.full(z.shape[:-1], -(z.shape[-1] // categories) * math.log(categories), z.dtype)
@@ -88,8 +89,7 @@ def vamp(components: int) -> Prior:
     through the encoder. A draw of temperature T is that of the posterior of a pseudo-input, its noise times T.
     Raises `ValueError` for no component.
     """
-    if components < 1:
-        raise ValueError(f"vamp: components must be at least 1, got {components}")
+    components = whole(components, "vamp: components")
 
     def init(key: Key, x: Input, z: Array) -> Params:
         if isinstance(x, jax.ShapeDtypeStruct):

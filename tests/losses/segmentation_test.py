@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import typecheck
 from jaxtyping import config
 
 from dlcore.losses import (
@@ -199,6 +200,9 @@ def test_shapes_that_would_broadcast_are_refused(loss):
 def test_settings_out_of_range_are_refused():
     with pytest.raises(ValueError, match="gamma"):
         softmax_focal(LOGITS, LABELS, gamma=-1.0)
+    for weights in (jnp.ones(2), jnp.ones(4), jnp.array([1.0, -1.0, 1.0])):
+        with typecheck.unchecked(), pytest.raises(ValueError, match="softmax_focal: weights"):
+            softmax_focal(LOGITS, LABELS, weights=weights)
     with pytest.raises(ValueError, match="alpha"):
         sigmoid_focal(LOGITS, LOGITS > 0, alpha=2.0)
     with pytest.raises(ValueError, match="smoothing"):

@@ -27,8 +27,8 @@ def known(value: Number) -> float | None:
     return None if traced(value) else float(value)
 
 
-def number(value: Any, name: str, within: str = "(-∞, ∞)") -> Any:
-    """`value`, a single real number, inside an interval such as "[0, 1)" where it is known.
+def number(value: Any, name: str, within: str | None = "(-∞, ∞)") -> Any:
+    """`value`, a single real number, inside an interval such as "[0, 1)" where it is known; None asks for no interval.
 
     Raises `ValueError`, naming it, for what is no number, such as None, a string, a boolean or an array of several, and
     for one outside; a traced one passes.
@@ -38,7 +38,7 @@ def number(value: Any, name: str, within: str = "(-∞, ∞)") -> Any:
     if not scalar or not any(jnp.issubdtype(dtype, kind) for kind in (np.integer, np.floating)):
         got = f"shape {value.shape}" if getattr(value, "shape", ()) else repr(value)
         raise ValueError(f"{name} must be a single number, got {got}")
-    if traced(value):
+    if within is None or traced(value):
         return value
     low, high = (math.inf * (-1 if "-" in end else 1) if "∞" in end else float(end) for end in within[1:-1].split(","))
     x = float(value)

@@ -20,8 +20,8 @@ def like_examples(name: str, argument: str, values: Any, x: Any) -> None:
 
 def in_range(name: str, argument: str, value: Number, holds: Callable[[Any], Any], wanted: str) -> None:
     """Raises `ValueError` for a setting that is no single number, or one whose value is known and does not hold."""
-    number(value, f"{name}: {argument}", "[-∞, ∞]")
-    if not traced(value) and not holds(np.asarray(value)):
+    number(value, f"{name}: {argument}", None)
+    if not traced(value) and (np.isnan(value) or not holds(np.asarray(value))):
         raise ValueError(f"{name}: {argument} must {wanted}, got {value}")
 
 

@@ -28,6 +28,9 @@ FEW_LEVELS = 32
 LOG_STD_RANGE = (-5.0, 2.0)
 """Learned log-scales are clipped to this range, so that no pixel's density grows without bound."""
 
+COLDEST = 1e-12
+"""Temperatures below this are taken for it: logits are divided by them, and draws are modes long before."""
+
 
 class Likelihood(NamedTuple):
     """A family of distributions of one sub-pixel, independent given the outputs, or of a pixel where `joint`."""
@@ -43,9 +46,9 @@ class Likelihood(NamedTuple):
     mean: Callable[[Any], Array]
     """`outputs -> E[x]`, in [0, 1] for the discrete families."""
     sample: Callable[..., Array]
-    """`(key, outputs, temperature=1.0) -> x`: T below 1 stays nearer to the mode.
+    """`(key, outputs, temperature=1.0) -> x`: T below 1 stays nearer to the mode, which 0 is.
 
-    Logits are divided by T > 0, standard deviations and scales multiplied by it."""
+    Logits are divided by T, standard deviations and scales multiplied by it."""
     joint: bool = False
     """Whether the outputs of a pixel belong to all its colours: `nll` of each is then given the colours before it.
 
@@ -85,8 +88,8 @@ def _likelihood(
         return nll(outputs, x)
 
     def drawn(key: Key, outputs: Any, temperature: Number = 1.0) -> Float[Array, "..."]:
-        in_range(name, "temperature", temperature, lambda t: t > 0, "be positive")
-        return sample(key, whole(outputs), temperature)
+        in_range(name, "temperature", temperature, lambda t: t >= 0, "not be negative")
+        return sample(key, whole(outputs), jnp.maximum(temperature, COLDEST))
 
     family = Likelihood(channels, discrete, fitting, lambda outputs: mean(whole(outputs)), drawn, joint=colours > 0)
     return family

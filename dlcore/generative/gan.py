@@ -182,9 +182,9 @@ def sample(
 ) -> Float[Array, "b ..."]:
     """`num` samples G(T z), z ~ N(0, I); of a conditional GAN of the class `label`, one for all or one each.
 
-    T < 1 stays nearer to the middle of the codes, and may be traced. Raises `ValueError` unless T > 0.
+    T < 1 stays nearer to the middle of the codes, and may be traced. Raises `ValueError` for T < 0.
     """
-    in_range("sample", "temperature", temperature, lambda t: t > 0, "be positive")
+    in_range("sample", "temperature", temperature, lambda t: t >= 0, "not be negative")
     num = whole(num, "sample: num")
     z = temperature * jax.random.normal(key, (num, gan.latent))
     chosen = label if label is None or jnp.ndim(label) else jnp.full(num, label, jnp.int32)

@@ -36,6 +36,27 @@ def test_a_temperature_divides_logits_and_multiplies_scales(temperature):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("known", [True, False])
+def test_without_temperature_every_family_draws_its_mode(known):
+    draw = lambda family, outputs: family.sample(KEY, jnp.broadcast_to(jnp.asarray(outputs), (50, len(outputs))), 0.0)  # noqa: E731
+    if not known:
+        draw = lambda family, outputs: jax.jit(  # noqa: E731
+            lambda t: family.sample(KEY, jnp.broadcast_to(jnp.asarray(outputs), (50, len(outputs))), t)
+        )(0.0)
+    logistics = [0.4, 2.0, -1.0, 0.1, -0.5, 0.3, -2.0, -3.0, 0.0]
+    for family, outputs, mode in (
+        (decoder.categorical(4), [1.0, 3.0, 2.0, 0.5], [1 / 3]),
+        (decoder.categorical(3), [-5.0, -4.0, -9.0], [0.5]),
+        (decoder.bernoulli(), [0.3, -2.0], [1.0, 0.0]),
+        (decoder.gaussian(2.0), [0.7], [0.7]),
+        (decoder.gaussian_learned(), [0.7, 1.0], [0.7]),
+        (decoder.discretized_logistic(5, 3), logistics, [0.25]),
+    ):
+        np.testing.assert_allclose(draw(family, outputs), np.broadcast_to(mode, (50, len(mode))), rtol=1e-6)
+    with pytest.raises(ValueError, match="temperature must not be negative"):
+        decoder.bernoulli().sample(KEY, jnp.ones((1, 1)), -0.1)
+
+
 @pytest.mark.parametrize(
     "family", [decoder.categorical(4), decoder.discretized_logistic(4, 2)], ids=["logits", "mixture"]
 )

@@ -159,9 +159,9 @@ def sample_codes(
 ) -> Float[Array, "b d"]:
     """z ~ p(z) of `shape` [b, d]; T < 1 stays nearer to the middle of the prior.
 
-    T may be traced. Raises `ValueError` unless T > 0, where it is known.
+    T may be traced. Raises `ValueError` for T < 0, where it is known.
     """
-    in_range("sample", "temperature", temperature, lambda t: t > 0, "be positive")
+    in_range("sample", "temperature", temperature, lambda t: t >= 0, "not be negative")
     return vae.prior.sample(key, params.get("prior", {}), tuple(shape), temperature, encoded(vae, params, state))
 
 

@@ -33,6 +33,9 @@ NEXT = 0.2
 REPEATED = 0.05
 """Share of examples next to another, beyond that of real ones and chance, from which a generator repeats."""
 
+CHANCE = 0.05
+"""Probability of finding too little of some class in as many samples of the real data, below which it is a finding."""
+
 
 class Near(NamedTuple):
     """How many examples lie next to another one: a repetition."""
@@ -67,16 +70,25 @@ class Report(NamedTuple):
     """Samples next to another sample, see `duplicates`."""
     copies: Near | None = None
     """Samples next to a training example, see `copies`."""
+    not_finite: int = 0
+    """Samples with entries that are infinite or NaN; the rest is about the others."""
 
     def covered(self) -> int:
         """How many classes have at least a quarter of their fair share."""
         return covered(self.histogram, self.expected)
 
+    def _short_beyond_chance(self) -> bool:
+        """Whether some class is so rare that as many samples of the real data have it with probability 5 % or less."""
+        count, classes = int(np.sum(self.histogram)), int((self.expected > 0).sum())
+        real = zip(self.histogram, self.expected, strict=True)
+        short = [(n, p) for n, p in real if p > 0 and n < FRACTION * p * count]
+        return count == 0 or any(binomial_cdf(int(n), count, float(p)) <= CHANCE / classes for n, p in short)
+
     def problems(self) -> tuple[str, ...]:
         """What is wrong, one line each; empty for a healthy model."""
         wanted, found = int((self.expected > 0).sum()), self.covered()
-        lines = []
-        if found < wanted:
+        lines = [f"diverged: {self.not_finite} samples are not finite"] if self.not_finite else []
+        if found < wanted and self._short_beyond_chance():
             lines.append(f"collapse: {found} of {wanted} classes have a quarter of their share")
         if self.diversity < ALIKE:
             lines.append(f"collapse: samples are {self.diversity:.2f} times as far apart as real examples")
@@ -105,17 +117,26 @@ def examine(
 ) -> Report:
     """The report of samples beside `known` training examples, whose nearest gives a sample its class, and others.
 
-    `scores` are `d_real`, `d_fake` and `d_heldout`, of a discriminator that gives probabilities. Raises `ValueError`
+    `scores` are `d_real`, `d_fake` and `d_heldout`, of a discriminator that gives probabilities. Samples that are not
+    finite are counted, and left out of the rest. Raises `ValueError` for fewer than two samples or of the others, and
     unless `labels` are one of 0 … classes − 1 per known example.
     """
     has_shape("examine", "labels", labels, known.shape[:1], f"one for each of known {known.shape}")
+    if len(samples) < 2:
+        raise ValueError(f"examine: {len(samples)} samples; at least 2 are needed")
+    finite = np.isfinite(samples).reshape(len(samples), -1).all(1)
+    broken, samples = int((~finite).sum()), samples[finite]
+    expected = np.bincount(labels, minlength=classes) / len(known)
+    if len(samples) < 2:
+        return Report(np.zeros(classes, int), expected, math.nan, not_finite=broken, **scores)
     by_neighbour = lambda x: labels[nearest_neighbour(x, known)]  # noqa: E731
     return Report(
         class_histogram(by_neighbour, samples, classes),
-        np.bincount(labels, minlength=classes) / len(known),
+        expected,
         diversity(samples, known),
         duplicates=duplicates(samples, heldout),
         copies=copies(samples, known, heldout),
+        not_finite=broken,
         **scores,
     )
 
@@ -128,6 +149,17 @@ def covered(histogram: Int[np.ndarray, " k"], expected: Float[np.ndarray, " k"],
     equal_shapes("covered", histogram=histogram, expected=expected)
     shares = np.asarray(histogram) / max(np.sum(histogram), 1)
     return int(((shares >= fraction * np.asarray(expected)) & (np.asarray(expected) > 0)).sum())
+
+
+def binomial_cdf(k: int, n: int, p: float) -> float:
+    """P(X ≤ k) of the number X of n draws that have probability p each."""
+    if p >= 1:
+        return float(k >= n)
+    log_terms = [
+        math.lgamma(n + 1) - math.lgamma(i + 1) - math.lgamma(n - i + 1) + i * math.log(p) + (n - i) * math.log1p(-p)
+        for i in range(min(k, n) + 1)
+    ]
+    return min(1.0, math.fsum(map(math.exp, log_terms)))
 
 
 def class_histogram(

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import scipy.stats
 from sklearn.datasets import load_digits
 
 from dlcore.evaluation import collapse
@@ -38,6 +39,35 @@ def problems(samples, train, heldout):
     near = collapse.duplicates(samples, heldout), collapse.copies(samples, train, heldout)
     report = collapse.Report(np.ones(1, int), np.ones(1), 1.0, duplicates=near[0], copies=near[1])
     return [line.split(":")[0] for line in report.problems()]
+
+
+def examined(samples):
+    rng = np.random.default_rng(1)
+    train, heldout = (rng.normal(size=(n, 3)).astype(np.float32) for n in (500, 200))
+    return collapse.examine(samples, train, np.arange(500) % 10, heldout, 10)
+
+
+def test_few_samples_cannot_show_every_class_and_one_of_ten_is_missed_by_chance():
+    fresh = np.random.default_rng(2).normal(size=(400, 3)).astype(np.float32)
+    for count in (2, 3, 5, 10, 20, 400):
+        assert examined(fresh[:count]).problems() == ()
+    for hits, found in (([7] * 9 + [0], True), ([1] * 9 + [0], False), ([50] * 9 + [10], True), ([0] * 10, True)):
+        report = collapse.Report(np.array(hits), np.full(10, 0.1), 1.0)
+        assert bool(report.problems()) == found, hits
+    for k, n, p in ((0, 64, 0.1), (3, 20, 0.3), (20, 20, 0.5), (0, 5, 1.0), (7, 1000, 0.01)):
+        assert collapse.binomial_cdf(k, n, p) == pytest.approx(scipy.stats.binom.cdf(k, n, p), rel=1e-9)
+
+
+def test_samples_that_are_not_finite_are_a_finding_and_left_out():
+    fresh = np.random.default_rng(2).normal(size=(100, 3)).astype(np.float32)
+    broken = fresh.copy()
+    broken[[3, 8], [0, 1]] = np.nan, np.inf
+    report, rest = examined(broken), examined(np.delete(fresh, [3, 8], axis=0))
+    assert report.problems() == ("diverged: 2 samples are not finite",) and report.diversity == rest.diversity
+    np.testing.assert_array_equal(report.histogram, rest.histogram)
+    assert "100 samples are not finite" in examined(np.full_like(fresh, np.nan)).problems()[0]
+    with pytest.raises(ValueError, match="examine: 0 samples"):
+        examined(fresh[:0])
 
 
 @pytest.mark.parametrize("world", WORLDS)

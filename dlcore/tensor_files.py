@@ -13,6 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
+from dlcore.addresses import local
+
 DTYPES = {
     "F64": np.float64, "F32": np.float32, "F16": np.float16, "BF16": jnp.bfloat16,
     "F8_E4M3": jnp.float8_e4m3fn, "F8_E5M2": jnp.float8_e5m2, "C64": np.complex64, "BOOL": np.bool_,
@@ -51,7 +53,7 @@ def metadata(path: str | os.PathLike) -> dict[str, str]:
 
 def _header(path: str | os.PathLike) -> tuple[Path, dict[str, Any], int]:
     """The path, the header, and where the tensors begin."""
-    path = Path(path)
+    path = local("path", path, "fetch the file, and name it here")
     try:
         with path.open("rb") as file:
             start = file.read(64)

@@ -24,6 +24,7 @@ BASE = {
     "backend",
     "norms",
     "tensor_files",
+    "addresses",
 }
 ALLOWED = {
     "operands": set(),
@@ -32,7 +33,8 @@ ALLOWED = {
     "tree": {"lookup"},
     "lazy": set(),
     "lookup": set(),
-    "tensor_files": set(),
+    "tensor_files": {"addresses"},
+    "addresses": set(),
     "backend": set(),
     "norms": {"backend", "precision"},
     "keys": {"types"},

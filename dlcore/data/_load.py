@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from dlcore.addresses import local
 from dlcore.data import _files as files
 from dlcore.data import _folder as folder
 from dlcore.data import _npz as npz
@@ -26,18 +27,19 @@ def load(
     segments: and tfds: square. Splits are the same for every seed and run. Raises `DataError`.
     """
     kind, colon, rest = name.partition(":")
+    data_dir = None if data_dir is None else _here("data_dir", data_dir)
     if image_size is not None:
         _check_size(name, image_size)
     if colon and not rest.strip():
         raise DataError(f"{name} names no data; write what stands behind the colon, as in folder:DIR or npz:FILE")
     if colon and kind in ("folder", "segments"):
         reader = {"folder": folder.load, "segments": segments.load}[kind]
-        return reader(Path(rest), validation=validation, image_size=image_size)
+        return reader(_here(kind, rest), validation=validation, image_size=image_size)
     if colon and kind == "tfds":
         return tfds.load(rest, data_dir=data_dir, validation=validation, image_size=image_size)
     if colon and kind in ("idx", "npz"):
         reader = {"idx": files.idx, "npz": npz.load}[kind]
-        return reader(Path(rest), validation=validation)
+        return reader(_here(kind, rest), validation=validation)
     if name == "digits":
         return files.digits(validation=validation)
     if name == "fashion_mnist":
@@ -46,6 +48,13 @@ def load(
         return toy.load(name, validation=validation)
     known = ["digits", "fashion_mnist", "idx:DIR", "folder:DIR", "segments:DIR", "npz:FILE", "tfds:NAME", *toy.SETS]
     raise DataError(f"unknown data {name!r}; {choices(name, known)}")
+
+
+def _here(name: str, path: str | Path) -> Path:
+    try:
+        return local(name, path, "copy or mount the data, and name it there")
+    except ValueError as error:
+        raise DataError(str(error)) from None
 
 
 def _check_size(name: str, image_size: int) -> None:

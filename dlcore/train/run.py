@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import jax
 
+from dlcore.addresses import local
 from dlcore.data import SPLITS, Data, DataError, DataSpec, load, marked, with_splits
 from dlcore.keys import fold_name
 from dlcore.lookup import check_name
@@ -108,14 +109,15 @@ def named(
     """The run of an experiment by name; `settings` are overrides such as "optimizer.learning_rate=0.01".
 
     The folder is by default `runs/<experiment>-<data>-<preset>`, with seed and settings where they are not the
-    preset's own. Raises `ValueError` for unknown names, and `DataError` for data that is not there.
+    preset's own. Raises `ValueError` for unknown names and a folder of another machine, and `DataError` for data that
+    is not there.
     """
     module = experiment_module(experiment)
     check_name("preset", preset, module.PRESETS)
     source = load_for(module, data, data_dir, image_size) if source is None else marked(source)
     config = overridden(module.preset(preset, source.spec), settings)
     names = {"experiment": experiment, "preset": preset, "data": data, "image_size": image_size}
-    where = Path("runs") / folder_name(names, seed, settings) if folder is None else Path(folder)
+    where = Path("runs") / folder_name(names, seed, settings) if folder is None else local("folder", folder)
     return Run(where, check(module.build(config, source.spec)), source, source.spec, seed, names, config, data_dir)
 
 

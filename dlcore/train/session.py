@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from dlcore.addresses import local
 from dlcore.data import Data, marked
 from dlcore.lookup import check_name
 from dlcore.parallel.mesh import make_mesh
@@ -54,7 +55,7 @@ def train(
         if isinstance(data, str) or folder is None:
             raise ValueError("train: a system at hand needs data= as Data, and folder=")
         data = marked(data)
-        made = Run(Path(folder), check(system), data, data.spec, seed, {})
+        made = Run(local("folder", folder), check(system), data, data.spec, seed, {})
     check_identity(made.folder, made.identity(), made.config)
     if not stages.finished(made):
         stages.execute(made)
@@ -76,9 +77,10 @@ def open_run(
     A file that `launch.export` wrote opens as well, without data. Raises `DataError` if the data of a run has changed
     since it began.
     """
-    if Path(folder).suffix == export.SUFFIX:
-        return OpenRun(*export.read(Path(folder)))
-    made = run.of_folder(Path(folder), data_dir=data_dir, with_data=with_data, system=system, source=data)
+    folder = local("folder", folder)
+    if folder.suffix == export.SUFFIX:
+        return OpenRun(*export.read(folder))
+    made = run.of_folder(folder, data_dir=data_dir, with_data=with_data, system=system, source=data)
     if made.data is not None:
         check_data(made.folder, made.identity()["fingerprint"])
     return OpenRun(made)

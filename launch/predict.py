@@ -25,7 +25,7 @@ def main() -> None:
     """Predict every image of the folder, and write what was found."""
     from dlcore.data import image_files, read_like
     from dlcore.report import figures, images
-    from dlcore.train.progress import say
+    from dlcore.train.progress import attempt, say
     from dlcore.train.session import OpenRun
 
     runtime.start()
@@ -40,17 +40,23 @@ def main() -> None:
     write_csv(out.with_name(f"{out.name}.csv"), files, found, names)
     best = found.argmax(-1)
     said = [f"{names[k]} {p[k]:.0%}" for k, p in zip(best[:SHOWN], found, strict=False)]
-    picture = images.named(read_like(files[:SHOWN], spec) / (spec.levels - 1), said)
-    figures.save(picture, out.with_name(f"{out.name}.png"))
+
+    def draw() -> bool:
+        picture = images.named(read_like(files[:SHOWN], spec) / (spec.levels - 1), said)
+        figures.save(picture, out.with_name(f"{out.name}.png"))
+        return True
+
+    drawn = attempt("the picture", draw, {})
     for k, name in enumerate(names):
         if (best == k).any():
             say(f"{(best == k).sum():6,}  {name}")
-    say(f"wrote {out}.csv and {out}.png: {len(files):,} images")
+    say(f"wrote {out}.csv{f' and {out}.png' if drawn else ''}: {len(files):,} images")
 
 
 def write_csv(path: Path, files: Sequence[Path], found: Any, names: Sequence[str]) -> None:
     """A line for each image: its probabilities [n, classes] `found`, the greatest first."""
-    with path.open("w", newline="", encoding="utf-8") as file:
+    # Names of files and classes may hold bytes that are no text.
+    with path.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
         writer = csv.writer(file)
         writer.writerow(["file", "class", "probability", *(f"p({name})" for name in names)])
         for name, row in zip(files, found, strict=True):

@@ -74,6 +74,10 @@ def run(main: Callable[..., None], uses: Collection[str] | None = None, *, argum
             print(f"error: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
             sys.exit(1)
 
+    for stream in (sys.stdout, sys.stderr):
+        # Names of files and classes may hold what a terminal's encoding lacks, or bytes that are no text.
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
     if {"--help", "-help", "-h"} & set(sys.argv[1:]):
         print(help_text(sys.modules["__main__"].__doc__ or "", taken(uses)))
         return

@@ -101,7 +101,7 @@ def write_csv(path: Path, groups: Mapping[str, Sequence[Finished]]) -> None:
     """One line for each run: folder, group, seed, and every metric that any run has."""
     runs = [(label, run) for label, members in groups.items() for run in members]
     metrics = list(dict.fromkeys(name for _, run in runs for name in run.metrics))
-    with path.open("w", newline="", encoding="utf-8") as file:
+    with path.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
         writer = csv.writer(file)
         writer.writerow(["folder", "group", "seed", *metrics])
         for label, run in runs:

@@ -64,3 +64,17 @@ def test_what_cannot_be_predicted_is_said(trained, tmp_path):
             flags.FLAGS(["predict", f"--workdir={trained.folder}", given])
             with pytest.raises(ValueError, match=message):
                 predict.main()
+
+
+def test_names_that_are_no_text_are_written_all_the_same(tmp_path):
+    """A folder or a file may be called by any bytes."""
+    names = ("caf\udce9", "a,b", "new\nline", '"')
+    found = np.asarray([[0.1, 0.2, 0.3, 0.4], [0.7, 0.1, 0.1, 0.1]])
+    predict.write_csv(tmp_path / "out.csv", [tmp_path / "x\udcff.png", tmp_path / "y.png"], found, names)
+    with (tmp_path / "out.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.reader(file))
+    assert rows[0][3:] == ["p(caf\\udce9)", "p(a,b)", "p(new\nline)", 'p(")']
+    assert [row[:3] for row in rows[1:]] == [
+        [f"{tmp_path}/x\\udcff.png", '"', "0.400000"],
+        [f"{tmp_path}/y.png", "caf\\udce9", "0.700000"],
+    ]

@@ -49,12 +49,23 @@ def check_real(name: str, images: Any) -> None:
 
 
 def check_fill(name: str, fill: Any, images: Any) -> None:
-    """Raise `ValueError` unless the value is a single number that images of an integer dtype can hold."""
+    """Raise `ValueError` unless the value is a single number that images of this dtype can hold."""
     check_single(name, "fill", fill)
-    if jnp.issubdtype(images.dtype, jnp.integer) and not isinstance(fill, jax.core.Tracer):
-        info = jnp.iinfo(images.dtype)
-        if not float(fill).is_integer() or not info.min <= fill <= info.max:
-            raise ValueError(f"{name}: fill {fill} does not fit {images.dtype} images; use {info.min} to {info.max}")
+    if isinstance(fill, jax.core.Tracer):
+        return
+    low, high = _limits(images.dtype)
+    real, value = jnp.issubdtype(images.dtype, jnp.floating), float(fill)
+    if not (low <= value <= high and (real or value.is_integer())) and not (real and not math.isfinite(value)):
+        raise ValueError(f"{name}: fill {fill} does not fit {images.dtype} images; use {low} to {high}")
+
+
+def _limits(dtype: Any) -> tuple[Any, Any]:
+    """The least and the greatest finite value."""
+    if dtype == jnp.bool_:
+        return 0, 1
+    if jnp.issubdtype(dtype, jnp.floating):
+        return float(jnp.finfo(dtype).min), float(jnp.finfo(dtype).max)
+    return jnp.iinfo(dtype).min, jnp.iinfo(dtype).max
 
 
 def check_count(name: str, what: str, value: Any) -> None:
@@ -63,6 +74,8 @@ def check_count(name: str, what: str, value: Any) -> None:
         operator.index(value)
     except TypeError:
         raise ValueError(f"{name}: {what} must be a whole number known before compiling, got {value}") from None
+    if isinstance(value, bool | np.bool_):
+        raise ValueError(f"{name}: {what} must be a whole number, got {value}")
     check_strength(name, what, value)
 
 

@@ -79,7 +79,7 @@ def random_flip(key: Key, images: Num[Array, "..."], probability: Strength = 0.5
     Raises `ValueError` for a probability outside [0, 1].
     """
     check_strength("random_flip", "probability", probability, 1)
-    flipped = jax.random.bernoulli(key, probability, (images.shape[0], 1, 1, 1))
+    flipped = jax.random.bernoulli(key, jnp.asarray(probability, float), (images.shape[0], 1, 1, 1))
     return jnp.where(flipped, images[:, :, ::-1], images)
 
 

@@ -159,6 +159,9 @@ def test_strengths_may_be_traced(name):
         (lambda: a.rotate(IMAGES, 0.1, np.ones(3)), r"rotate: fill must be a single number, got shape \(3,\)"),
         (lambda: jax.jit(lambda f: a.rotate(IMAGES, 0.1, f))(0.5), "rotate: fill must be known before compiling"),
         (lambda: a.cutout(KEY, GREY, 2, fill=float("nan")), "fill nan does not fit uint8"),
+        (lambda: a.cutout(KEY, GREY > 0, 2, fill=0.5), "fill 0.5 does not fit bool images; use 0 to 1"),
+        (lambda: a.random_crop(KEY, GREY.astype(jnp.float16), 2, fill=1e6), "does not fit float16"),
+        (lambda: check_count("random_shift", "pixels", True), "pixels must be a whole number, got True"),
         (lambda: a.random_crop(KEY, GREY, 2, fill=float("inf")), "fill inf does not fit uint8"),
     ],
 )
@@ -221,6 +224,13 @@ def test_a_flip_mirrors_left_and_right_only():
     np.testing.assert_array_equal(a.random_flip(KEY, image, 1.0), np.asarray(image)[:, :, ::-1])
     mirrored = a.views(image, flip=True)
     np.testing.assert_array_equal(mirrored[1], np.asarray(image)[:, :, ::-1])
+
+
+def test_a_flip_may_be_certain_or_out_of_the_question():
+    np.testing.assert_array_equal(a.random_flip(KEY, IMAGES, 1), IMAGES[:, :, ::-1])
+    np.testing.assert_array_equal(a.random_flip(KEY, IMAGES, 0), IMAGES)
+    infinite = a.cutout(KEY, IMAGES, 2, fill=float("inf"))
+    assert np.isinf(infinite).any()
 
 
 def test_views_move_up_down_left_and_right():

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 
 from dlcore.keys import fold_name
 from dlcore.norms import global_norm
-from dlcore.operands import known
+from dlcore.operands import known, wide
 from dlcore.optim import Transformation, transform
 from dlcore.setting import number, whole
 from dlcore.tree import Pattern, fitted, merge, named_leaves, partition
@@ -244,11 +244,11 @@ def ema(average: Any, new: Any, decay: Float[Array, ""] | float) -> Any:
 def ema_update(decay: Float[Array, ""] | float, *, only: Pattern = "**", warmup: bool = True) -> Update:
     """Average params and model state with decay min(decay, (1 + t)/(10 + t)) at step t.
 
-    Its memory is the average of what `only` names (of the state, what lies at paths that it names there); its view has
-    them in place of the live ones. Decay 1 freezes the average; the decay may be traced. The warm-up lets the average
-    forget the random start quickly; without it the decay is constant, as in `optax.incremental_update(new, average,
-    1 − decay)`. It goes last in a chain, and averages the params that gradients are
-    taken at, of a lookahead the fast ones. Raises `ValueError` unless 0 ≤ decay ≤ 1.
+    Its memory is the average of what `only` names (of the state, what lies at paths that it names there), in float32
+    at least; its view has them in place of the live ones, in their dtype. Decay 1 freezes the average; the decay may be
+    traced. The warm-up lets the average forget the random start quickly; without it the decay is constant, as in
+    `optax.incremental_update(new, average, 1 − decay)`. It goes last in a chain, and averages the params that gradients
+    are taken at, of a lookahead the fast ones. Raises `ValueError` unless 0 ≤ decay ≤ 1.
     """
     number(decay, "decay", "[0, 1]")
 
@@ -256,7 +256,9 @@ def ema_update(decay: Float[Array, ""] | float, *, only: Pattern = "**", warmup:
         return jax.tree.map(jnp.copy, averaged(params, state))
 
     def averaged(params: Params, state: State) -> dict[str, Any]:
-        return {"params": partition(params, only)[0], "state": partition(state, only, strict=False)[0]}
+        chosen = {"params": partition(params, only)[0], "state": partition(state, only, strict=False)[0]}
+        # Half precision would round a step of 1 − decay away.
+        return jax.tree.map(lambda x: wide(x) if jnp.issubdtype(x.dtype, jnp.floating) else x, chosen)
 
     def apply(carry: Carry, batch: Batch, *, key: Key, step: Array) -> tuple[Carry, Metrics]:
         now = decay
@@ -267,8 +269,10 @@ def ema_update(decay: Float[Array, ""] | float, *, only: Pattern = "**", warmup:
         return carry._replace(memory=memory), {}
 
     def view(memory: Any, seen: View) -> View:
-        params = _whole(seen.params, memory["params"], partition(seen.params, only)[1])
-        state = _whole(seen.state, memory["state"], partition(seen.state, only, strict=False)[1])
-        return View(params, state, seen.report)
+        parts = {"params": partition(seen.params, only), "state": partition(seen.state, only, strict=False)}
+        now = {name: chosen for name, (chosen, _) in parts.items()}
+        shown = jax.tree.map(lambda average, live: average.astype(live.dtype), memory, now)
+        params = _whole(seen.params, shown["params"], parts["params"][1])
+        return View(params, _whole(seen.state, shown["state"], parts["state"][1]), seen.report)
 
     return Update(init, apply, view)

@@ -24,7 +24,7 @@ from dlcore.train import (
     with_average,
 )
 from dlcore.tree import named_leaves
-from dlcore.types import Aux, Carry, Mean, Update
+from dlcore.types import Aux, Carry, Mean, Update, View
 
 MODEL = serial(Dense(4), Activation("tanh"), Dense(1))
 BATCH = {"image": jax.random.normal(jax.random.key(0), (12, 3)), "label": jax.random.normal(jax.random.key(1), (12, 1))}
@@ -183,6 +183,19 @@ def test_an_average_that_is_frozen_does_not_move():
         jax.tree.map(np.testing.assert_array_equal, after.memory["ema"], before.memory["ema"])
     with pytest.raises(ValueError, match="decay"):
         ema_update(1.01)
+
+
+def test_an_average_of_half_precision_moves_by_less_than_its_digits():
+    update = ema_update(0.999, warmup=False)
+    params = {"w": jnp.ones(2, jnp.bfloat16), "count": jnp.array(3)}
+    memory, moved = update.init(params, {}), {"w": jnp.full(2, 3, jnp.bfloat16), "count": jnp.array(4)}
+    carry = Carry(moved, {}, memory)
+    for i in range(100):
+        carry, _ = update.apply(carry, {}, key=jax.random.key(0), step=jnp.int32(i))
+    seen = update.view(carry.memory, View(moved, {}, {})).params
+    np.testing.assert_allclose(carry.memory["params"]["w"], 3 - 2 * 0.999**100, rtol=1e-5)
+    assert seen["w"].dtype == jnp.bfloat16 and float(seen["w"][0]) == pytest.approx(3 - 2 * 0.999**100, rel=4e-3)
+    assert int(seen["count"]) == 4
 
 
 def test_a_decay_that_is_traced_gives_the_average_of_the_number():

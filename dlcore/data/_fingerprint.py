@@ -37,6 +37,11 @@ def of_files(root: Path, files: Sequence[Path], *, contents: bool) -> dict[str, 
     return {"files": len(files), "bytes": total, "sha256": digest.hexdigest()}
 
 
+def of_names(names: Sequence[str]) -> dict[str, Any]:
+    """Number of names and a SHA-256 of them in their order."""
+    return {"names": len(names), "sha256": hashlib.sha256("\n".join(names).encode()).hexdigest()}
+
+
 def with_splits(fingerprint: Fingerprint, sizes: tuple[int, int, int]) -> dict[str, Any]:
     """The fingerprint and the sizes of the splits, in which a change of the data or of their choice shows."""
     return {**fingerprint, **{name: {"examples": size} for name, size in zip(SPLITS, sizes, strict=True)}}

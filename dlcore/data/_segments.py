@@ -19,6 +19,8 @@ from dlcore.data._decode import DAMAGE, SUFFIXES, decode, fit, png_bits
 from dlcore.data._folder import SPLITS, survey_of
 from dlcore.data._source import Data, DataSpec, Rows, Split, channel_statistics, fifth, in_memory, validation_count
 
+CLASSES = "classes.txt"
+"""The file of a folder that names the classes, one a line."""
 IGNORED = 255
 """The number of a pixel that counts for nothing, as in Pascal VOC."""
 IN_MEMORY_BYTES = 2**28
@@ -53,6 +55,8 @@ def load(path: Path, *, validation: int | None = None, image_size: int | None = 
     }
     parts = _with_all_splits(path, found, validation)
     names = _class_names(path, parts["train"])
+    if (path / CLASSES).exists():
+        marks[CLASSES] = fingerprint.of_names(names)
     splits = {name: _split(pairs, shape, image_size, names, small) for name, pairs in parts.items()}
     sample = splits["train"].read(np.arange(splits["train"].size)[:: max(1, splits["train"].size // 2000)])["image"]
     mean, std = channel_statistics(sample, 256)
@@ -122,7 +126,7 @@ def _drawn(alike: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _class_names(path: Path, train: Pairs) -> tuple[str, ...]:
-    file = path / "classes.txt"
+    file = path / CLASSES
     if file.exists():
         names = tuple(line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip())
     else:

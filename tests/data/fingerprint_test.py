@@ -227,3 +227,22 @@ def test_arrays_at_hand_are_marked_as_files_are(tmp_path):
     check_data(tmp_path, made.identity()["fingerprint"])
     with pytest.raises(DataError, match="test split has 29 examples, 30 when the run began"):
         check_data(tmp_path, {**made.identity()["fingerprint"], "test split": {"examples": 29}})
+
+
+def test_names_of_the_classes_of_masks_are_part_of_the_data(tmp_path):
+    """Masks hold numbers: with other names, another order or one more the same files are other data."""
+    for i in range(10):
+        for kind, values in (("images", IMAGES[i]), ("masks", IMAGES[i] % 3)):
+            (tmp_path / kind).mkdir(exist_ok=True)
+            Image.fromarray(values).save(tmp_path / kind / f"{i}.png")
+    without, file = mark(f"segments:{tmp_path}"), tmp_path / "classes.txt"
+    file.write_text("ground\ncat\ndog\n")
+    named = mark(f"segments:{tmp_path}")
+    assert changes(without, named) == ["classes.txt is new (3 names)"] and changes(named, named) == []
+    for text, told in {
+        "ground\ndog\ncat\n": "classes.txt changed",
+        "ground\ncat\nwolf\n": "classes.txt changed",
+        "ground\ncat\ndog\nowl\n": "classes.txt has 4 names, 3 when the run began",
+    }.items():
+        file.write_text(text)
+        assert changes(named, mark(f"segments:{tmp_path}")) == [told]

@@ -20,6 +20,6 @@ def _square_sum(x: Shaped[Array, "*s"]) -> Float[Array, ""]:
     squares = jnp.square(jnp.asarray(x, jnp.promote_types(x.dtype, jnp.float32)))
     if x.ndim < 2 or not (on_cpu() and on_one_device()):
         return squares.sum()
-    # Without XLA's fused reductions (see `dlcore.parallel.backend.protect`) its loop over all entries takes four times
-    # as long as this product, and of the step of a small dense network a tenth.
-    return add_rows(squares.reshape(-1, x.shape[-1])).sum()
+    # Without XLA's fused reductions (see `dlcore.parallel.backend.protect`) its loop over all entries takes longer than
+    # a product with ones, unless the squares become part of that product, which then is a loop column by column.
+    return add_rows(jax.lax.optimization_barrier(squares.reshape(-1, x.shape[-1]))).sum()

@@ -21,6 +21,10 @@ for shapes in [(7, 5), (), (3, 3, 4, 6)], [(1, 9), (8,), (4, 1), (0, 3)], []:
     np.testing.assert_allclose(jax.jit(global_norm)([jnp.asarray(x, jnp.float32) for x in tree]), exact, rtol=1e-6)
 text = jax.jit(global_norm).lower(jnp.ones((700, 500))).as_text()
 assert "dot_general" in text
+tree = jnp.asarray(rng.normal(size=(4, 7, 5)), jnp.float32)
+found = jax.vmap(lambda x: jax.value_and_grad(global_norm)(x))(tree)
+np.testing.assert_allclose(found[0], np.linalg.norm(tree, axis=(1, 2)), rtol=1e-5)
+np.testing.assert_allclose(found[1], tree / found[0][:, None, None], rtol=1e-5)
 """
 
 

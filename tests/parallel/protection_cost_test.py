@@ -126,7 +126,7 @@ def started(name, option):
 @pytest.mark.skipif(not backend.affected(), reason="this jaxlib needs no protection")
 @pytest.mark.parametrize("name", [*EXPERIMENTS, *NETWORKS])
 def test_a_protected_step_takes_about_as_long(name):
-    pairs = [pair(name, pair_index) for pair_index in range(PAIRS)]
+    pairs = [pair(name, first_plain=i % 2 == 0) for i in range(PAIRS)]
     costs = [statistics.median(protected / plain for protected, plain in times) for times in pairs]
     every = [row for times in pairs for row in times]
     cost = statistics.median(protected / plain for protected, plain in every)
@@ -136,10 +136,10 @@ def test_a_protected_step_takes_about_as_long(name):
     assert cost < MOST
 
 
-def pair(name, start):
+def pair(name, first_plain):
     """Seconds of a step, protected and not, in so many turns of two new processes."""
     options = ("-reduce", "+reduce")
-    sides = {option: started(name, option) for option in (options if start % 2 else options[::-1])}
+    sides = {option: started(name, option) for option in (options[::-1] if first_plain else options)}
     count = max(1, int(SECONDS / max(float(side.stdout.readline()) for side in sides.values())))
     times = []
     for turn in range(TURNS):

@@ -189,7 +189,7 @@ def draw(predict: Any, trained: Result, data: Data) -> dict[str, Any]:
     log_p = {name: np.moveaxis(values, 0, -2) for name, values in log_p.items()}
     found = {
         name: {
-            "error": float((log_p[name].argmax(-1) != labels).mean()),
+            "error": 1 - float(evaluation.correct(jnp.asarray(log_p[name]), jnp.asarray(labels)).mean()),
             "ece": float(evaluation.expected_calibration_error(evaluation.calibration(jnp.exp(log_p[name]), labels))),
         }
         for name in METHODS

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dlcore import studies
+from dlcore import evaluation, studies
 from dlcore.data import Data, DataSpec, row_keys
 from dlcore.losses import softmax_cross_entropy
 from dlcore.networks import MLP
@@ -105,7 +105,7 @@ def build(config: Config, spec: DataSpec) -> System:
         target = jax.nn.one_hot(batch["label"], spec.classes)
         found = studies.decompose(jnp.moveaxis(p, 2, 0), jnp.broadcast_to(target[:, None], (*p.shape[:2], p.shape[3])))
         sums = {part: values.sum(-1) for part, values in found.items()}
-        right = (p.argmax(-1) == batch["label"][:, None, None]).mean(-1)
+        right = evaluation.correct(p, jnp.broadcast_to(batch["label"][:, None, None], p.shape[:-1])).mean(-1)
         return {
             name: {k: Mean.of(v[:, i], batch["where"]) for k, v in {**sums, "accuracy": right}.items()}
             for i, name in enumerate(names)

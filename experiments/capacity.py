@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dlcore import studies
+from dlcore import evaluation, studies
 from dlcore.data import Data, DataSpec, Split
 from dlcore.losses import softmax_cross_entropy, supervised
 from dlcore.networks import MLP
@@ -171,6 +171,7 @@ def errors(model: Model, spec: DataSpec, trained: Result, split: Split) -> np.nd
 
     def wrong(batch: Batch) -> jax.Array:
         x = standardized(spec)(batch, key=None, train=False)["x"]
-        return model.apply(trained.params, trained.state, x)[0].argmax(-1) != batch["label"][:, None]
+        logits = model.apply(trained.params, trained.state, x)[0]
+        return 1 - evaluation.correct(logits, jnp.broadcast_to(batch["label"][:, None], logits.shape[:-1]))
 
     return map_split(wrong, split, 5000).mean(0)

@@ -43,3 +43,10 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if item.get_closest_marker("sampled") and sum(item.callspec.indices.values()) % 5:
             item.add_marker(pytest.mark.slow)
+
+
+@pytest.fixture
+def as_users():
+    """Functions as their users call them, without the type checks of the tests."""
+    with typecheck.unchecked():
+        yield

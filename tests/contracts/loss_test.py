@@ -17,6 +17,7 @@ def arguments(name):
     return loss, x, y, shape
 
 
+@pytest.mark.sampled
 @CASES
 def test_unreduced(name):
     loss, x, y, shape = arguments(name)

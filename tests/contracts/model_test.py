@@ -41,6 +41,7 @@ def made(case):
 KEY = jax.random.key(2)
 
 
+@pytest.mark.sampled
 def test_shapes_without_computing(case):
     x = jax.ShapeDtypeStruct(case.input, jnp.int32 if case.integer else jnp.float32)
     params, state = jax.eval_shape(case.model.init, jax.random.key(0), x)

@@ -8,7 +8,6 @@ import functools
 
 import jax
 import jax.numpy as jnp
-import jaxtyping
 import numpy as np
 import pytest
 
@@ -23,11 +22,7 @@ KEY = jax.random.key(0)
 N = 3
 
 
-@pytest.fixture(autouse=True)
-def as_users():
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
+pytestmark = pytest.mark.usefixtures("as_users")
 
 
 def x(*shape):

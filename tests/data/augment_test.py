@@ -43,7 +43,7 @@ def test_one_image_is_a_batch_of_one(name):
     np.testing.assert_array_equal(one, ALL[name](KEY, IMAGES[:1])[0])
 
 
-@pytest.mark.sampled
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ALL)
 def test_one_image_under_vmap(name):
     keys = jax.random.split(KEY, 5)
@@ -115,6 +115,7 @@ ZERO = {
 }
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", ZERO)
 @pytest.mark.parametrize("compiled", [False, True])
 def test_zero_strength_is_the_identity_for_any_range(name, compiled):
@@ -191,6 +192,7 @@ def test_targets_that_would_broadcast_or_truncate_are_refused(mix, kind, alpha):
         mix(KEY, IMAGES, targets, alpha)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mix", [mixup, cutmix])
 def test_images_that_cannot_be_mixed(mix):
     with pytest.raises(ValueError, match=r"images are \(6, 4, 3\); want \[b, h, w, c\]"):

@@ -62,6 +62,7 @@ def test_mixup_is_the_sum_written_out():
     np.testing.assert_allclose(targets.sum(-1), 1, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_cutmix_weighs_labels_by_pixels():
     coloured = jnp.broadcast_to(jnp.arange(64.0)[:, None, None, None], IMAGES.shape)
     labels = jnp.eye(64)

@@ -34,6 +34,7 @@ def test_top_k():
     np.testing.assert_allclose(metrics.top_k_correct(LOGITS, LABELS, 2).mean(), expected, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_confusion_and_iou():
     matrix = summed(lambda x, y: metrics.confusion_matrix(x.argmax(-1), y, 4))
     np.testing.assert_array_equal(matrix, sklearn.metrics.confusion_matrix(LABELS, LOGITS.argmax(-1)))

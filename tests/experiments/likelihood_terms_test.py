@@ -42,6 +42,7 @@ def recorded_noise(monkeypatch, rows, fit, params):
     return np.asarray(jax.jit(lambda: fit.evaluate(params, {}, rows, jax.random.key(3)) and seen[-1])())
 
 
+@pytest.mark.slow
 def test_noise_of_dequantisation_is_drawn_for_every_sub_pixel_by_row(monkeypatch):
     spec = spec_of((6, 4, 3))
     _, fit = small_flow(spec)

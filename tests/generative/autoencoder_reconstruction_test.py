@@ -94,6 +94,7 @@ def test_tied_linear_by_hand():
     np.testing.assert_array_equal(gradient["encoder"]["kernel"], [[18], [18]])
 
 
+@pytest.mark.slow
 def test_tied_weights_are_one_leaf_and_stay_transposes_in_training():
     ae = Autoencoder(MLPEncoder((), 3), MLPDecoder((), (6,)), mirrored_ties(1))
     x = jax.random.normal(KEY, (20, 6))

@@ -170,6 +170,7 @@ def test_sums_are_those_of_the_posterior():
     assert found["bits_per_dim_given_label"] == pytest.approx(given_label, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_refusals():
     density = with_prior(small_pixelcnn(), CLASSES)
     params, state, batch = started(density, 2)

@@ -153,6 +153,7 @@ def test_reconstruction_is_finite_and_has_a_gradient_far_away():
         assert np.isfinite(value) and np.isfinite(slope).all()
 
 
+@pytest.mark.slow
 def test_first_term_is_the_reconstruction_of_the_predicted_data(float64):
     found = schedule.cosine(8)
     x0 = jnp.asarray(np.random.default_rng(0).integers(0, 17, size=(2, 3)) / 8 - 1)

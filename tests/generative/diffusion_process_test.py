@@ -68,6 +68,7 @@ def test_respacing_keeps_the_marginals(name, power):
     np.testing.assert_allclose(same.beta, full.beta, rtol=1e-9)
 
 
+@pytest.mark.slow
 @EACH
 def test_single_steps_compose_to_the_closed_form(name, float64):
     found = schedule.by_name(name, 60)
@@ -166,6 +167,7 @@ def constant(value):
     return Model(lambda key, *inputs: ({}, {}), apply), seen
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", process.KINDS)
 def test_loss_of_a_constant_prediction_is_its_known_expectation(kind):
     # Targets are centred here, so that E(target − c)² = E target² + c²: 1, m² and ᾱ + (1 − ᾱ) m² on average over t.
@@ -179,6 +181,7 @@ def test_loss_of_a_constant_prediction_is_its_known_expectation(kind):
     assert float(aux.metrics["loss"].value()) == pytest.approx(float(loss), rel=1e-5)
 
 
+@pytest.mark.slow
 def test_network_sees_the_diffused_data_its_times_and_labels():
     found, (network, seen) = schedule.cosine(5), constant(0.0)
     batch = {"point": jnp.zeros((50, 3)), "label": jnp.arange(50) % 4}

@@ -89,6 +89,7 @@ def test_the_objective_wants_the_name_of_the_condition_and_uses_it():
     assert float(loss) == pytest.approx(-float(density.log_prob(MIXED, params, X, C).mean()), rel=1e-6)
 
 
+@pytest.mark.slow
 def test_a_row_moves_by_its_own_condition_only():
     params = moved(MIXED, X, C)
     z, log_det = MIXED.forward(params, X, C)

@@ -43,6 +43,7 @@ def test_a_spline_is_the_formula_and_its_slope_is_that_of_autodiff():
         np.testing.assert_allclose(negative, -log_slope, atol=1e-10)
 
 
+@pytest.mark.slow
 def test_a_spline_passes_its_knots_with_their_slopes_which_at_the_ends_is_1():
     with jax.enable_x64(True):
         at = knots(drawn(1.5), BOUND)

@@ -33,6 +33,7 @@ def measured(shift, modes=None):
     return found.summarize(found.evaluate(params, params, batch, jax.random.key(7))), x
 
 
+@pytest.mark.slow
 def test_scores_are_probabilities_of_marked_rows_and_the_distance_is_that_of_their_features():
     found, x = measured(np.array([2.0, 0.0], np.float32))
     z = jax.vmap(lambda k: jax.random.normal(k, (2,)))(keys(jax.random.key(7), jnp.arange(40)))

@@ -282,6 +282,7 @@ def test_histogram_by_the_nearest_training_example():
     assert collapse.nearest_distance(real) == pytest.approx(np.sqrt(own.min(1)).mean())
 
 
+@pytest.mark.slow
 def test_fourier_features_estimate_the_kernel_and_the_discrepancy(float64):
     rng = np.random.default_rng(0)
     x, y = jnp.asarray(rng.normal(size=(80, 3))), jnp.asarray(rng.normal(0.7, 1.3, size=(80, 3)))
@@ -324,6 +325,7 @@ def test_the_gradient_penalty_is_taken_between_real_and_fake():
     assert float(aux.metrics["penalty"].value()) == pytest.approx(9, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_the_discriminators_step_leaves_the_generators_statistics_alone():
     system = gan.GAN(serial(Dense(3), BatchNorm(), Dense(2)), Dense(1), latent=3)
     batch = {"image": jax.random.normal(jax.random.key(1), (16, 2))}

@@ -112,6 +112,7 @@ def test_the_posterior_of_qda_is_that_of_scikit_learn_with_its_divisor():
         np.testing.assert_allclose(gaussian.predict(model, x).log_posterior, expected, rtol=1e-6, atol=1e-8)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("unbiased", [False, True])
 def test_covariances_are_those_of_numpy_with_either_divisor(unbiased):
     with jax.enable_x64(True):

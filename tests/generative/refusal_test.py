@@ -7,7 +7,6 @@ import itertools
 
 import jax
 import jax.numpy as jnp
-import jaxtyping
 import numpy as np
 import pytest
 
@@ -43,11 +42,7 @@ ROWS = 4
 KEY = jax.random.key(0)
 
 
-@pytest.fixture(autouse=True)
-def as_users():
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
+pytestmark = pytest.mark.usefixtures("as_users")
 
 
 def z(*shape):

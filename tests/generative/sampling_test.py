@@ -57,6 +57,7 @@ def test_without_temperature_every_family_draws_its_mode(known):
         decoder.bernoulli().sample(KEY, jnp.ones((1, 1)), -0.1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "family", [decoder.categorical(4), decoder.discretized_logistic(4, 2)], ids=["logits", "mixture"]
 )

@@ -57,7 +57,7 @@ def adversarial(**options):
     return gan.discriminator_objective(system, gan.hinge(), **options)(params, state, batch, key=KEY, train=True)[0]
 
 
-@pytest.mark.sampled
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TRACED)
 def test_settings_may_be_traced_and_have_a_gradient(name):
     function = TRACED[name]

@@ -85,6 +85,7 @@ def test_bounds_rise_to_the_evidence(posterior, prior):
     assert means[-1] == pytest.approx(evidence, abs=0.02)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("prior", ["standard", "flow"])
 def test_at_the_true_posterior_every_weight_is_the_evidence(prior):
     made, means, stds = PRIORS[prior]

@@ -77,6 +77,7 @@ def test_estimators_of_the_elbo_are_unbiased_and_their_variances_in_order():
     assert variance["pathwise"] < 0.3 * variance["rloo"] and variance["rloo"] < 0.8 * variance["score"]
 
 
+@pytest.mark.slow
 def test_all_estimators_report_the_same_bound():
     system, params, x = trainable()
     found = []

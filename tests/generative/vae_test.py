@@ -51,6 +51,7 @@ def noise(k, b, seed=0):
     return jax.random.normal(jax.random.key(seed), (k, b, LATENT), jnp.float64)
 
 
+@pytest.mark.slow
 def test_at_the_true_posterior_every_weight_is_the_evidence(float64):
     system, x, exact = linear_gaussian()
     log_w = vae.log_weights(system, EMPTY, EMPTY, x, noise(3, 50))
@@ -77,6 +78,7 @@ def test_both_forms_of_the_elbo_agree(float64):
     assert (np.abs(analytic - log_w.mean(0)) < 5 * log_w.std(0) / math.sqrt(20_000) + 1e-12).all()
 
 
+@pytest.mark.slow
 def test_held_out_likelihood_in_chunks_and_its_error(float64):
     system, x, exact = linear_gaussian(scale=1.6)
     keys = jax.random.split(jax.random.key(3), 50)
@@ -90,6 +92,7 @@ def test_held_out_likelihood_in_chunks_and_its_error(float64):
         vae.log_likelihood(system, EMPTY, EMPTY, x, keys, samples=10, chunk=3)
 
 
+@pytest.mark.slow
 def test_held_out_likelihood_does_not_depend_on_the_batch(float64):
     system, x, _ = linear_gaussian(scale=1.6)
     keys = jax.random.split(jax.random.key(3), 50)
@@ -158,6 +161,7 @@ def test_objective_is_the_sum_of_its_terms_and_beta_scales_the_divergence():
     assert loss_of(beta=3.0)[1]["elbo_nats"] == pytest.approx(-plain, rel=1e-6), "a lower bound of log p(x)"
 
 
+@pytest.mark.slow
 def test_warm_up_rises_to_beta_with_the_training_steps():
     first, metrics = loss_of(warmup_steps=4)
     assert first == pytest.approx(metrics["reconstruction_nats"] + metrics["kl_nats"] / 4, rel=1e-6)

@@ -120,6 +120,7 @@ def test_a_round_trip_through_a_scanned_network_is_exact():
     jax.tree.map(np.testing.assert_array_equal, back, dict(variables))
 
 
+@pytest.mark.slow
 def test_other_weights_are_refused_with_all_that_is_wrong():
     _, variables, _, template = pair("basic", (1, 2))
     _, other, _, _ = pair("bottleneck", (1, 1))

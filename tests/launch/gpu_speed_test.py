@@ -213,6 +213,7 @@ def test_a_row_measured_here(tmp_path, capsys):
         assert file["params/dense_0/kernel"].shape == (784, 16) and file["batch/image"].shape == (2, 28, 28, 1)
 
 
+@pytest.mark.slow
 def test_two_trainings_end_alike():
     told = list(gpu_side.deterministic(Task("deterministic", "mlp", "float32", tiny=True, seconds=0.01)))
     first, second = told[0]["digests"]

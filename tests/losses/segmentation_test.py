@@ -169,7 +169,7 @@ def test_gradients_of_lovasz_are_finite_differences():
     close(slope, (f(1e-3) - f(-1e-3)) / 2e-3, 5e-3)
 
 
-@pytest.mark.sampled
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", [softmax_focal, softmax_dice, lovasz_softmax])
 def test_what_is_left_out_may_be_nan_and_labels_must_fit(loss):
     bad = jnp.where(MASK[..., None], LOGITS, jnp.nan)

@@ -4,7 +4,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jaxtyping import config
 
 from dlcore.evaluation import _metrics as metrics
 from dlcore.losses import _classification as classification
@@ -30,12 +29,7 @@ BY_CLASS = {
 SHAPES = [(), (3,), (1,), (3, 1), (1, 3), (4, 3)]
 
 
-@pytest.fixture(autouse=True)
-def as_users_have_it():
-    """Without the shape checks that the test suite adds."""
-    config.update("jaxtyping_disable", True)
-    yield
-    config.update("jaxtyping_disable", False)
+pytestmark = pytest.mark.usefixtures("as_users")
 
 
 def fits(function, *arrays, **options):

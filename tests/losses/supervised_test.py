@@ -45,6 +45,7 @@ def test_class_weights_of_probabilities():
     np.testing.assert_array_equal(label_weights(q, jnp.asarray(WEIGHTS, jnp.float32)), np.ones((5, 6)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("where", [False, True])
 def test_the_weighted_mean_divides_by_the_weights_that_count(where):
     mask = (RNG.random((5, 6)) < 0.7) if where else np.ones((5, 6), bool)

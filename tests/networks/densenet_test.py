@@ -25,6 +25,7 @@ def test_a_layer_keeps_what_it_sees_and_adds_growth_channels():
     assert out.shape == (2, 4, 4, 8) and params["new"]["conv_1"]["kernel"].shape == (1, 1, 5, 12)
 
 
+@pytest.mark.slow
 def test_channels_grow_and_are_halved_between_blocks():
     net = DenseNet(DenseNetConfig(growth=4, first=6, layers=(3, 2, 1), classes=3, stem="small"))
     x = jax.ShapeDtypeStruct((2, 28, 28, 1), jnp.float32)

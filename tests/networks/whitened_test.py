@@ -25,6 +25,7 @@ def patches(images, window):
     return np.concatenate(found)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("window", [2, 3])
 def test_outputs_on_the_training_images_have_mean_0_and_covariance_1(window):
     images = textured()

@@ -63,6 +63,7 @@ def test_unknown_name():
 KINKS = {"relu": ([0], [0]), "leaky_relu": ([0], [1]), "elu": ([0], [1]), "hard_tanh": ([-1, 1], [1, 1])}
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", KINKS)
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
 def test_slopes_at_kinks_are_the_stated_ones_also_written_out(name, dtype):

@@ -114,6 +114,7 @@ def test_group_convolutions_turn_with_their_input_before_and_after_training(grou
     assert float(loss(params)) < 0.9 * before
 
 
+@pytest.mark.slow
 def test_group_convolutions_shift_with_their_input():
     net = serial(lift=GroupLift(2, 3, padding="periodic"), conv=GroupConv(2, 3, padding="periodic"))
     params, state = jax.jit(net.init)(jax.random.key(0), X)

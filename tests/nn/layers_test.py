@@ -91,6 +91,7 @@ def brute_conv(x, kernel, mode, dilation=1):
     return y
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("mode", ["mirror", "periodic"])
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("dilation", [1, 2])

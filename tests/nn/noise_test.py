@@ -31,6 +31,7 @@ def test_weight_scaling_is_the_normalised_geometric_mean_of_all_masks(rate):
     assert np.abs(arithmetic - expected).max() > 1e-3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rate", [0.5, 0.2])
 def test_many_masks_tend_to_the_sum_over_all(rate):
     exact = jnp.tensordot(weights_of(rate), jax.nn.softmax((X[None] * MASKS[:, None]) @ W + B), 1)

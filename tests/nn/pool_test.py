@@ -49,6 +49,7 @@ def test_means_of_half_precision_are_rounded_once(dtype, window, stride, widths)
     np.testing.assert_allclose(found.astype(jnp.float32), exact, rtol=1.01 * HALF[dtype])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", HALF)
 def test_large_sums_of_half_precision_do_not_overflow(dtype):
     x = jnp.full((1, 64, 64, 1), 60000, dtype)

@@ -18,7 +18,7 @@ CHAINS = {
 }
 
 
-@pytest.mark.sampled
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CHAINS)
 def test_formula_is_gradient(name):
     layers, by_hand = CHAINS[name]

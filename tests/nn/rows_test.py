@@ -33,6 +33,7 @@ def plain(v, x):
     return jnp.sum(jnp.sin(x * v + jnp.square(x).sum(tuple(range(x.ndim - 1))) / x.size))
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("shape", SHAPES)
 def test_sum_is_numpys(shape):
     x, _ = arrays(shape)
@@ -50,6 +51,7 @@ def test_derivatives_of_both_modes_and_orders_are_those_of_broadcasting(shape):
     np.testing.assert_allclose(jax.hessian(ours)(v, x), jax.hessian(plain)(v, x), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_batch_of_them_is_each_of_them():
     x, v = arrays((5, 2, 6, 3))
     found = jax.vmap(jax.grad(ours), (None, 0))(v, x)

@@ -32,6 +32,7 @@ def test_sides_that_do_not_fit_are_refused():
         padded_sides((3, 3, 1), 0)
 
 
+@pytest.mark.slow
 def test_wrapped_networks_keep_paths_and_see_what_they_need():
     inner = serial(Conv(4, 3, padding="valid"), Conv(2, 1))
     x = jax.random.normal(jax.random.key(0), (2, 5, 6, 3))

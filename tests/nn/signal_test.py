@@ -49,6 +49,7 @@ def test_it_commutes_associates_and_distributes():
         np.testing.assert_allclose(convolve(a, b + d), convolve(a, b) + convolve(a, d), rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_convolution_theorem():
     with jax.enable_x64(True):
         x, y = signals((5, 6), (5, 6))

@@ -199,6 +199,7 @@ def test_normalised_layers_are_lipschitz_from_the_start():
     assert (difference <= 1.05 * jnp.linalg.norm(a - b, axis=-1)).all() and float(difference.max()) > 0.1
 
 
+@pytest.mark.slow
 def test_state_of_the_model_passes_through_and_paths_stay():
     x = jax.random.normal(jax.random.key(0), (8, 3))
     wrapped = SpectralNorm(serial(Dense(4), BatchNorm(), Dense(2)))

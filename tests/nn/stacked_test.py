@@ -225,6 +225,7 @@ def test_copies_start_as_single_layers_do(initializer):
             starting_at(model, kernel=initializer).init(jax.random.key(0), x)
 
 
+@pytest.mark.slow
 def test_symmetries_of_a_stack_are_refused():
     params, _ = ensemble(MLP((4, 3), 2), 2).init(jax.random.key(0), jnp.ones((1, 3)))
     for bad in (params, params["stacked"]):

@@ -105,6 +105,7 @@ def test_crossover_and_mutation():
     assert sizes.max() <= 2 and sizes.min() >= 2 / 16 and np.median(sizes) == pytest.approx(0.5, rel=0.1)
 
 
+@pytest.mark.slow
 def test_genetic_search_keeps_its_best():
     found = minimize(genetic(1.0, population=30), bumpy, jnp.ones(3), steps=60, key=KEY)
     assert (np.diff(found.trace.values) <= 0).all() and found.evaluations == 30 + 60 * 28

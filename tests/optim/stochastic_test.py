@@ -21,6 +21,7 @@ def distance(theta, key):
     return 0.5 * jnp.square(theta - drawn(key)).sum(-1).mean()
 
 
+@pytest.mark.slow
 def test_rates_of_one_over_k_give_the_mean_of_all_that_was_drawn():
     # θ_{k+1} = θ_k − (θ_k − x̄_k)/(k + 1) is the running mean, whatever θ_0.
     method = stochastic_descent(transforms.sgd(lambda k: 1 / (k + 1.0)))

@@ -58,6 +58,7 @@ def test_convexity_is_as_stated(name):
     assert looks_convex(surface.f, samples(surface)) == surface.convex
 
 
+@pytest.mark.slow
 def test_jensen_gaps_and_curvatures_by_hand():
     x, y, t = jnp.asarray([[1.0], [2.0]]), jnp.asarray([[-1.0], [4.0]]), jnp.asarray([0.5, 0.25])
     # t(1 − t)(x − y)² for the square.

@@ -78,6 +78,7 @@ def test_of_equal_entries_the_first_is_positive_whatever_rounding_does(fit):
     assert (pca.signed(nearly)[:, 0] > 0).all() and (pca.signed(np.asarray(nearly))[:, 0] > 0).all()
 
 
+@pytest.mark.slow
 def test_directions_without_variance_whiten_to_nothing(fit):
     x = np.arange(-2, 3, dtype=np.float32)[:, None] * np.ones(3, np.float32)
     z = np.asarray(pca.transform(fit(x, 3), jnp.asarray(x), whiten=True))

@@ -27,6 +27,7 @@ def test_masses_are_differences_of_the_distribution_function(mean, log_scale):
         np.testing.assert_allclose(masses(mean, log_scale), expected, rtol=1e-7, atol=1e-14)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("mean", "log_scale"), [*PARAMS, (0.3, -7.0), (40.0, -7.0), (0.0, 5.0)])
 def test_masses_sum_to_one(mean, log_scale):
     assert masses(mean, log_scale).sum() == pytest.approx(1, abs=1e-5)
@@ -67,7 +68,7 @@ def test_mixture_is_the_weighted_sum_and_its_mean_and_draws_agree():
     assert scipy.stats.chisquare(counts[keep], likely[keep] / likely[keep].sum() * counts[keep].sum()).pvalue > 1e-3
 
 
-@pytest.mark.sampled
+@pytest.mark.slow
 @pytest.mark.parametrize("logit", [0.0, 1e4])
 @pytest.mark.parametrize("log_scale", [-300.0, -7.0, 300.0])
 @pytest.mark.parametrize("level", [0, 100, 255])

@@ -96,6 +96,7 @@ def test_numeric_serves_families_without_a_closed_form(float64):
     np.testing.assert_allclose([np.exp(found.params[n]) for n in ("log_alpha", "log_beta")], expected, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_nll_tends_to_the_cross_entropy():
     # H(p, q) = H(p) + KL(p ‖ q), both closed.
     p, q = ({"mean": jnp.float32(m), "log_scale": jnp.float32(s)} for m, s in ((0.5, 0.2), (0.0, 0.0)))
@@ -137,6 +138,7 @@ def test_map_with_a_normal_prior_is_ridge(float64):
     np.testing.assert_allclose(found.params["kernel"], ridge, rtol=1e-8)
 
 
+@pytest.mark.slow
 def test_posterior_gradients_are_likelihood_and_penalty(float64):
     data, kernel = (jnp.asarray(INPUTS), jnp.asarray(TARGETS)), {"kernel": jnp.asarray([0.5, -1.0, 0.2])}
     for prior, penalty in (

@@ -22,6 +22,7 @@ def pmf(seed, holes=True, k=5):
     return np.where(p < 1e-20, 0.0, p) / p.sum()
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(st.integers(0, 10_000), st.integers(0, 10_000))
 def test_scipy_agrees_in_both_units(a, b):

@@ -291,6 +291,7 @@ def test_settings_may_be_traced():
     np.testing.assert_array_equal(tails[:, 0], [1, 0])
 
 
+@pytest.mark.slow
 def test_several_targets_of_linear_regression():
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(20, 3)), rng.normal(size=(20, 2))

@@ -35,6 +35,7 @@ def test_every_layer_changes_sizes_by_the_derived_factor(initializer, activation
     np.testing.assert_allclose(np.log(found.gradient) / layers[::-1], np.log(factor), atol=0.08)
 
 
+@pytest.mark.slow
 def test_every_number_belongs_to_its_layer():
     """A deep narrow tanh network in NumPy: layer l's slopes and matrix, not those of a neighbour."""
     depth, width, examples = 4, 5, 3

@@ -27,6 +27,7 @@ def test_every_split_is_mapped_in_order_and_an_empty_one_stays():
     assert (found.train.size, found.validation.size, found.test.size) == (5, 0, 2) and found.spec == SPEC
 
 
+@pytest.mark.slow
 def test_a_classifier_is_judged_by_marked_rows():
     model, x = Dense(3), jax.random.normal(jax.random.key(0), (6, 2))
     params, state = model.init(jax.random.key(1), x)

@@ -195,6 +195,7 @@ def test_looking_ahead_is_asked_for_where_the_optimiser_does_it():
         train(SGD, lookahead=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("order", ["ahead first", "ahead last"])
 def test_a_branch_looks_ahead_beside_another(order):
     ahead, tx = optax.lookahead(SGD, 2, 0.5), optax.sgd(0.2)

@@ -16,6 +16,7 @@ def test_the_age_of_this_process():
     assert 0.04 < _process.seconds() - before < 5
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere it counts from the import on")
 def test_the_age_counts_from_the_start_of_the_process():
     code = "import time; time.sleep(0.5); from dlcore.train import _process; print(_process.seconds())"

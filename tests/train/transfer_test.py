@@ -45,6 +45,7 @@ def network(outputs):
     return serial(stem=serial(Conv(4, 3, bias=False), BatchNorm()), pool=GlobalAvgPool(), head=serial(Dense(outputs)))
 
 
+@pytest.mark.slow
 def test_a_linear_probe_moves_the_head_alone():
     model, x = network(3), jax.random.normal(jax.random.key(1), (8, 5, 5, 1))
     batch = {"image": x, "label": jnp.ones((8, 3))}

@@ -31,6 +31,7 @@ def test_of_equal_answers_the_first_counts():
     assert (found.images == [0, 1]).all()
 
 
+@pytest.mark.slow
 def test_a_place_sees_its_window_and_no_more():
     box = seen_from(NET, PARAMS, STATE, (7, 9, 2), "relu", (1, 2), key=jax.random.key(2))
     assert box == [(1, 3), (3, 5)]

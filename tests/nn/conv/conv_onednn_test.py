@@ -303,6 +303,7 @@ def program(tmp_path, **environment):
     return done.stdout.split(), done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not onednn_library.installed(), reason="the extra onednn is not installed")
 def test_without_a_compiler_it_says_so_once_and_computes(tmp_path):
     told, error = program(tmp_path, PATH="/none", CXX="")

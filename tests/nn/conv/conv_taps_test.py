@@ -136,6 +136,7 @@ def test_gradients_in_half_precision_sum_in_single():
         np.testing.assert_allclose(found.astype(jnp.float32), exact, rtol=2**-8, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_large_depthwise_window_keeps_no_copies_of_its_input():
     x, kernel = draw(2, 8, 8, 8, window=7, size=12)
     y, back = jax.vjp(lambda x, k: conv(x, k, groups=8), x, kernel)

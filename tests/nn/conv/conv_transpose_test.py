@@ -69,6 +69,7 @@ def test_against_a_loop_over_positions(window, stride, padding):
     np.testing.assert_allclose(conv_transpose(y, kernel, bias, stride=stride, padding=padding), expected, rtol=1e-10)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("window", [3, 4])
 def test_gradients_are_those_of_the_bilinear_form(window):
     """<g, Aᵀy> = <A g, y>, so that its gradients are A g in y and that of the convolution of g in the kernel."""
@@ -97,6 +98,7 @@ def test_usual_size_is_one_that_the_convolution_takes_back(padding, window, stri
         assert space == tuple(np.multiply((5, 6), stride))
 
 
+@pytest.mark.slow
 def test_layer_doubles_the_size_and_starts_like_a_dense_layer():
     x = jax.ShapeDtypeStruct((2, 5, 5, 8), jnp.float32)
     layer = ConvTranspose(6, 4, stride=2, groups=2)

@@ -47,5 +47,5 @@ from ._source import Split as Split
 from ._source import in_memory as in_memory
 from ._source import labels_of as labels_of
 from ._source import marked as marked
-from ._source import stratified as stratified
+from ._stratified import stratified as stratified
 from ._zoom import random_zoom as random_zoom

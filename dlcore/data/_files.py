@@ -5,13 +5,15 @@ import math
 import struct
 import zlib
 from collections.abc import Collection
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 
 from dlcore.data import _fingerprint as fingerprint
 from dlcore.data._checks import DataError
-from dlcore.data._source import Data, image_data, stratified
+from dlcore.data._source import Data, image_data
+from dlcore.data._stratified import stratified
 
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")
 FASHION = ("T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
@@ -19,16 +21,25 @@ FASHION = ("T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt",
 
 def digits(*, validation: int | None = None) -> Data:
     """1,797 handwritten 8×8 digits of 17 grey levels, from scikit-learn; a fixed stratified fifth is the test split."""
-    from sklearn.datasets import load_digits
-
-    found = load_digits()
-    images, labels = found.images.astype(np.uint8)[..., None], found.target.astype(np.int32)
+    table = np.loadtxt(_digits_file(), delimiter=",", dtype=np.uint8)
+    images, labels = table[:, :-1].reshape(-1, 8, 8, 1), table[:, -1].astype(np.int32)
     rest, test = stratified(labels, 360, seed=0)
     count = 180 if validation is None else validation
     train = {"image": images[rest], "label": labels[rest]}
     held = {"image": images[test], "label": labels[test]}
     marks = {"images": fingerprint.of_array(images), "labels": fingerprint.of_array(labels)}
     return image_data("digits", train, held, validation=count, levels=17, fingerprint=marks)
+
+
+def _digits_file() -> Path:
+    """The table of scikit-learn's digits, found without importing scikit-learn, which would take a second."""
+    package = find_spec("sklearn")
+    if package is None or package.origin is None:
+        raise DataError("digits is a part of scikit-learn, which is not installed; run 'pip install scikit-learn'")
+    file = Path(package.origin).parent / "datasets" / "data" / "digits.csv.gz"
+    if not file.is_file():
+        raise DataError(f"digits: scikit-learn's table is not in {file}; run 'pip install scikit-learn>=1.5'")
+    return file
 
 
 def fashion_mnist(data_dir: str | Path | None = None, *, validation: int | None = None) -> Data:

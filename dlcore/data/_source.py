@@ -11,6 +11,7 @@ import numpy as np
 
 from dlcore.data._checks import DataError, check_range, count_classes
 from dlcore.data._fingerprint import Fingerprint, of_array
+from dlcore.data._stratified import stratified
 
 Rows = dict[str, np.ndarray]
 
@@ -86,26 +87,6 @@ def marked(data: Data) -> Data:
 def in_memory(arrays: Mapping[str, np.ndarray]) -> Split:
     """A split of arrays with a common leading axis."""
     return Split(len(next(iter(arrays.values()))), lambda rows: {k: v[rows] for k, v in arrays.items()}, arrays)
-
-
-def stratified(labels: np.ndarray, count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Row numbers (rest, chosen): `count` rows drawn so that classes keep their proportions, both in order.
-
-    A pure function of labels, count and seed. Where a class has one row only, or there are more classes than rows in
-    a part, rows are drawn without regard to classes, except that every class keeps one in `rest` if that can be.
-    """
-    from sklearn.model_selection import train_test_split
-
-    rows = np.arange(len(labels))
-    if count == 0:
-        return rows, rows[:0]
-    _, first, counts = np.unique(labels, return_index=True, return_counts=True)
-    if counts.min() >= 2 and len(counts) <= min(count, len(labels) - count):
-        rest, chosen = train_test_split(rows, test_size=count, random_state=seed, stratify=labels)
-        return np.sort(rest), np.sort(chosen)
-    free = np.delete(rows, first) if count <= len(rows) - len(first) else rows
-    chosen = np.sort(np.random.default_rng(seed).choice(free, count, replace=False))
-    return np.delete(rows, chosen), chosen
 
 
 def fifth(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -49,6 +49,8 @@ class Config:
     dropout: float = 0.0
     canvas: int = 64
     """Side of a composed picture."""
+    enlarge: int = 1
+    """How many times as large objects are drawn in a composed picture."""
     objects: int = 3
     """Of a composed picture at most."""
     flip: bool = False
@@ -69,12 +71,12 @@ def preset(name: str, spec: DataSpec) -> Config:
     )
     steps, every = (1_200, 200) if small else (1_500, 250)
     train = replace(budget(spec.sizes[0], batch_size=32, steps=steps, every=every), eval_batch_size=100)
-    # More than twice the side of an object, in steps of 8: 24 for digits, 64 for Fashion-MNIST.
-    base = Config(ema=0.98, canvas=-(-9 * max(spec.shape[:2]) // 32) * 8, optimizer=optimizer, train=train)
-    if small:
-        base = replace(base, widths=(16, 32))
-    elif not spec.mask_classes:
-        base = replace(base, patch=2, widths=(32, 64, 96), flip=True)
+    base = Config(ema=0.98, optimizer=optimizer, train=train)
+    if not spec.mask_classes:
+        # Objects of about 28 pixels on 64, or on more than twice the side of larger ones.
+        enlarge = max(1, 28 // max(spec.shape[:2]))
+        canvas = max(64, -(-9 * max(spec.shape[:2]) // 32) * 8)
+        base = replace(base, patch=2, widths=(32, 64, 96), flip=not small, canvas=canvas, enlarge=enlarge)
     if name == "smoke":
         return replace(base, widths=(8, 16) if small else (16, 32), train=train.scaled(1 / 20, every=1 / 5))
     if name == "full":
@@ -103,13 +105,21 @@ def make_model(config: Config, spec: DataSpec) -> Model:
     return padded(unet, config.patch * 2 ** (len(config.widths) - 1))
 
 
+def scenes(config: Config) -> dict[str, int]:
+    """What composed pictures are made of."""
+    return {"objects": config.objects, "side": config.canvas, "enlarge": config.enlarge}
+
+
 def make_preprocess(config: Config, spec: DataSpec) -> Any:
     """Standardised pictures `image` and masks `mask`; objects without a mask are composed into pictures first."""
-    if not spec.mask_classes and config.canvas < max(spec.shape[:2]):
-        raise ValueError(f"canvas={config.canvas} is smaller than the objects, {spec.shape[:2]}; make it larger")
+    if not spec.mask_classes and config.canvas < config.enlarge * max(spec.shape[:2]):
+        raise ValueError(
+            f"canvas={config.canvas} is smaller than the objects, {spec.shape[:2]} enlarged {config.enlarge} times; "
+            "make it larger"
+        )
     if config.objects < 1:
         raise ValueError(f"objects must be at least 1, got {config.objects}")
-    composed = {"objects": config.objects, "side": config.canvas, "levels": spec.levels}
+    composed = scenes(config) | {"levels": spec.levels}
 
     def preprocess(batch: Batch, *, key: Key | None, train: bool) -> Batch:
         # Pictures that are evaluated are fixed; those of the training split, which nothing fixes, by one key.
@@ -158,7 +168,7 @@ def build(config: Config, spec: DataSpec) -> System:
         }
 
     def pictures(data: Data) -> Data:
-        return data if spec.mask_classes else with_scenes(data, objects=config.objects, side=config.canvas)
+        return data if spec.mask_classes else with_scenes(data, **scenes(config))
 
     fit = fit_model(
         model,

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from PIL import Image
 
 from dlcore.data import compose_scenes, in_memory, load, row_keys, scene_split, scenes_of_batch
 
@@ -92,3 +93,17 @@ def test_a_canvas_smaller_than_its_objects_is_refused():
     images, labels = objects(2)
     with pytest.raises(ValueError, match="objects of 6×6 do not fit a canvas of side 5"):
         compose_scenes(jax.random.split(jax.random.key(0), 2), images, labels, side=5)
+
+
+def test_enlarged_objects_are_composed_as_pillow_enlarges_them():
+    images = jnp.asarray(np.random.default_rng(0).integers(60, 256, (4, 1, 5, 4, 1)).astype(np.uint8))
+    labels = jnp.zeros((4, 1), jnp.int32)
+    found, masks = compose_scenes(jax.random.split(jax.random.key(3), 4), images, labels, side=16, enlarge=3)
+    for picture, mask, small in zip(np.asarray(found), np.asarray(masks), np.asarray(images), strict=True):
+        ys, xs = np.nonzero(mask)
+        assert len(ys) == 15 * 12 and (np.ptp(ys), np.ptp(xs)) == (14, 11)
+        wanted = Image.fromarray(small[0, ..., 0]).resize((12, 15), Image.Resampling.BILINEAR)
+        difference = picture[ys, xs, 0].reshape(15, 12).astype(int) - np.asarray(wanted, int)
+        assert abs(difference).max() <= 1
+    with pytest.raises(ValueError, match="enlarge"):
+        compose_scenes(jax.random.split(jax.random.key(3), 4), images, labels, side=16, enlarge=0)

@@ -7,6 +7,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
+from dlcore.addresses import local
 from dlcore.data import Data, Rows, choose, train_rows
 from dlcore.parallel import processes
 from dlcore.parallel.mesh import check_batch, make_mesh, to_host
@@ -48,7 +49,7 @@ def check_loop(run: Run, name: str, stage: Fit) -> None:
 
 def check_start(run: Run, name: str, stage: Fit) -> None:
     """Raise `ValueError` for weights to start from that cannot be read, or that do not fit, where that is known yet."""
-    tree, fresh = pretrained(stage.loop.init_from), stage.loop.init_fresh
+    tree, fresh = pretrained(local("train.init_from", stage.loop.init_from)), stage.loop.init_fresh
     if stage.data is None and stage.start is None:
         state_like(
             starting_from(stage, tree, fresh),

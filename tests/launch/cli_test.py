@@ -149,6 +149,10 @@ MISTAKES = {
     "missing_data": (("--experiment=classify", "--data=idx:/nowhere"), "/nowhere has no train-images"),
     "image_size": ((*SMALL, "--image_size=8"), "image_size=8 is for folder:, segments: and tfds:"),
     "processes": ((*SMALL, "--num_processes=2"), "together"),
+    "weights in a bucket": (
+        (*SMALL, "--set=train.init_from=gs://bucket/model.safetensors"),
+        "train.init_from=gs://bucket/model.safetensors is an address",
+    ),
     "bucket": ((*SMALL, "--workdir=gs://bucket/run"), "--workdir=gs://bucket/run is an address"),
 }
 

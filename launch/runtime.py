@@ -1,5 +1,7 @@
 """What every program does before JAX starts, and how it ends on a user's mistake."""
 
+import atexit
+import gc
 import logging as standard_logging
 import os
 import select
@@ -74,6 +76,8 @@ def run(main: Callable[..., None], uses: Collection[str] | None = None, *, argum
             print(f"error: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
             sys.exit(1)
 
+    # Last of all: the interpreter would search what JAX leaves for cycles, for most of a second, before it ends.
+    atexit.register(gc.freeze)
     for stream in (sys.stdout, sys.stderr):
         # Names of files and classes may hold what a terminal's encoding lacks, or bytes that are no text.
         if hasattr(stream, "reconfigure"):

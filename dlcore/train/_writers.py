@@ -1,11 +1,11 @@
 """Where numbers and pictures of a training go beside `metrics.jsonl`: TensorBoard, and Weights & Biases if asked."""
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
-from tensorboardX import SummaryWriter
 
 
 class Writer(Protocol):
@@ -29,7 +29,7 @@ class TensorBoard:
     """Events in the folder of the fit; those beyond the step at which it is opened no longer count."""
 
     def __init__(self, folder: Path, step: int):
-        self._events = SummaryWriter(str(folder), purge_step=step + 1)
+        self._events = _summary_writer()(str(folder), purge_step=step + 1)
 
     def scalar(self, name: str, value: float, step: int) -> None:
         """A number."""
@@ -42,6 +42,17 @@ class TensorBoard:
     def close(self) -> None:
         """Write what waits."""
         self._events.close()
+
+
+def _summary_writer() -> Any:
+    """tensorboardX's writer, imported without PyTorch, which it asks for and which takes two seconds to come."""
+    absent = sys.modules.setdefault("torch", None) is None
+    try:
+        from tensorboardX import SummaryWriter
+    finally:
+        if absent:
+            del sys.modules["torch"]
+    return SummaryWriter
 
 
 class WeightsAndBiases:

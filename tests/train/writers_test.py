@@ -1,5 +1,7 @@
 """Numbers and pictures of a fit reach TensorBoard, and any other writer; a trace of a few steps is written."""
 
+import os
+import subprocess
 import sys
 import types
 
@@ -111,3 +113,15 @@ def test_without_the_package_the_way_to_it_is_said(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "wandb", None)
     with pytest.raises(ValueError, match="DLCORE_EXTRAS=wandb"):
         weights_and_biases("lecture")(tmp_path / "run" / "vae", 0)
+
+
+def test_pytorch_is_not_imported_for_events(tmp_path):
+    (tmp_path / "torch.py").write_text("raise SystemExit('PyTorch was imported')")
+    program = (
+        "import pathlib, sys\n"
+        "from dlcore.train._writers import TensorBoard\n"
+        f"TensorBoard(pathlib.Path({str(tmp_path / 'events')!r}), 0).close()\n"
+        "assert 'torch' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, env=os.environ | {"PYTHONPATH": str(tmp_path)})
+    assert list((tmp_path / "events").iterdir())

@@ -9,6 +9,7 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 import typecheck
 from outcomes import pytest_runtest_logreport, pytest_sessionfinish  # noqa: F401
@@ -47,6 +48,13 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if item.get_closest_marker("sampled") and sum(item.callspec.indices.values()) % 5:
             item.add_marker(pytest.mark.slow)
+
+
+@pytest.fixture(autouse=True)
+def own_random_numbers(request, monkeypatch):
+    """What a test draws from its module's `RNG` does not depend on which tests ran before it."""
+    if hasattr(request.module, "RNG"):
+        monkeypatch.setattr(request.module, "RNG", np.random.default_rng(0))
 
 
 @pytest.fixture

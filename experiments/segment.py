@@ -69,14 +69,15 @@ def preset(name: str, spec: DataSpec) -> Config:
     optimizer = OptimizerConfig(
         name="adamw", learning_rate=3e-3, schedule="cosine", warmup_steps=20, epsilon=1e-6, weight_decay=0.01
     )
-    steps, every = (1_200, 200) if small else (1_500, 250)
+    steps, every = (1_500, 250) if spec.mask_classes else (2_400, 400)
     train = replace(budget(spec.sizes[0], batch_size=32, steps=steps, every=every), eval_batch_size=100)
     base = Config(ema=0.98, optimizer=optimizer, train=train)
     if not spec.mask_classes:
         # Objects of about 28 pixels on 64, or on more than twice the side of larger ones.
         enlarge = max(1, 28 // max(spec.shape[:2]))
         canvas = max(64, -(-9 * max(spec.shape[:2]) // 32) * 8)
-        base = replace(base, patch=2, widths=(32, 64, 96), flip=not small, canvas=canvas, enlarge=enlarge)
+        base = replace(base, loss="ce+dice", patch=2, widths=(32, 64, 96), flip=not small)
+        base = replace(base, canvas=canvas, enlarge=enlarge)
     if name == "smoke":
         return replace(base, widths=(8, 16) if small else (16, 32), train=train.scaled(1 / 20, every=1 / 5))
     if name == "full":
@@ -156,16 +157,10 @@ def build(config: Config, spec: DataSpec) -> System:
         return model.apply(params, state, images)[0]
 
     def evaluate(params: Params, state: State, batch: Batch, key: Key) -> Mapping[str, Any]:
-        logits, labels = predict(params, state, batch["image"]), batch["mask"]
-        where = jnp.broadcast_to(batch["where"][:, None, None], labels.shape) & (labels != IGNORED)
-        predicted, known = logits.argmax(-1), {"where": where}
-        by_image = evaluation.image_iou(predicted, labels, len(names), **known)
-        return {
-            "confusion": evaluation.confusion_matrix(predicted, labels, len(names), **known),
-            "boundary": evaluation.boundary(predicted, labels, len(names), tolerance=config.tolerance, **known),
-            "image_iou": Mean.of(by_image, jnp.isfinite(by_image)),
-            "nll_nats": Mean.of(losses.softmax_cross_entropy(logits, labels, **known), where),
-        }
+        labels = batch["mask"]
+        where = jnp.broadcast_to(batch["where"][:, None, None], labels.shape)
+        logits, options = predict(params, state, batch["image"]), {"where": where, "tolerance": config.tolerance}
+        return evaluation.segmentation_sums(logits, labels, ignore=IGNORED, **options)
 
     def pictures(data: Data) -> Data:
         return data if spec.mask_classes else with_scenes(data, **scenes(config))
@@ -179,7 +174,7 @@ def build(config: Config, spec: DataSpec) -> System:
         ema=config.ema,
         preprocess=preprocess,
         evaluate=evaluate,
-        summarize=summary,
+        summarize=evaluation.segmentation_summary,
         monitor=("miou", "max"),
         data=lambda data, results: pictures(data),
     )
@@ -187,27 +182,9 @@ def build(config: Config, spec: DataSpec) -> System:
     def look(key: Key, data: Data, results: Results) -> Findings:
         return draw(predict, preprocess, results["unet"], pictures(data), names)
 
-    masks = Study(look, lambda arrays: by_class(arrays["confusion"], names), uses=("unet",), beside=True)
+    masks = Study(look, lambda arrays: evaluation.iou_by_name(arrays["confusion"], names), uses=("unet",), beside=True)
     told = ("miou", "pixel_accuracy", "boundary_f")
     return System({"unet": fit, "masks": masks}, functions={"predict": predict}, headline=told)
-
-
-def summary(sums: Mapping[str, Any]) -> dict[str, float]:
-    """Metrics over all pixels at once; a class that neither truth nor prediction has is left out."""
-    confusion = np.asarray(sums["confusion"])
-    return {
-        "miou": float(evaluation.mean_iou(confusion)),
-        "pixel_accuracy": float(np.trace(confusion) / confusion.sum()),
-        "image_iou": float(sums["image_iou"].value()),
-        "boundary_f": float(jnp.nanmean(evaluation.boundary_f(sums["boundary"]))),
-        "nll_nats": float(sums["nll_nats"].value()),
-    }
-
-
-def by_class(confusion: np.ndarray, names: tuple[str, ...]) -> dict[str, float]:
-    """IoU of each class that truth or prediction has."""
-    ious = zip(names, np.asarray(evaluation.iou(confusion)), strict=True)
-    return {f"iou_{name.replace(' ', '_')}": float(value) for name, value in ious if np.isfinite(value)}
 
 
 def draw(predict: Any, preprocess: Any, trained: Result, data: Data, names: tuple[str, ...]) -> Findings:

@@ -36,4 +36,7 @@ from ._segmentation import boundary as boundary
 from ._segmentation import boundary_f as boundary_f
 from ._segmentation import image_iou as image_iou
 from ._segmentation import mean_iou as mean_iou
+from ._segmentation_summary import iou_by_name as iou_by_name
+from ._segmentation_summary import segmentation_summary as segmentation_summary
+from ._segmentation_summary import segmentation_sums as segmentation_sums
 from ._sliding_window import sliding_window as sliding_window

@@ -6,6 +6,7 @@ import jax
 import numpy as np
 import pytest
 
+from dlcore import evaluation
 from dlcore.data import IGNORED, Data, DataSpec, in_memory
 from dlcore.train import main_fit
 from experiments import segment
@@ -52,7 +53,7 @@ def test_ignored_pixels_and_rows_that_do_not_count_are_in_no_sum(measured):
     found = fit.summarize(jax.device_get(sums))
     assert set(found) >= {"miou", "pixel_accuracy", "image_iou", "boundary_f", "nll_nats"}
     assert all(0 <= found[name] <= 1 for name in ("miou", "pixel_accuracy", "image_iou", "boundary_f"))
-    assert segment.by_class(np.asarray(sums["confusion"]), NAMES).keys() <= {f"iou_{name}" for name in NAMES}
+    assert evaluation.iou_by_name(np.asarray(sums["confusion"]), NAMES).keys() <= {f"iou_{name}" for name in NAMES}
 
 
 def test_flips_take_the_mask_along():

@@ -82,7 +82,7 @@ def preset(name: str, spec: DataSpec) -> Config:
         return replace(base, widths=(8, 16) if small else (16, 32), train=train.scaled(1 / 20, every=1 / 5))
     if name == "full":
         return replace(
-            base, widths=tuple(2 * w for w in base.widths), blocks=2, ema=0.999, train=train.scaled(8, every=4)
+            base, widths=tuple(2 * w for w in base.widths), blocks=2, ema=0.999, train=train.scaled(4, every=4)
         )
     return base
 

@@ -1,7 +1,7 @@
 """The summary table of a model: path, output shape, parameters, floating-point operations."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -72,32 +72,29 @@ def branch_table(params: Params) -> str:
 
 
 def _rows(model: Model, args: tuple[Any, ...], path: str) -> list[Row]:
-    jaxpr, out = jax.make_jaxpr(lambda *args: model.apply(*args)[0], return_shape=True)(*args)
+    first: dict[str, tuple[Any, ...]] = {}
+    jaxpr, out = jax.make_jaxpr(_noting(model, first), return_shape=True)(*args)
     count = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(args[0]))
     shape = " ".join("×".join(map(str, leaf.shape)) for leaf in jax.tree.leaves(out))
     rows = [Row(path, shape, count, flops(jaxpr))]
-    if isinstance(model.apply, Graph):
-        for name, part_args in _calls(model.apply, args).items():
-            below = f"{path}/{name}" if path and name else path or name
-            rows += (
-                _rows(model.apply.parts[name], part_args, below)
-                if name
-                else _rows(model.apply.parts[name], part_args, path)[1:]
-            )
+    for name, part_args in first.items():
+        below = f"{path}/{name}" if path and name else path or name
+        found = _rows(model.apply.parts[name], part_args, below)
+        rows += found if name else found[1:]
     return rows
 
 
-def _calls(graph: Graph, args: tuple[Any, ...]) -> dict[str, tuple[Any, ...]]:
-    """The shapes of (params, state, *inputs) that each part sees at its first call."""
-    seen: dict[str, tuple[Any, ...]] = {}
+def _noting(model: Model, first: dict[str, tuple[Any, ...]]) -> Callable[..., Any]:
+    """The outputs of a model; `first` gets the shapes of (params, state, *inputs) at the first call of each part."""
+    if not isinstance(model.apply, Graph):
+        return lambda *args: model.apply(*args)[0]
 
-    def run(params: Any, state: Any, *inputs: Any) -> Any:
-        def call(name: str, *inputs: Any) -> Any:
-            part_args = (graph.take(params, name), graph.take(state, name), *inputs)
-            seen.setdefault(name, jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), part_args))
-            return graph.parts[name].apply(*part_args)[0]
+    def around(name: str, part: Model) -> Callable[..., Any]:
+        def apply(*args: Any, **options: Any) -> Any:
+            if name in model.apply.parts:
+                first[name] = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), args)
+            return part.apply(*args, **options)
 
-        return graph.forward(call, *inputs)
+        return apply
 
-    jax.eval_shape(run, *args)
-    return seen
+    return lambda *args: model.apply.run(*args, around=around)[0]

@@ -42,6 +42,10 @@ class Net:
         affine = self.params.get(f"{at}/scale"), self.params.get(f"{at}/bias")
         return functional.group_norm(x, math.gcd(x.shape[1], 8), *affine, eps=EPSILON)
 
+    def position(self, at: str) -> torch.Tensor:
+        """The bias of every position, [c, h, w]."""
+        return self.params[f"{at}/bias"].permute(2, 0, 1)
+
 
 EPSILON = 1e-5
 

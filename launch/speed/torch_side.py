@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from launch.speed import torch_pixelcnn
 from launch.speed.torch_net import Net, Tensors, flat, tensor, unflat
 from launch.speed.workload import EVALUATIONS, LATENT, LEARNING_RATE, SAMPLES, Workload
 
@@ -190,6 +191,7 @@ NETWORKS: dict[str, tuple[dict[str, Callable], Callable]] = {
     "resnet50": ({"": entropy(resnet)}, resnet),
     "vae": ({"": elbo}, encoded),
     "autoencoder": ({"": error(autoencoder, "image")}, autoencoder),
+    "pixelcnn": ({"": torch_pixelcnn.negative_log_likelihood}, torch_pixelcnn.outputs),
     "gan": (
         {"discriminator/": discriminator_loss, "generator/": generator_loss},
         lambda net, batch: judged(net, batch["image"]),
@@ -200,6 +202,7 @@ NETWORKS: dict[str, tuple[dict[str, Callable], Callable]] = {
 """Losses by the names of the params that they train, and what inference computes."""
 DRAW = {
     "vae": lambda net: decoded(net, torch.randn(SAMPLES, LATENT["vae"])).sigmoid(),
+    "pixelcnn": torch_pixelcnn.sample,
     "gan": lambda net: generated(net, torch.randn(SAMPLES, LATENT["gan"])),
     "diffusion": denoise,
 }

@@ -47,7 +47,7 @@ def test_flax_computes_the_same_loss(name):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "name", ["mlp", "cnn", "resnet20", "resnet50", "vae", "autoencoder", "gan", "diffusion", "unet"]
+    "name", ["mlp", "cnn", "resnet20", "resnet50", "vae", "autoencoder", "pixelcnn", "gan", "diffusion", "unet"]
 )
 def test_torch_computes_the_same_loss(name):
     torch_side = pytest.importorskip("launch.speed.torch_side")

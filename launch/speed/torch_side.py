@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from launch.speed import torch_pixelcnn
+from launch.speed import torch_pixelcnn, torch_pixelcnn_cached
 from launch.speed.torch_net import Net, Tensors, flat, tensor, unflat
 from launch.speed.workload import EVALUATIONS, LATENT, LEARNING_RATE, SAMPLES, Workload
 
@@ -202,7 +202,7 @@ NETWORKS: dict[str, tuple[dict[str, Callable], Callable]] = {
 """Losses by the names of the params that they train, and what inference computes."""
 DRAW = {
     "vae": lambda net: decoded(net, torch.randn(SAMPLES, LATENT["vae"])).sigmoid(),
-    "pixelcnn": torch_pixelcnn.sample,
+    "pixelcnn": torch_pixelcnn_cached.sample,
     "gan": lambda net: generated(net, torch.randn(SAMPLES, LATENT["gan"])),
     "diffusion": denoise,
 }

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from dlcore.stats import mixture_log_mass
 from dlcore.tree import named_leaves
 from launch.speed import dlcore_side, flax_side, networks, turns
 
@@ -58,6 +59,39 @@ def test_torch_computes_the_same_loss(name):
     loss = next(iter(torch_side.NETWORKS[name][0].values()))(net, there).item()
     assert sum(x.numel() for x in net.params.values()) == sum(x.size for x in jax.tree.leaves(params))
     np.testing.assert_allclose(loss, dlcore_side.first_loss(network, params, state, batch), rtol=1e-4)
+
+
+@pytest.mark.slow
+def test_torch_draws_pixels_from_what_the_whole_network_says_of_them():
+    torch = pytest.importorskip("torch")
+    from launch.speed import torch_net, torch_pixelcnn, torch_pixelcnn_cached
+
+    arrays = started("pixelcnn")[-1]
+    net, image = torch_net.Net(arrays), torch_net.tensor("image", arrays["batch/image"])
+    found = []
+
+    def choose(numbers, r, c):
+        found.append(numbers)
+        return image[:, :, r, c]
+
+    with torch.inference_mode():
+        chosen = torch_pixelcnn_cached.pixel_by_pixel(net, 2, choose)
+        whole = torch_pixelcnn.outputs(net, {"image": image})
+    np.testing.assert_allclose(torch.stack(found, -1).unflatten(-1, (28, 28)), whole, atol=1e-5)
+    np.testing.assert_allclose(chosen, image, atol=1e-6)
+
+
+def test_torch_draws_grey_levels_as_often_as_the_mixture_says():
+    torch = pytest.importorskip("torch")
+    from launch.speed import torch_pixelcnn
+
+    numbers = torch.tensor([0.0, 1.0, -0.4, 0.8, -2.0, -1.0])
+    levels = np.arange(256)
+    told = [jnp.tile(jnp.asarray(part), (256, 1)) for part in np.split(numbers.numpy(), 3)]
+    mass = np.exp(mixture_log_mass(jnp.asarray(levels), *told, 256))
+    drawn = torch_pixelcnn.drawn(numbers.expand(20_000, -1), 0, 0).numpy() * 255
+    below = (drawn <= levels).mean(0)
+    assert np.abs(below - np.cumsum(mass)).max() < 0.02  # the 99.99th percentile is 0.0157
 
 
 @pytest.mark.slow

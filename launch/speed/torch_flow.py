@@ -51,7 +51,7 @@ def negative_log_likelihood(net: Net, batch: Tensors) -> torch.Tensor:
 def step(net: Net, x: torch.Tensor, at: str) -> tuple[torch.Tensor, torch.Tensor]:
     """Actnorm, mixing of the channels and affine coupling; log|det J| [b]."""
     bias, log_scale = act_norm(net, at)
-    x = mixed((x + bias) * log_scale.exp(), mixer(net, at))
+    x = mixed(net, (x + bias) * log_scale.exp(), at)
     kept, moved = x.chunk(2, 1)
     log_slope, shift = coupling(net, kept, at)
     sites = x.shape[2] * x.shape[3]
@@ -65,7 +65,7 @@ def unstep(net: Net, z: torch.Tensor, at: str) -> torch.Tensor:
     log_slope, shift = coupling(net, kept, at)
     z = torch.cat([kept, (moved - shift) * (-log_slope).exp()], 1)
     bias, log_scale = act_norm(net, at)
-    return mixed(z, torch.linalg.inv(mixer(net, at))) * (-log_scale).exp() - bias
+    return mixed(net, z, at, back=True) * (-log_scale).exp() - bias
 
 
 def act_norm(net: Net, at: str) -> tuple[torch.Tensor, torch.Tensor]:
@@ -82,9 +82,10 @@ def mixer(net: Net, at: str) -> torch.Tensor:
     return net.state[f"{at}/mix/permutation"] @ left @ right
 
 
-def mixed(x: torch.Tensor, kernel: torch.Tensor) -> torch.Tensor:
-    """A 1×1 convolution in the precision of x."""
+def mixed(net: Net, x: torch.Tensor, at: str, *, back: bool = False) -> torch.Tensor:
+    """A 1×1 convolution by W, or its inverse: in full precision, by which a density stands and falls."""
     with torch.autocast(x.device.type, enabled=False):
+        kernel = torch.linalg.inv(mixer(net, at)) if back else mixer(net, at)
         return functional.conv2d(x, kernel[..., None, None])
 
 

@@ -56,8 +56,8 @@ def test_flax_computes_the_same_loss(name):
     network, params, state, batch, arrays = started(name)
     with jax.enable_x64(True):
         theirs = flax_side.variables(doubled(arrays))
-        given = theirs["params"], theirs["batch_stats"], *(doubled(batch[part]) for part in ("image", "label"))
-        loss = jax.jit(lambda *given: flax_side.loss_of(flax_side.NETWORKS[name](), *given)[0])(*given)
+        given = theirs["params"], theirs["batch_stats"], doubled(batch)
+        loss = jax.jit(lambda *given: flax_side.loss_of(name, *given)[0])(*given)
     assert sum(x.size for x in jax.tree.leaves(theirs["params"])) == sum(x.size for x in jax.tree.leaves(params))
     np.testing.assert_allclose(loss, own_loss(network, params, state, batch), rtol=1e-6)
 

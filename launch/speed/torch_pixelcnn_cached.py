@@ -34,7 +34,6 @@ class CachedLayer:
             up, told = up + above, told + beside
         told = told + self.net.conv(up, f"{self.at}/link")
         self.told = told[:, :, 0].permute(2, 0, 1).contiguous()
-        self.left.zero_()
         return gate(up)
 
     def see_row(self, r: int, row: torch.Tensor) -> None:

@@ -1,7 +1,8 @@
 """The gated PixelCNN in PyTorch one pixel at a time, over cached activations: the vertical stack by rows, the
 horizontal one by small matrix products."""
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 
 import torch
 from torch.nn import functional
@@ -56,6 +57,18 @@ def point(net: Net, x: torch.Tensor, at: str) -> torch.Tensor:
     return functional.linear(x, net.params[f"{at}/kernel"].flatten(1), net.params[f"{at}/bias"])
 
 
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """Products as small as these are done before a second thread wakes; on a busy machine waiting for it costs most."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@one_thread()
 def pixel_by_pixel(net: Net, count: int, choose: Callable[[torch.Tensor, int, int], torch.Tensor]) -> torch.Tensor:
     """Images [b, 1, h, w] of which `choose(numbers, r, c)` gives a pixel [b, 1] from its mixture [b, 3·m]."""
     rows, columns, _ = net.params["layer_1/position/bias"].shape

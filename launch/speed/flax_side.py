@@ -5,7 +5,7 @@ Modules carry the names of dlcore's parts, with a dot for the slash, so that bot
 
 import resource
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,13 @@ import numpy as np
 import optax
 from flax import linen
 
+from launch.speed import flax_flow, flax_pixelcnn
 from launch.speed.workload import CLASSES, LEARNING_RATE, Workload
 
-STATISTICS = {"mean": "mean", "variance": "var"}
+STATISTICS = {"variance": "var"}
+"""Names that Flax has for what dlcore's state calls otherwise."""
+
+Batch = Mapping[str, jax.Array]
 
 
 def batch_norm(x: jax.Array, name: str, train: bool) -> jax.Array:
@@ -98,7 +102,20 @@ class UNet(linen.Module):
         return conv(linen.silu(norm(h, "norm")), CLASSES["unet"], "out")
 
 
-NETWORKS: dict[str, Callable[[], linen.Module]] = {"mlp": MLP, "cnn": CNN, "resnet20": ResNet20, "unet": UNet}
+def entropy(logits: jax.Array, batch: Batch) -> jax.Array:
+    """Cross-entropy of classes."""
+    return optax.softmax_cross_entropy_with_integer_labels(logits, batch["label"]).mean()
+
+
+NETWORKS: dict[str, tuple[Callable[[], linen.Module], Callable[[jax.Array, Batch], jax.Array]]] = {
+    "mlp": (MLP, entropy),
+    "cnn": (CNN, entropy),
+    "resnet20": (ResNet20, entropy),
+    "pixelcnn": (flax_pixelcnn.PixelCNN, flax_pixelcnn.negative_log_likelihood),
+    "flow": (flax_flow.Glow, flax_flow.negative_log_likelihood),
+    "unet": (UNet, entropy),
+}
+"""Modules, and the losses of what they give."""
 
 
 def variables(arrays: dict[str, np.ndarray]) -> dict[str, Any]:
@@ -109,28 +126,28 @@ def variables(arrays: dict[str, np.ndarray]) -> dict[str, Any]:
         if kind == "params":
             found["params"].setdefault(".".join(parts), {})[leaf] = jnp.asarray(value)
         elif kind == "state":
-            found["batch_stats"].setdefault(".".join(parts), {})[STATISTICS[leaf]] = jnp.asarray(value)
+            found["batch_stats"].setdefault(".".join(parts), {})[STATISTICS.get(leaf, leaf)] = jnp.asarray(value)
     return found
 
 
-def loss_of(
-    model: linen.Module, params: Any, statistics: Any, image: jax.Array, label: jax.Array
-) -> tuple[jax.Array, Any]:
-    """Cross-entropy, and the statistics that it moves."""
-    logits, moved = model.apply({"params": params, "batch_stats": statistics}, image, True, mutable=["batch_stats"])
-    nll = optax.softmax_cross_entropy_with_integer_labels(logits, label)
-    return nll.mean(), moved.get("batch_stats", {})
+def loss_of(name: str, params: Any, statistics: Any, batch: Batch) -> tuple[jax.Array, Any]:
+    """The loss, and the statistics that it moves."""
+    make, loss = NETWORKS[name]
+    variables = {"params": params, "batch_stats": statistics}
+    outputs, moved = make().apply(variables, batch["image"], True, mutable=["batch_stats"])
+    return loss(outputs, batch), moved.get("batch_stats", {})
 
 
 def open_workload(name: str, weights: Path, images: int) -> Workload:
     """The workload of this name, started from the file of dlcore's side."""
     with np.load(weights) as file:
         arrays = dict(file)
-    model, tx, start = NETWORKS[name](), optax.adam(LEARNING_RATE), variables(arrays)
-    image, label = jnp.asarray(arrays["batch/image"]), jnp.asarray(arrays["batch/label"])
+    model, tx, start = NETWORKS[name][0](), optax.adam(LEARNING_RATE), variables(arrays)
+    batch = {path.removeprefix("batch/"): jnp.asarray(v) for path, v in arrays.items() if path.startswith("batch/")}
+    image = batch["image"]
 
     def loss(params: Any, statistics: Any) -> tuple[jax.Array, Any]:
-        return loss_of(model, params, statistics, image, label)
+        return loss_of(name, params, statistics, batch)
 
     def step(params: Any, statistics: Any, memory: Any) -> tuple[Any, Any, Any]:
         gradient, statistics = jax.grad(loss, has_aux=True)(params, statistics)

@@ -12,6 +12,7 @@ from dlcore import losses, nn
 from dlcore import networks as nets
 from dlcore.generative import autoregressive, flow, likelihoods
 from dlcore.types import Aux, Batch, Key, Model, Objective, Params, State
+from launch.speed.mixers import mixer_constants
 from launch.speed.workload import CLASSES, EVALUATIONS, LATENT, SAMPLES
 
 
@@ -214,10 +215,11 @@ def glow(width: int = 64, steps: int = 8, shape: tuple[int, ...] = (32, 32, 32, 
         return nn.in_precision(nets.ConvConditioner(width, outputs), dtype)
 
     bijector = flow.Glow(shape[1:], conditioner, scales=2, steps=steps)
+    constants = mixer_constants(shape[-1], scales=2, steps=steps)
     loss = flow.density.negative_log_likelihood(bijector, target="image")
     return Network(
         shape,
-        lambda key, batch: (bijector.init(key, batch["image"]), {}),
+        lambda key, batch: (bijector.init(key, batch["image"]), constants),
         {"loss": ("**", loss)},
         lambda params, state, batch: flow.density.log_prob(bijector, params, batch["image"]),
         images,

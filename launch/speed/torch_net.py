@@ -42,6 +42,10 @@ class Net:
         affine = self.params.get(f"{at}/scale"), self.params.get(f"{at}/bias")
         return functional.group_norm(x, math.gcd(x.shape[1], 8), *affine, eps=EPSILON)
 
+    def position(self, at: str) -> torch.Tensor:
+        """The bias of every position, [c, h, w]."""
+        return self.params[f"{at}/bias"].permute(2, 0, 1)
+
 
 EPSILON = 1e-5
 
@@ -67,3 +71,17 @@ def flat(x: torch.Tensor) -> torch.Tensor:
 def unflat(x: torch.Tensor, channels: int, side: int) -> torch.Tensor:
     """And back."""
     return x.unflatten(1, (side, side, channels)).permute(0, 3, 1, 2)
+
+
+def space_to_depth(x: torch.Tensor) -> torch.Tensor:
+    """Blocks of 2 × 2 pixels to channels: by row, column and channel of the block."""
+    b, c, h, w = x.shape
+    x = x.view(b, c, h // 2, 2, w // 2, 2).permute(0, 3, 5, 1, 2, 4)
+    return x.reshape(b, 4 * c, h // 2, w // 2).contiguous(memory_format=torch.channels_last)
+
+
+def depth_to_space(x: torch.Tensor) -> torch.Tensor:
+    """And back."""
+    b, c, h, w = x.shape
+    x = x.view(b, 2, 2, c // 4, h, w).permute(0, 3, 4, 1, 5, 2)
+    return x.reshape(b, c // 4, 2 * h, 2 * w).contiguous(memory_format=torch.channels_last)

@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from launch.speed.torch_net import Net, Tensors, flat, tensor, unflat
+from launch.speed import torch_flow, torch_pixelcnn, torch_pixelcnn_cached
+from launch.speed.torch_net import Net, Tensors, depth_to_space, flat, tensor, unflat
 from launch.speed.workload import EVALUATIONS, LATENT, LEARNING_RATE, SAMPLES, Workload
 
 
@@ -73,14 +74,8 @@ def autoencoder(net: Net, batch: Tensors) -> torch.Tensor:
     h = functional.silu(net.dense(functional.silu(net.dense(h, "decoder/dense_0")), "decoder/dense_1"))
     h = unflat(h, 64, 7)
     for i in range(2):
-        h = functional.silu(_depth_to_space(net.conv(h, f"decoder/conv_{i}")))
+        h = functional.silu(depth_to_space(net.conv(h, f"decoder/conv_{i}")))
     return net.conv(h, "decoder/conv_2")
-
-
-def _depth_to_space(x: torch.Tensor) -> torch.Tensor:
-    b, c, h, w = x.shape
-    x = x.view(b, 2, 2, c // 4, h, w).permute(0, 3, 4, 1, 5, 2)
-    return x.reshape(b, c // 4, 2 * h, 2 * w).contiguous(memory_format=torch.channels_last)
 
 
 def unet(net: Net, batch: Tensors, *told: torch.Tensor) -> torch.Tensor:
@@ -190,6 +185,8 @@ NETWORKS: dict[str, tuple[dict[str, Callable], Callable]] = {
     "resnet50": ({"": entropy(resnet)}, resnet),
     "vae": ({"": elbo}, encoded),
     "autoencoder": ({"": error(autoencoder, "image")}, autoencoder),
+    "pixelcnn": ({"": torch_pixelcnn.negative_log_likelihood}, torch_pixelcnn.outputs),
+    "flow": ({"": torch_flow.negative_log_likelihood}, torch_flow.log_prob),
     "gan": (
         {"discriminator/": discriminator_loss, "generator/": generator_loss},
         lambda net, batch: judged(net, batch["image"]),
@@ -200,6 +197,8 @@ NETWORKS: dict[str, tuple[dict[str, Callable], Callable]] = {
 """Losses by the names of the params that they train, and what inference computes."""
 DRAW = {
     "vae": lambda net: decoded(net, torch.randn(SAMPLES, LATENT["vae"])).sigmoid(),
+    "pixelcnn": torch_pixelcnn_cached.sample,
+    "flow": torch_flow.sample,
     "gan": lambda net: generated(net, torch.randn(SAMPLES, LATENT["gan"])),
     "diffusion": denoise,
 }

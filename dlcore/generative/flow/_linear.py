@@ -126,10 +126,11 @@ def InvertibleConvPLU(channels: int, *, seed: int = 0, rotate: bool = True) -> B
     def inverse(params: Params, z: Array) -> Moved:
         check(z)
         left, right = triangles(params, z.dtype)
-        columns = (z.reshape(-1, channels) @ permutation.astype(z.dtype)).T
+        # W⁻¹ once, c×c: solving for all positions took ten times as long as the product with it.
+        columns = permutation.T.astype(z.dtype)
         columns = jax.scipy.linalg.solve_triangular(left, columns, lower=True, unit_diagonal=True)
-        columns = jax.scipy.linalg.solve_triangular(right, columns)
-        return columns.T.reshape(z.shape), -log_det(params, z)
+        inverted = jax.scipy.linalg.solve_triangular(right, columns)
+        return z @ inverted.T, -log_det(params, z)
 
     return Bijector(init, forward, inverse, "invertible_conv_plu")
 

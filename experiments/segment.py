@@ -118,8 +118,9 @@ def make_preprocess(config: Config, spec: DataSpec) -> Any:
             f"canvas={config.canvas} is smaller than the objects, {spec.shape[:2]} enlarged {config.enlarge} times; "
             "make it larger"
         )
-    if config.objects < 1:
-        raise ValueError(f"objects must be at least 1, got {config.objects}")
+    for name in ("objects", "enlarge"):
+        if getattr(config, name) < 1:
+            raise ValueError(f"{name} must be at least 1, got {getattr(config, name)}")
     composed = scenes(config) | {"levels": spec.levels}
 
     def preprocess(batch: Batch, *, key: Key | None, train: bool) -> Batch:

@@ -21,7 +21,12 @@ FASHION = ("T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt",
 
 def digits(*, validation: int | None = None) -> Data:
     """1,797 handwritten 8×8 digits of 17 grey levels, from scikit-learn; a fixed stratified fifth is the test split."""
-    table = np.loadtxt(_digits_file(), delimiter=",", dtype=np.uint8)
+    file = _digits_file()
+    try:
+        with gzip.open(file, "rt", encoding="ascii") as lines:
+            table = np.loadtxt(list(lines), delimiter=",", dtype=np.uint8).reshape(1797, 65)
+    except (OSError, EOFError, ValueError, zlib.error) as error:
+        raise DataError(f"{file} is damaged ({error}); install scikit-learn anew") from None
     images, labels = table[:, :-1].reshape(-1, 8, 8, 1), table[:, -1].astype(np.int32)
     rest, test = stratified(labels, 360, seed=0)
     count = 180 if validation is None else validation

@@ -82,7 +82,8 @@ def robustness(
         axes.set_ylim(0, 102)
     left.set(xlabel="fraction of missing pixels", ylabel="test accuracy (%)")
     right.set(xlabel="standard deviation of noise (pixels in [0, 1])")
-    right.legend(frameon=False, fontsize=8)
+    handles, names = right.get_legend_handles_labels()  # above the axes: accuracies cross all of them
+    figure.legend(handles, names, loc="outside upper center", ncols=len(names), frameon=False, fontsize=8)
     return figure
 
 

@@ -1,5 +1,6 @@
 """Rows drawn by class are those that scikit-learn draws."""
 
+import gzip
 import subprocess
 import sys
 
@@ -44,3 +45,15 @@ def test_missing_digits_are_named(monkeypatch, tmp_path):
     monkeypatch.setattr("dlcore.data._files.find_spec", lambda name: spec)
     with pytest.raises(DataError, match=r"digits\.csv\.gz"):
         load("digits")
+
+
+def test_damaged_digits_are_named(monkeypatch, tmp_path):
+    folder = tmp_path / "datasets" / "data"
+    folder.mkdir(parents=True)
+    spec = type("Spec", (), {"origin": str(tmp_path / "__init__.py")})
+    monkeypatch.setattr("dlcore.data._files.find_spec", lambda name: spec)
+    whole = gzip.compress(b"0,1,2\n" * 10_000)
+    for content in (b"", b"no gzip", whole[:-20], gzip.compress(b"0,x\n")):
+        (folder / "digits.csv.gz").write_bytes(content)
+        with pytest.raises(DataError, match=r"digits\.csv\.gz is damaged"):
+            load("digits")

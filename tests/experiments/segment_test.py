@@ -79,5 +79,7 @@ def test_settings_that_cannot_be_are_refused():
     digits = DataSpec("digits", (8, 8, 1), 17, 10, tuple("0123456789"), (90, 9, 9), (0.3,), (0.3,))
     with pytest.raises(ValueError, match="canvas=6 is smaller than the objects"):
         segment.make_preprocess(segment.Config(canvas=6), digits)
+    with pytest.raises(ValueError, match="enlarge must be at least 1, got 0"):
+        segment.make_preprocess(segment.Config(enlarge=0), digits)
     presets = [segment.preset("default", digits._replace(shape=(side, side, 1))) for side in (8, 28, 96)]
     assert [(preset.canvas, preset.enlarge) for preset in presets] == [(64, 3), (64, 1), (216, 1)]

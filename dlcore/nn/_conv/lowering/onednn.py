@@ -82,15 +82,16 @@ def _plain_kernel(x: Array, dy: Array, geometry: Geometry) -> Array:
     return jax.linear_transpose(lambda kernel: _plain_value(x, kernel, geometry), kernel)(dy)[0]
 
 
-def _shape_of_value(x: Any, kernel: Any, g: Geometry) -> tuple[int, ...]:
+# Shapes of results: the batch may be a symbol, in a program that is exported.
+def _shape_of_value(x: Any, kernel: Any, g: Geometry) -> tuple[Any, ...]:
     return x.shape[0], *g.target(), kernel.shape[-1]
 
 
-def _shape_of_input(dy: Any, kernel: Any, g: Geometry) -> tuple[int, ...]:
+def _shape_of_input(dy: Any, kernel: Any, g: Geometry) -> tuple[Any, ...]:
     return dy.shape[0], *g.space, kernel.shape[-2] * g.groups
 
 
-def _shape_of_kernel(x: Any, dy: Any, g: Geometry) -> tuple[int, ...]:
+def _shape_of_kernel(x: Any, dy: Any, g: Geometry) -> tuple[Any, ...]:
     return *g.window, x.shape[-1] // g.groups, dy.shape[-1]
 
 

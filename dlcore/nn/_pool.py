@@ -15,6 +15,7 @@ from jaxtyping import Array, Float, Real, Shaped
 from dlcore.nn._dtypes import promoted, widely
 from dlcore.nn._function import Function
 from dlcore.nn._rows import sum_space
+from dlcore.nn._sliding_max import sliding_max
 from dlcore.nn._window import Padding, Sizes, check_seen, check_window, copies, pad_widths, per_axis
 from dlcore.types import Model
 
@@ -28,13 +29,10 @@ def max_pool(
     which would see added cells alone.
     """
     sizes, strides, widths = _geometry(x, window, stride, padding)
-    if (tiles := _tiles(x, sizes, strides, widths)) is not None:
-        return fold_max(tiles, tuple(range(2, tiles.ndim - 1, 2)))
     if not jnp.issubdtype(x.dtype, jnp.floating):
-        least = False if x.dtype == bool else jnp.iinfo(x.dtype).min
-        return _reduce(x, least, jax.lax.max, sizes, strides, widths)
+        return sliding_max(x, sizes, strides, widths)
     # A cell that wins in several windows has the sum of their gradients.
-    return widely(lambda x: _reduce(x, -jnp.inf, jax.lax.max, sizes, strides, widths), x)
+    return widely(lambda x: sliding_max(x, sizes, strides, widths), x)
 
 
 def fold_max(x: Shaped[Array, "..."], axes: tuple[int, ...]) -> Shaped[Array, "..."]:
@@ -77,7 +75,7 @@ def avg_pool(
     sizes, strides, widths = _geometry(x, window, stride, padding)
     if (tiles := _tiles(x, sizes, strides, widths)) is not None:
         return widely(lambda tiles: tiles.mean(axis=tuple(range(2, tiles.ndim - 1, 2))), tiles)
-    add = functools.partial(_reduce, start=0.0, operation=jax.lax.add, sizes=sizes, strides=strides, widths=widths)
+    add = functools.partial(_sum, sizes=sizes, strides=strides, widths=widths)
     return widely(lambda x: add(x) / add(jnp.ones((1, *x.shape[1:-1], 1), x.dtype)), x)
 
 
@@ -154,12 +152,10 @@ def _tiles(x: Array, sizes: Sequence[int], strides: Sequence[int], widths: Seque
     return x.reshape(x.shape[0], *(v for pair in zip(counts, sizes, strict=True) for v in pair), x.shape[-1])
 
 
-def _reduce(
-    x: Array, start: float, operation: Callable, sizes: Sequence[int], strides: Sequence[int], widths: Sequence
-) -> Array:
-    # A NumPy constant: JAX knows the gradient of the maximum and of the sum by their neutral element.
-    start = np.array(start, x.dtype)
-    return jax.lax.reduce_window(x, start, operation, (1, *sizes, 1), (1, *strides, 1), ((0, 0), *widths, (0, 0)))
+def _sum(x: Array, sizes: Sequence[int], strides: Sequence[int], widths: Sequence) -> Array:
+    # A NumPy constant: JAX knows the gradient of the sum by its neutral element.
+    start = np.array(0, x.dtype)
+    return jax.lax.reduce_window(x, start, jax.lax.add, (1, *sizes, 1), (1, *strides, 1), ((0, 0), *widths, (0, 0)))
 
 
 def MaxPool(window: Sizes, *, stride: Sizes | None = None, padding: Padding = "valid") -> Model:

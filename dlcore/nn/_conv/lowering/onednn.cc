@@ -6,6 +6,7 @@
 
 #include <omp.h>
 
+#include <algorithm>
 #include <atomic>
 #include <condition_variable>
 #include <cstdlib>
@@ -111,6 +112,8 @@ void InParts(ffi::ThreadPool pool, int64_t count, const std::function<void(int64
   if (!work->error.empty()) throw std::runtime_error(work->error);
 }
 
+bool Has(dnnl::cpu_isa isa) { return (int(dnnl::get_effective_cpu_isa()) & int(isa)) == int(isa); }
+
 // A convolution as XLA gives it; spatial sizes in the order of the axes.
 struct Problem {
   Dims source, target, kernel;  // [n, c, *space], [n, o, *space], [(g,) o/g, i/g, *window]
@@ -129,8 +132,19 @@ struct Problem {
     static const tag plain[] = {tag::wio, tag::hwio, tag::dhwio}, groups[] = {tag::wigo, tag::hwigo, tag::dhwigo};
     return memory::desc(kernel, kernel_type, (grouped ? groups : plain)[stride.size() - 1]);
   }
-  // oneDNN's own gradient of the kernel takes twice as long as a product of patches where it has no AMX.
-  bool ByPatches() const { return !grouped && type == memory::data_type::f32; }
+  // oneDNN's own gradient of the kernel takes twice as long as a product of patches where it has no AVX-512.
+  bool ByPatches() const {
+    static const bool wide = Has(dnnl::cpu_isa::avx512_core);
+    return !grouped && type == memory::data_type::f32 && !wide;
+  }
+  // Whether the window is one cell that sees every position: rows of x times one matrix.
+  bool IsProduct() const {
+    auto all = [](const Dims& values, size_t from, int64_t value) {
+      return std::all_of(values.begin() + from, values.end(), [&](int64_t v) { return v == value; });
+    };
+    return !grouped && type == memory::data_type::f32 && all(kernel, 2, 1) && all(stride, 0, 1) && all(low, 0, 0) &&
+           all(high, 0, 0);
+  }
   std::vector<int64_t> Key(Kind kind, int64_t images, int64_t least) const {
     std::vector<int64_t> key{kind, images, least, int64_t(type), grouped};
     for (const Dims* dims : {&source, &target, &kernel, &stride, &dilation, &low, &high}) {
@@ -192,12 +206,29 @@ const Program& Compiled(const Problem& problem, Kind kind, Parts parts, int64_t 
   return *program;
 }
 
-void Reorder(const memory::desc& from, void* source, const memory::desc& to, void* target) {
-  OneThread alone;
-  dnnl::stream stream(Engine());
-  memory in(from, Engine(), source), out(to, Engine(), target);
-  dnnl::reorder(in, out).execute(stream, in, out);
-  stream.wait();
+constexpr int64_t kReorderFloats = 1 << 16;  // from which on a part of a kernel is worth a task of its own
+
+// A kernel in another order, some of its output channels (those of whole blocks) at a time.
+void Reorder(ffi::ThreadPool pool, const memory::desc& from, void* source, const memory::desc& to, void* target) {
+  const Dims dims = from.get_dims(), blocks = to.get_inner_blks(), axes = to.get_inner_idxs();
+  const Dims other_blocks = from.get_inner_blks(), other_axes = from.get_inner_idxs();
+  int64_t block = 1, other = 1;
+  for (size_t i = 0; i < blocks.size(); ++i) block *= axes[i] ? 1 : blocks[i];
+  for (size_t i = 0; i < other_blocks.size(); ++i) other *= other_axes[i] ? 1 : other_blocks[i];
+  block = std::max(block, other);
+  const int64_t count = (dims[0] + block - 1) / block;
+  int64_t size = 1;
+  for (int64_t d : dims) size *= d;
+  const Parts parts{count, std::clamp<int64_t>(size / kReorderFloats, 1, count)};
+  InParts(pool, parts.count, [&](int64_t part) {
+    Dims begin(dims.size(), 0), some = dims;
+    begin[0] = parts.begin(part) * block;
+    some[0] = std::min(dims[0], parts.begin(part + 1) * block) - begin[0];
+    dnnl::stream stream(Engine());
+    memory in(from.submemory_desc(some, begin), Engine(), source), out(to.submemory_desc(some, begin), Engine(), target);
+    dnnl::reorder(in, out).execute(stream, in, out);
+    stream.wait();
+  });
 }
 
 struct Arrays {
@@ -307,16 +338,54 @@ void RunKernel(const Problem& p, ffi::ThreadPool pool, Parts parts, Arrays at) {
   if (by_patches) {
     std::memcpy(at.kernel, total, each);
   } else {
-    Reorder(kernel, total, p.Kernel(), at.kernel);
+    Reorder(pool, kernel, total, p.Kernel(), at.kernel);
   }
 }
 
+// Windows of one cell: each part has its own block of the result, the longer side halved until there are enough.
+void RunProduct(const Problem& p, Kind kind, ffi::ThreadPool pool, int64_t count, Arrays at) {
+  const int64_t channels = p.source[1], features = p.target[1];
+  int64_t positions = p.source[0];
+  for (size_t axis = 2; axis < p.source.size(); ++axis) positions *= p.source[axis];
+  auto* x = reinterpret_cast<float*>(at.source);
+  auto* y = reinterpret_cast<float*>(at.target);
+  auto* k = reinterpret_cast<float*>(at.kernel);
+  struct Matrix {
+    char order;
+    float* data;
+    int64_t across;  // floats from a row to the next, as it lies in memory
+    float* at(int64_t row, int64_t column) const {
+      return order == 'N' ? data + row * across + column : data + column * across + row;
+    }
+  };
+  Matrix left{'N', x, channels}, right{'N', k, features}, out{'N', y, features};
+  int64_t rows = positions, columns = features, terms = channels;
+  if (kind == kInput) {
+    left = {'N', y, features}, right = {'T', k, features}, out = {'N', x, channels};
+    columns = channels, terms = features;
+  } else if (kind == kKernel) {
+    left = {'T', x, channels}, right = {'N', y, features}, out = {'N', k, features};
+    rows = channels, terms = positions;
+  }
+  int64_t tall = 1, wide = 1;
+  while (tall * wide < count) (rows / tall > columns / wide ? tall : wide) *= 2;
+  InParts(pool, tall * wide, [&](int64_t part) {
+    const Parts down{rows, tall}, along{columns, wide};
+    const int64_t row = down.begin(part / wide), column = along.begin(part % wide);
+    const auto status = dnnl_sgemm(left.order, right.order, down.size(part / wide), along.size(part % wide), terms, 1,
+                                   left.at(row, 0), left.across, right.at(0, column), right.across, 0,
+                                   out.at(row, column), out.across);
+    if (status != dnnl_success) throw std::runtime_error("matrix product");
+  });
+}
+
 void Run(const Problem& p, Kind kind, ffi::ThreadPool pool, int64_t count, Arrays at) {
+  if (p.IsProduct()) return RunProduct(p, kind, pool, count, at);
   Parts parts{p.source[0], count};
   if (kind == kKernel) return RunKernel(p, pool, parts, at);
   const memory::desc liked = Compiled(p, kind, parts, parts.least()).kernel;
   Buffer kernel(liked.get_size());
-  Reorder(p.Kernel(), at.kernel, liked, kernel.data());
+  Reorder(pool, p.Kernel(), at.kernel, liked, kernel.data());
   at.kernel = kernel.data();
   InParts(pool, count, [&](int64_t i) { RunPart(p, kind, parts, i, at); });
 }
@@ -398,6 +467,5 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(conv_kernel, Kernel, Signature());
 
 // Whether this CPU computes bfloat16 in oneDNN.
 extern "C" int has_bfloat16() {
-  const int bf16 = int(dnnl::cpu_isa::avx512_core_bf16);
-  return (int(dnnl::get_effective_cpu_isa()) & bf16) == bf16;
+  return Has(dnnl::cpu_isa::avx512_core_bf16);
 }

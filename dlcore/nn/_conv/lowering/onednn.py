@@ -31,6 +31,9 @@ PART = 2**24
 
 MOST_PARTS = 64
 
+POSITIONS = 512
+"""Outputs of each channel from which on their products with the input take much longer than one more sum."""
+
 
 class Geometry(NamedTuple):
     """What a convolution does, apart from its numbers."""
@@ -46,6 +49,10 @@ class Geometry(NamedTuple):
         """Spatial sizes of the output."""
         return tuple(output_space(self.space, self.window, self.stride, self.widths, self.dilation))
 
+    def is_product(self) -> bool:
+        """Whether it is a matrix product over the channels, position by position."""
+        return self.groups == 1 and {*self.window} == {1} and not any(map(any, self.widths))
+
 
 def conv_by_onednn(
     x: Real[Array, "b *space c_in"],
@@ -59,6 +66,9 @@ def conv_by_onednn(
     x, kernel = promoted("conv", x, kernel)
     sides = tuple((low, high) for low, high in widths)
     geometry = Geometry(x.shape[1:-1], kernel.shape[:-2], tuple(stride), sides, tuple(dilation), groups)
+    if geometry.is_product():  # of the positions that a window of one cell sees
+        x = x[(slice(None), *(slice(None, None, s) for s in stride))]
+        geometry = geometry._replace(space=x.shape[1:-1], stride=(1,) * len(stride))
     return _value(x, kernel, geometry)
 
 
@@ -109,9 +119,11 @@ def multiplications(name: str, operands: Sequence[Any], geometry: Geometry) -> i
 
 def _parts(name: str, operands: Sequence[Any], out: Any, geometry: Geometry) -> int:
     """Into how many parts of whole images to cut the batch, by shapes alone: the sums' order depends on it."""
-    most = min(operands[0].shape[0], MOST_PARTS, multiplications(name, operands, geometry) // PART)
-    if name == KERNEL:  # each part has a sum of its own, which should not cost more than what it sums
-        most = min(most, sum(math.prod(x.shape) for x in operands) // (2 * math.prod(out.shape)))
+    images = MOST_PARTS if geometry.is_product() else operands[0].shape[0]
+    most = min(images, MOST_PARTS, multiplications(name, operands, geometry) // PART)
+    # Parts of a product are blocks of the result. Elsewhere each part of a gradient of the kernel has a sum of its own.
+    if name == KERNEL and not geometry.is_product():
+        most = min(most, operands[0].shape[0] * math.prod(geometry.target()) // POSITIONS)
     return 2 ** max(0, most.bit_length() - 1)
 
 

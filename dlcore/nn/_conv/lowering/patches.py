@@ -5,11 +5,10 @@ from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Real
+from jaxtyping import Array, Float
 
 from dlcore.nn._conv.lowering.taps import shifted
 from dlcore.nn._conv.lowering.xla import Widths
-from dlcore.nn._dtypes import promoted, widely
 from dlcore.nn._window import output_space
 
 FEW_PER_IMAGE = 4
@@ -31,23 +30,13 @@ def few_positions(
     return positions <= FEW_PER_IMAGE or len(x) * positions <= FEW_PER_FEATURE * kernel.shape[-1]
 
 
-def conv_by_patches(
-    x: Real[Array, "b *space c_in"],
-    kernel: Real[Array, "*window c_in c_out"],
+def patches(
+    x: Float[Array, "b *space c_in"],
+    window: Sequence[int],
     stride: Sequence[int],
     widths: Widths,
     dilation: Sequence[int],
-) -> Float[Array, "b *space_out c_out"]:
-    """The `dlcore.nn.conv` of an input padded by zeros of `widths`: [positions, terms] @ [terms, c_out]."""
-    x, kernel = promoted("conv", x, kernel)
-    return widely(lambda x, kernel: _product_of_patches(x, kernel, stride, widths, dilation), x, kernel)
-
-
-def _product_of_patches(
-    x: Array, kernel: Array, stride: Sequence[int], widths: Widths, dilation: Sequence[int]
-) -> Array:
-    patches = jnp.concatenate(shifted(x, kernel.shape[:-2], stride, widths, dilation), -1)
+) -> Float[Array, "b *space_out terms"]:
+    """What the window sees at each position, its cells in C order: a convolution is their product with the kernel."""
     # Without the barrier XLA computes what leads to x anew for every tap.
-    patches = jax.lax.optimization_barrier(patches)
-    terms, features = patches.shape[-1], kernel.shape[-1]
-    return (patches.reshape(-1, terms) @ kernel.reshape(terms, features)).reshape(*patches.shape[:-1], features)
+    return jax.lax.optimization_barrier(jnp.concatenate(shifted(x, window, stride, widths, dilation), -1))

@@ -3,15 +3,16 @@
 They do not decide the dtype of the output, which is the one that input, scale and bias promote to.
 """
 
+import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, Real
 
 from dlcore.nn._dtypes import promoted
-from dlcore.nn._rows import check_channels, spread, spread_space, sum_rows, sum_space
+from dlcore.nn._rows import apart, check_channels, gradient_once, spread, spread_space, sum_rows, sum_space
 from dlcore.nn.init import ones, zeros
 from dlcore.operands import wide
 from dlcore.setting import Size, number, whole
@@ -26,7 +27,7 @@ def moments(
     """Mean and biased variance E[(x − E x)²] over `axes`, in float32 at least."""
     x = wide(x)
     mean = x.mean(axes, keepdims=True)
-    variance = jnp.square(x - mean).mean(axes, keepdims=keepdims)
+    variance = _mean_square(x, mean, lambda square: square.mean(axes, keepdims=keepdims))
     return (mean if keepdims else mean.squeeze(axes)), variance
 
 
@@ -35,7 +36,22 @@ def row_moments(x: Real[Array, "*rows c"]) -> tuple[Float[Array, " c"], Float[Ar
     x = wide(x)
     rows, count = x.shape[:-1], math.prod(x.shape[:-1])
     mean = sum_rows(x) / count
-    return mean, sum_rows(jnp.square(x - spread(mean, rows))) / count
+    return mean, _mean_square(x, spread(mean, rows), lambda square: sum_rows(square) / count)
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(2,))
+def _mean_square(x: Array, mean: Array, average: Callable[[Array], Array]) -> Array:
+    """The average of (x − mean)², the mean being that of the same average.
+
+    It is least there, so that it does not change with the mean: the gradient needs no sum to find that out.
+    """
+    return average(jnp.square(x - mean))
+
+
+@_mean_square.defjvp
+def _mean_square_jvp(average: Callable[[Array], Array], primals: tuple, tangents: tuple) -> tuple[Array, Array]:
+    (x, mean), (dx, _) = primals, tangents
+    return _mean_square(x, mean, average), average(2 * (x - mean) * dx)
 
 
 def batch_norm(
@@ -54,7 +70,7 @@ def batch_norm(
     factor = factor if scale is None else factor * scale
     shift = -mean * factor if bias is None else bias - mean * factor
     rows = x.shape[:-1]
-    return (x * spread(factor, rows) + spread(shift, rows)).astype(x.dtype)
+    return gradient_once((x * spread(factor, rows) + spread(shift, rows)).astype(x.dtype))
 
 
 def layer_norm(
@@ -66,9 +82,12 @@ def layer_norm(
     epsilon: float = 1e-5,
 ) -> Float[Array, "*b c"]:
     """y = γ (x − μ)/√(σ² + ε) + β, with statistics of each example over `axes` (Ba et al. 2016)."""
+    check_channels("layer_norm", x, scale=scale, bias=bias)
     x, scale, bias = promoted("layer_norm", x, scale, bias)
     mean, variance = moments(x, axes, keepdims=True)
-    return _affine("layer_norm", (x - mean) * jax.lax.rsqrt(variance + epsilon), scale, bias).astype(x.dtype)
+    y = (x - mean) * jax.lax.rsqrt(variance + epsilon)
+    y = y if scale is None else y * spread(wide(scale), y.shape[:-1])
+    return (y if bias is None else y + spread(wide(bias), y.shape[:-1])).astype(x.dtype)
 
 
 def group_norm(
@@ -83,26 +102,33 @@ def group_norm(
     groups = whole(groups, "group_norm: groups")
     if x.shape[-1] % groups:
         raise ValueError(f"group_norm: groups={groups} does not divide the {x.shape[-1]} channels")
+    check_channels("group_norm", x, scale=scale, bias=bias)
     x, scale, bias = promoted("group_norm", x, scale, bias)
-    return _affine("group_norm", _standardized(wide(x), groups, epsilon), scale, bias).astype(x.dtype)
+    x = gradient_once(x)
+    mean, variance = _group_moments(wide(x), groups)
+    factor = jax.lax.rsqrt(variance + epsilon) * (1 if scale is None else wide(scale))
+    # Written as (x − c)·f + (c − mean)·f with a constant c equal to the mean, all that is learned or measured stands in
+    # arrays of one number for each example and channel, and the gradient sums over positions twice, not four times.
+    space, origin = x.shape[1:-1], jax.lax.stop_gradient(mean)
+    shift = (origin - mean) * factor + (0 if bias is None else wide(bias))
+    factor, shift = apart((factor, shift))
+    y = (wide(x) - spread_space(origin, space)) * spread_space(factor, space) + spread_space(shift, space)
+    return gradient_once(y.astype(x.dtype))
 
 
-def _standardized(x: Array, groups: int, epsilon: float) -> Array:
-    """(x − μ)/√(σ² + ε) with statistics of each example over its positions and each of `groups` blocks of channels."""
+def _group_moments(x: Array, groups: int) -> tuple[Array, Array]:
+    """Mean and variance of each example over its positions and each block of channels, [b, c] with blocks of equals."""
     space = x.shape[1:-1]
 
-    def mean(x: Array) -> Array:
-        means = sum_space(x).reshape(len(x), groups, -1).mean(-1, keepdims=True) / math.prod(space)
-        return jnp.broadcast_to(means, (len(x), groups, x.shape[-1] // groups)).reshape(len(x), -1)
+    def average(x: Array) -> Array:
+        # Not apart, XLA divides to find the group of a channel at every position of every image.
+        sums = apart(sum_space(x))
+        means = sums.reshape(len(x), groups, -1).mean(-1, keepdims=True) / math.prod(space)
+        means = jnp.broadcast_to(means, (len(x), groups, x.shape[-1] // groups)).reshape(len(x), -1)
+        return apart(means)
 
-    centred = x - spread_space(mean(x), space)
-    return centred * spread_space(jax.lax.rsqrt(mean(jnp.square(centred)) + epsilon), space)
-
-
-def _affine(layer: str, y: Array, scale: Array | None, bias: Array | None) -> Array:
-    check_channels(layer, y, scale=scale, bias=bias)
-    y = y if scale is None else y * spread(wide(scale), y.shape[:-1])
-    return y if bias is None else y + spread(wide(bias), y.shape[:-1])
+    mean = average(x)
+    return mean, _mean_square(x, spread_space(mean, space), average)
 
 
 def _params(key: Key, x: Input, scale: bool, bias: bool) -> Params:

@@ -8,10 +8,11 @@ positions of an image are added slab by slab, which is contiguous. Where the bat
 import functools
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Real
+from jaxtyping import Array, Float, Real, Shaped
 
 from dlcore.backend import on_cpu, on_one_device
 from dlcore.nn._dtypes import widely
@@ -25,6 +26,26 @@ MOST_SLABS = 16
 def by_slabs() -> bool:
     """Whether slabs are the faster way: on one CPU device. Of a sharded batch XLA would gather the slabs."""
     return on_cpu() and on_one_device()
+
+
+def apart(x: Any) -> Any:
+    """Arrays that XLA for one CPU device computes as such, not anew inside each loop that reads them."""
+    return jax.lax.optimization_barrier(x) if by_slabs() else x
+
+
+def gradient_once(x: Shaped[Array, "..."]) -> Shaped[Array, "..."]:
+    """x, whose gradient stands `apart`: by itself XLA computes it again for each of the sums that it goes into."""
+    return _gradient_apart(x) if by_slabs() else x
+
+
+@jax.custom_jvp
+def _gradient_apart(x: Array) -> Array:
+    return x
+
+
+@_gradient_apart.defjvp
+def _gradient_apart_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
+    return _gradient_apart(*primals), apart(*tangents)
 
 
 def check_channels(layer: str, x: Array, **vectors: Array | None) -> None:

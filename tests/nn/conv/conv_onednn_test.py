@@ -33,6 +33,9 @@ CASES = [
     ((2, 5, 6, 6), (3, 3), 6, (1, 1), ((1, 1), (1, 1)), (1, 1), 6),
     ((2, 7, 6, 4), (3, 3), 8, (2, 2), ((2, 1), (1, 1)), (2, 1), 4),
     ((2, 5, 5, 8), (1, 1), 3, (1, 1), ((0, 0), (0, 0)), (1, 1), 1),
+    ((2, 5, 8, 8), (1, 1), 3, (2, 3), ((0, 0), (0, 0)), (1, 1), 1),
+    ((2, 5, 4, 6), (1, 1), 3, (2, 1), ((1, 0), (0, 2)), (1, 1), 1),
+    ((3, 5, 6), (1,), 4, (2,), ((0, 0),), (1,), 1),
     ((2, 4, 4, 16), (3, 3), 16, (1, 1), ((4, 4), (0, 5)), (1, 1), 2),
     ((2, 4, 5, 3, 2), (2, 3, 2), 4, (1, 2, 1), ((1, 0), (1, 1), (0, 1)), (1, 1, 2), 1),
     ((2, 3, 4, 3, 4), (2, 2, 2), 8, (1, 1, 1), ((0, 1), (0, 0), (1, 1)), (1, 1, 1), 4),
@@ -70,10 +73,17 @@ def sums(x, kernel, dy, stride, widths, dilation, groups):
     return value, dx[(slice(None), *inner)], dkernel, dy
 
 
+@pytest.fixture(params=[False, True], ids=["patches", "own kernels"])
+def avx512(request, monkeypatch):
+    """Both ways to the gradient of the kernel, of which a CPU has one by itself."""
+    monkeypatch.setattr(onednn_library, "avx512", lambda: request.param)
+    jax.clear_caches()
+
+
 @pytest.mark.sampled
 @needed
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_value_and_gradients_are_the_sums(case):
+def test_value_and_gradients_are_the_sums(avx512, case):
     shape, window, outputs, *options = case
     x, kernel = draw(shape, window, outputs, options[-1])
     rng = np.random.default_rng(1)
@@ -83,13 +93,12 @@ def test_value_and_gradients_are_the_sums(case):
         np.testing.assert_allclose(array, exact, rtol=1e-5, atol=2e-5)
 
 
-@pytest.mark.slow
 @needed
 @pytest.mark.parametrize("images", [8, 9])
-@pytest.mark.parametrize("groups", [1, 2])
-def test_parts_of_the_batch_are_the_batch(monkeypatch, images, groups):
-    x, kernel = draw((images, 6, 5, 4), (3, 3), 6, groups)
-    options = ((1, 1), ((1, 1), (1, 1)), (1, 1), groups)
+@pytest.mark.parametrize(("side", "groups"), [(3, 1), (3, 2), (1, 1)])
+def test_parts_of_the_batch_are_the_batch(monkeypatch, avx512, images, side, groups):
+    x, kernel = draw((images, 6, 5, 4), (side, side), 6, groups)
+    options = ((1, 1), ((side // 2,) * 2,) * 2, (1, 1), groups)
 
     def everything():
         y, back = jax.vjp(lambda x, k: conv_by_onednn(x, k, *options), x, kernel)
@@ -104,12 +113,42 @@ def test_parts_of_the_batch_are_the_batch(monkeypatch, images, groups):
 
 
 @needed
+@pytest.mark.parametrize("parts", [2, 8, 16])
+@pytest.mark.parametrize(("inputs", "outputs"), [(3, 150), (150, 3), (7, 5)])
+def test_blocks_of_a_product_are_the_product(monkeypatch, parts, inputs, outputs):
+    monkeypatch.setattr(onednn, "_parts", lambda *_: parts)
+    x, kernel = draw((2, 7, 3, inputs), (1, 1), outputs)
+    y, back = jax.vjp(lambda x, k: conv_by_onednn(x, k, (1, 1), ((0, 0), (0, 0)), (1, 1)), x, kernel)
+    dy = draw(y.shape, (1, 1), 1, seed=1)[0]
+    rows, matrix, slope = (
+        np.asarray(array, np.float64).reshape(-1, array.shape[-1]) for array in (x, kernel[0, 0], dy)
+    )
+    for found, exact in zip((y, *back(dy)), (rows @ matrix, slope @ matrix.T, rows.T @ slope), strict=True):
+        np.testing.assert_allclose(found, exact.reshape(found.shape), rtol=1e-5, atol=2e-5)
+
+
+@pytest.mark.slow
+@needed
+@pytest.mark.parametrize(("inputs", "outputs", "groups"), [(96, 200, 1), (200, 96, 1), (192, 384, 3)])
+def test_large_kernels_are_put_in_order_in_parts(inputs, outputs, groups):
+    """Kernels are laid out anew for oneDNN in several tasks; channels that fill no whole block are in the last."""
+    x, kernel = draw((2, 6, 6, inputs), (3, 3), outputs, groups)
+    options = ((1, 1), ((1, 1), (1, 1)), (1, 1), groups)
+    assert kernel.size > 2 * 2**16
+    rng = np.random.default_rng(1)
+    value, dx, dkernel, dy = sums(x, kernel, lambda shape: rng.normal(size=shape), *options)
+    found, back = jax.vjp(lambda x, k: conv_by_onednn(x, k, *options), x, kernel)
+    for array, exact in zip((found, *back(jnp.asarray(dy, jnp.float32))), (value, dx, dkernel), strict=True):
+        np.testing.assert_allclose(array, exact, rtol=1e-4, atol=2e-4)
+
+
+@needed
 def test_parts_follow_shapes_alone():
     x, kernel = jnp.zeros((96, 32, 32, 16)), jnp.zeros((3, 3, 16, 16))
     geometry = onednn.Geometry((32, 32), (3, 3), (1, 1), ((1, 1), (1, 1)), (1, 1), 1)
     assert onednn._parts(onednn.VALUE, (x, kernel), x, geometry) == 8
     few = onednn._parts(onednn.KERNEL, (x[:, :4, :4], x[:, :4, :4]), kernel, geometry._replace(space=(4, 4)))
-    assert few <= 2 * x[:, :4, :4].size // (2 * kernel.size)
+    assert few <= 96 * 4 * 4 // onednn.POSITIONS + 1
 
 
 @needed

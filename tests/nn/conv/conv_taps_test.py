@@ -1,12 +1,10 @@
 """Convolutions tap by tap against XLA's own (lecture 14.1–14.5)."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from turns import seconds
+from way_seconds import way_seconds
 
 from dlcore.nn import conv, conv_transpose, convolves, flops
 from dlcore.nn._conv.lowering.depthwise import many_taps
@@ -165,13 +163,7 @@ def test_transpose_is_the_adjoint(channels, outputs, groups, stride):
     ids=["one channel", "colour", "depthwise"],
 )
 def test_faster_than_xlas(shape, window, outputs, groups, times):
-    key = jax.random.key(0)
-    x, kernel = jax.random.normal(key, shape), jax.random.normal(key, (window, window, shape[-1] // groups, outputs))
-    options = ((1, 1), ((window // 2,) * 2,) * 2, (1, 1), groups)
-    steps = [
-        jax.jit(jax.grad(lambda x, k, f=f: jnp.square(f(x, k, *options)).sum(), (0, 1)))
-        for f in (conv_by_taps, conv_by_xla)
-    ]
-    ours, theirs = seconds(*(functools.partial(step, x, kernel) for step in steps), turns=11)
+    problem = {"shape": shape, "window": window, "outputs": outputs, "groups": groups, "of": (0, 1)}
+    ours, theirs = way_seconds(problem, "taps", "xla")
     print(f"gradients {theirs / ours:.1f} times as fast as XLA's convolution")
     assert ours * times < theirs

@@ -112,8 +112,6 @@ void InParts(ffi::ThreadPool pool, int64_t count, const std::function<void(int64
   if (!work->error.empty()) throw std::runtime_error(work->error);
 }
 
-bool Has(dnnl::cpu_isa isa) { return (int(dnnl::get_effective_cpu_isa()) & int(isa)) == int(isa); }
-
 // A convolution as XLA gives it; spatial sizes in the order of the axes.
 struct Problem {
   Dims source, target, kernel;  // [n, c, *space], [n, o, *space], [(g,) o/g, i/g, *window]
@@ -132,11 +130,8 @@ struct Problem {
     static const tag plain[] = {tag::wio, tag::hwio, tag::dhwio}, groups[] = {tag::wigo, tag::hwigo, tag::dhwigo};
     return memory::desc(kernel, kernel_type, (grouped ? groups : plain)[stride.size() - 1]);
   }
-  // oneDNN's own gradient of the kernel takes twice as long as a product of patches where it has no AVX-512.
-  bool ByPatches() const {
-    static const bool wide = Has(dnnl::cpu_isa::avx512_core);
-    return !grouped && type == memory::data_type::f32 && !wide;
-  }
+  bool patches;  // whether to make the kernel's gradient from patches, where that is possible
+  bool ByPatches() const { return patches && !grouped && type == memory::data_type::f32; }
   // Whether the window is one cell that sees every position: rows of x times one matrix.
   bool IsProduct() const {
     auto all = [](const Dims& values, size_t from, int64_t value) {
@@ -398,13 +393,14 @@ Dims Channels(ffi::AnyBuffer::Dimensions shape) {  // [n, *space, c] to [n, c, *
 
 ffi::Error Convolve(Kind kind, ffi::ThreadPool pool, const ffi::AnyBuffer& x, const ffi::AnyBuffer& k,
                     const ffi::AnyBuffer& y, Sizes stride, Sizes dilation, Sizes low, Sizes high, int64_t groups,
-                    int64_t parts) {
+                    int64_t parts, int64_t patches) {
   const auto window = k.dimensions();
   const size_t axes = window.size() - 2;
   Problem p;
   p.source = Channels(x.dimensions());
   p.target = Channels(y.dimensions());
   p.grouped = groups > 1;
+  p.patches = patches;
   if (p.grouped) p.kernel.push_back(groups);
   p.kernel.push_back(window[axes + 1] / groups);
   p.kernel.push_back(window[axes]);
@@ -414,12 +410,14 @@ ffi::Error Convolve(Kind kind, ffi::ThreadPool pool, const ffi::AnyBuffer& x, co
   p.low.assign(low.begin(), low.end());
   p.high.assign(high.begin(), high.end());
   auto type = [](const ffi::AnyBuffer& buffer) {
-    return buffer.element_type() == ffi::BF16 ? memory::data_type::bf16 : memory::data_type::f32;
+    if (buffer.element_type() == ffi::BF16) return memory::data_type::bf16;
+    if (buffer.element_type() == ffi::F32) return memory::data_type::f32;
+    throw std::runtime_error("dtype is neither float32 nor bfloat16");
   };
-  p.type = type(x);
-  p.kernel_type = type(k);
   auto bytes = [](const ffi::AnyBuffer& buffer) { return static_cast<char*>(buffer.untyped_data()); };
   try {
+    p.type = type(x);
+    p.kernel_type = type(k);
     Run(p, kind, pool, parts, {bytes(x), bytes(y), bytes(k)});
   } catch (const std::exception& error) {
     return ffi::Error::Internal(std::string("oneDNN: ") + error.what());
@@ -431,18 +429,18 @@ using Any = ffi::AnyBuffer;
 using Result = ffi::Result<ffi::AnyBuffer>;
 
 ffi::Error Value(ffi::ThreadPool pool, Any x, Any k, Result y, Sizes stride, Sizes dilation, Sizes low, Sizes high,
-                 int64_t groups, int64_t parts) {
-  return Convolve(kValue, pool, x, k, *y, stride, dilation, low, high, groups, parts);
+                 int64_t groups, int64_t parts, int64_t patches) {
+  return Convolve(kValue, pool, x, k, *y, stride, dilation, low, high, groups, parts, patches);
 }
 
 ffi::Error Input(ffi::ThreadPool pool, Any y, Any k, Result x, Sizes stride, Sizes dilation, Sizes low, Sizes high,
-                 int64_t groups, int64_t parts) {
-  return Convolve(kInput, pool, *x, k, y, stride, dilation, low, high, groups, parts);
+                 int64_t groups, int64_t parts, int64_t patches) {
+  return Convolve(kInput, pool, *x, k, y, stride, dilation, low, high, groups, parts, patches);
 }
 
 ffi::Error Kernel(ffi::ThreadPool pool, Any x, Any y, Result k, Sizes stride, Sizes dilation, Sizes low, Sizes high,
-                  int64_t groups, int64_t parts) {
-  return Convolve(kKernel, pool, x, *k, y, stride, dilation, low, high, groups, parts);
+                  int64_t groups, int64_t parts, int64_t patches) {
+  return Convolve(kKernel, pool, x, *k, y, stride, dilation, low, high, groups, parts, patches);
 }
 
 auto Signature() {
@@ -456,7 +454,8 @@ auto Signature() {
       .Attr<Sizes>("low")
       .Attr<Sizes>("high")
       .Attr<int64_t>("groups")
-      .Attr<int64_t>("parts");
+      .Attr<int64_t>("parts")
+      .Attr<int64_t>("patches");
 }
 
 }  // namespace
@@ -465,7 +464,8 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(conv_value, Value, Signature());
 XLA_FFI_DEFINE_HANDLER_SYMBOL(conv_input, Input, Signature());
 XLA_FFI_DEFINE_HANDLER_SYMBOL(conv_kernel, Kernel, Signature());
 
-// Whether this CPU computes bfloat16 in oneDNN.
-extern "C" int has_bfloat16() {
-  return Has(dnnl::cpu_isa::avx512_core_bf16);
-}
+// What oneDNN finds in this CPU.
+bool Has(dnnl::cpu_isa isa) { return (int(dnnl::get_effective_cpu_isa()) & int(isa)) == int(isa); }
+
+extern "C" int has_bfloat16() { return Has(dnnl::cpu_isa::avx512_core_bf16); }
+extern "C" int has_avx512() { return Has(dnnl::cpu_isa::avx512_core); }

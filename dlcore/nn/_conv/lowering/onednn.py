@@ -31,7 +31,7 @@ PART = 2**24
 
 MOST_PARTS = 64
 
-POSITIONS = 512
+POSITIONS = 1024
 """Outputs of each channel from which on their products with the input take much longer than one more sum."""
 
 
@@ -119,11 +119,12 @@ def multiplications(name: str, operands: Sequence[Any], geometry: Geometry) -> i
 
 def _parts(name: str, operands: Sequence[Any], out: Any, geometry: Geometry) -> int:
     """Into how many parts of whole images to cut the batch, by shapes alone: the sums' order depends on it."""
-    images = MOST_PARTS if geometry.is_product() else operands[0].shape[0]
-    most = min(images, MOST_PARTS, multiplications(name, operands, geometry) // PART)
-    # Parts of a product are blocks of the result. Elsewhere each part of a gradient of the kernel has a sum of its own.
-    if name == KERNEL and not geometry.is_product():
-        most = min(most, operands[0].shape[0] * math.prod(geometry.target()) // POSITIONS)
+    images, part = operands[0].shape[0], PART
+    if geometry.is_product():  # parts are blocks of the result
+        images = MOST_PARTS
+    elif name == KERNEL:  # each part has a sum of its own
+        images, part = min(images, images * math.prod(geometry.target()) // POSITIONS), 4 * PART
+    most = min(images, MOST_PARTS, multiplications(name, operands, geometry) // part)
     return 2 ** max(0, most.bit_length() - 1)
 
 
@@ -153,6 +154,8 @@ def _lower(name: str, plain: Callable[..., Array], context: Any, *operands: Any,
         "high": numbers([high for _, high in geometry.widths]),
         "groups": np.int64(geometry.groups),
         "parts": np.int64(max(1, _parts(name, context.avals_in, out, geometry))),
+        # oneDNN's own gradient of the kernel takes twice as long as a product of patches where it has no AVX-512.
+        "patches": np.int64(not onednn_library.avx512()),
     }
     native = dtype == jnp.bfloat16 and onednn_library.bfloat16()
     given = dtype if native else jnp.float32

@@ -66,6 +66,12 @@ def bfloat16() -> bool:
 
 
 @functools.cache
+def avx512() -> bool:
+    """Whether oneDNN computes with AVX-512 on this CPU."""
+    return bool(library().has_avx512())
+
+
+@functools.cache
 def library() -> ctypes.CDLL:
     """The compiled library, its functions registered with XLA; raises `UnavailableError`."""
     if not installed():

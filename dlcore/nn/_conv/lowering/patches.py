@@ -1,14 +1,15 @@
 """Convolutions of small images to many channels, as one matrix product (lecture 14.1–14.5)."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Real
 
 from dlcore.nn._conv.lowering.taps import shifted
 from dlcore.nn._conv.lowering.xla import Widths
+from dlcore.nn._dtypes import promoted, widely
 from dlcore.nn._window import output_space
 
 FEW_PER_IMAGE = 4
@@ -30,13 +31,22 @@ def few_positions(
     return positions <= FEW_PER_IMAGE or len(x) * positions <= FEW_PER_FEATURE * kernel.shape[-1]
 
 
-def patches(
-    x: Float[Array, "b *space c_in"],
-    window: Sequence[int],
+def conv_by_patches(
+    x: Real[Array, "b *space c_in"],
+    kernel: Real[Array, "*window c_in c_out"],
     stride: Sequence[int],
     widths: Widths,
     dilation: Sequence[int],
-) -> Float[Array, "b *space_out terms"]:
-    """What the window sees at each position, its cells in C order: a convolution is their product with the kernel."""
-    # Without the barrier XLA computes what leads to x anew for every tap.
-    return jax.lax.optimization_barrier(jnp.concatenate(shifted(x, window, stride, widths, dilation), -1))
+    *,
+    product: Callable[[Array, Array], Array] = jnp.matmul,
+) -> Float[Array, "b *space_out c_out"]:
+    """The `dlcore.nn.conv` of an input padded by zeros of `widths`: `product` of [b, *space_out, terms] and
+    [terms, c_out]."""
+    x, kernel = promoted("conv", x, kernel)
+
+    def compute(x: Array, kernel: Array) -> Array:
+        seen = jnp.concatenate(shifted(x, kernel.shape[:-2], stride, widths, dilation), -1)
+        # Without the barrier XLA computes what leads to x anew for every tap.
+        return product(jax.lax.optimization_barrier(seen), kernel.reshape(-1, kernel.shape[-1]))
+
+    return widely(compute, x, kernel)

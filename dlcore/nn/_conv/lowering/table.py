@@ -17,11 +17,11 @@ from dlcore.backend import on_cpu, on_one_device
 from dlcore.lookup import lookup
 from dlcore.nn._conv.lowering import onednn_library
 from dlcore.nn._conv.lowering.onednn import computes, conv_by_onednn
-from dlcore.nn._conv.lowering.patches import few_positions, patches
+from dlcore.nn._conv.lowering.patches import conv_by_patches, few_positions
 from dlcore.nn._conv.lowering.shifts import conv_by_shifts, many_products
 from dlcore.nn._conv.lowering.taps import conv_by_taps, few_terms
 from dlcore.nn._conv.lowering.xla import Widths, conv_by_xla
-from dlcore.nn._dtypes import promoted, widely
+from dlcore.nn._dtypes import promoted
 from dlcore.nn._product import row_product
 
 
@@ -62,16 +62,10 @@ def _product(p: Problem) -> Array:
     return row_product(seen, p.kernel.reshape(p.kernel.shape[-2:]))
 
 
-def _by_patches(p: Problem) -> Array:
-    """The product of what the window sees with the kernel, by the way that the table gives a product."""
-    window, ones, nothing = p.kernel.shape[:-2], (1,) * len(p.stride), ((0, 0),) * len(p.stride)
-
-    def product_of_patches(x: Array, kernel: Array) -> Array:
-        seen = patches(x, window, p.stride, p.widths, p.dilation)
-        cell = kernel.reshape(*ones, seen.shape[-1], kernel.shape[-1])
-        return convolution(seen, cell, ones, nothing, ones, 1)
-
-    return widely(product_of_patches, p.x, p.kernel)
+def _rows_times(x: Array, kernel: Array) -> Array:
+    """[b, *space, n] @ [n, m] by the way that the table gives a convolution with a window of one cell."""
+    ones = (1,) * (x.ndim - 2)
+    return convolution(x, kernel.reshape(*ones, *kernel.shape), ones, ((0, 0),) * len(ones), ones, 1)
 
 
 def _stands_alone(p: Problem) -> Problem:
@@ -97,7 +91,9 @@ WAYS: Mapping[str, Way] = {
     "product": Way(_is_product, _is_product, _product),
     "taps": Way(lambda p: True, lambda p: on_cpu() and few_terms(p.kernel, p.groups), lambda p: conv_by_taps(*p)),
     "patches": Way(
-        lambda p: p.groups == 1 and not _is_product(p), lambda p: on_cpu() and _few_positions(p), _by_patches
+        lambda p: p.groups == 1 and not _is_product(p),
+        lambda p: on_cpu() and _few_positions(p),
+        lambda p: conv_by_patches(*p[:5], product=_rows_times),
     ),
     "shifts": Way(
         lambda p: p.x.ndim == 4 and p.groups == 1 and {*p.stride, *p.dilation} == {1},

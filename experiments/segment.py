@@ -53,6 +53,8 @@ class Config:
     """How many times as large objects are drawn in a composed picture."""
     objects: int = 3
     """Of a composed picture at most."""
+    visible: float = 0.5
+    """The least share of an object that those before it leave to be seen in a composed picture."""
     flip: bool = False
     """Augmentation: random horizontal flips of picture and mask."""
     tolerance: float = 1.0
@@ -106,9 +108,9 @@ def make_model(config: Config, spec: DataSpec) -> Model:
     return padded(unet, config.patch * 2 ** (len(config.widths) - 1))
 
 
-def scenes(config: Config) -> dict[str, int]:
+def scenes(config: Config) -> dict[str, Any]:
     """What composed pictures are made of."""
-    return {"objects": config.objects, "side": config.canvas, "enlarge": config.enlarge}
+    return {"objects": config.objects, "side": config.canvas, "enlarge": config.enlarge, "visible": config.visible}
 
 
 def make_preprocess(config: Config, spec: DataSpec) -> Any:

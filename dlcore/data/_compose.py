@@ -14,9 +14,10 @@ from jaxtyping import Array, Float, Int, UInt8
 from dlcore.data._arguments import check_count
 from dlcore.data._preprocess import row_keys
 from dlcore.data._source import Data, Rows, Split, in_memory
+from dlcore.setting import number
 from dlcore.types import Key
 
-VISIBLE = 1 / 16
+OPAQUE = 1 / 16
 """Of the brightest level: what an object's pixel must exceed to cover what lies behind it."""
 GROUND = 0.35
 """Brightness of the brightest ground, and of the fragments on it."""
@@ -31,19 +32,23 @@ def compose_scenes(
     side: int,
     levels: int = 256,
     enlarge: int = 1,
+    visible: float = 0.0,
 ) -> tuple[UInt8[Array, "b s s c"], Int[Array, "b s s"]]:
     """Pictures uint8 [b, side, side, c] and masks of classes int32 [b, side, side], a function of each row's key.
 
     Of the k objects the first is always there, each other with probability ¾; all lie wholly inside at random places,
-    the first behind the others. The mask is that of an object's own pixels brighter than a sixteenth, as far as they
-    are seen. The ground is smooth noise, with fragments of a quarter of the objects' sides in half their brightness.
-    Objects of few pixels can be drawn `enlarge` times as large, by bilinear interpolation: of 8×8 pixels most lie at
-    the edge, where a dark one cannot be told from the ground.
-    Raises `ValueError` for a side that is smaller than the objects, and for `enlarge` below 1.
+    the first behind the others. One that would leave less than the share `visible` of an object behind it to be seen
+    is left out: of a digit of which a corner shows nobody can tell which it is. The mask is that of an object's own
+    pixels brighter than a sixteenth, as far as they are seen. The ground is smooth noise, with fragments of a quarter
+    of the objects' sides in half their brightness. Objects of few pixels can be drawn `enlarge` times as large, by
+    bilinear interpolation: of 8×8 pixels most lie at the edge, where a dark one cannot be told from the ground.
+    Raises `ValueError` for a side that is smaller than the objects, for `enlarge` below 1, and for a `visible` that is
+    no share.
     """
     check_count("compose_scenes", "enlarge", enlarge)
     if enlarge < 1:
         raise ValueError(f"compose_scenes: enlarge must be at least 1, got {enlarge}")
+    number(visible, "compose_scenes: visible", "[0, 1]")
     if enlarge > 1:
         sides = (enlarge * objects.shape[2], enlarge * objects.shape[3])
         larger = jax.image.resize(objects.astype(jnp.float32), (*objects.shape[:2], *sides, objects.shape[4]), "linear")
@@ -51,23 +56,26 @@ def compose_scenes(
     height, width = objects.shape[2:4]
     if side < max(height, width):
         raise ValueError(f"compose_scenes: objects of {height}×{width} do not fit a canvas of side {side}")
-    return jax.vmap(lambda key, o, y: _scene(key, o, y, side, levels))(keys, objects, labels)
+    return jax.vmap(lambda key, o, y: _scene(key, o, y, side, levels, visible))(keys, objects, labels)
 
 
 def _scene(
-    key: Key, objects: UInt8[Array, "k h w c"], labels: Int[Array, " k"], side: int, levels: int
+    key: Key, objects: UInt8[Array, "k h w c"], labels: Int[Array, " k"], side: int, levels: int, visible: float
 ) -> tuple[UInt8[Array, "s s c"], Int[Array, "s s"]]:
     places, there, ground = jax.random.split(key, 3)
     count, height, width, _ = objects.shape
     tops = jax.random.randint(places, (2, count), 0, jnp.array([[side - height + 1], [side - width + 1]]))
     present = (jax.random.uniform(there, (count,)) < 0.75).at[0].set(True)
     image = jnp.round(_ground(ground, objects, side, levels)).astype(jnp.uint8)
-    mask = jnp.zeros((side, side), jnp.int32)
+    mask, seen, sizes = jnp.zeros((side, side), jnp.int32), jnp.zeros((count, side, side), bool), jnp.zeros(count)
     for j in range(count):
         placed = _placed(objects[j], side, tops[0, j], tops[1, j])
-        seen = (placed.max(-1) > VISIBLE * (levels - 1)) & present[j]
-        image = jnp.where(seen[..., None], placed, image)
-        mask = jnp.where(seen, labels[j] + 1, mask)
+        own = placed.max(-1) > OPAQUE * (levels - 1)
+        left = (seen & ~own).sum((1, 2))
+        own &= present[j] & (left >= visible * sizes).all()
+        seen, sizes = (seen & ~own).at[j].set(own), sizes.at[j].set(own.sum())
+        image = jnp.where(own[..., None], placed, image)
+        mask = jnp.where(own, labels[j] + 1, mask)
     return image, mask
 
 
@@ -105,18 +113,28 @@ def scenes_of_batch(
     side: int,
     levels: int,
     enlarge: int = 1,
+    visible: float = 0.0,
 ) -> tuple[UInt8[Array, "b s s c"], Int[Array, "b s s"]]:
     """As many pictures as the batch has objects: each of `objects` rows in turn, drawn anew for every key."""
     turned = [jnp.roll(x, -j, axis=0) for x in (images, labels) for j in range(objects)]
     stacks = jnp.stack(turned[:objects], 1), jnp.stack(turned[objects:], 1)
-    return compose_scenes(jax.random.split(key, len(images)), *stacks, side=side, levels=levels, enlarge=enlarge)
+    options = {"side": side, "levels": levels, "enlarge": enlarge, "visible": visible}
+    return compose_scenes(jax.random.split(key, len(images)), *stacks, **options)
 
 
-_compose = jax.jit(compose_scenes, static_argnames=("side", "levels", "enlarge"))
+_compose = jax.jit(compose_scenes, static_argnames=("side", "levels", "enlarge", "visible"))
 
 
 def scene_split(
-    split: Split, *, seed: int, objects: int, side: int, levels: int, enlarge: int = 1, most: int = 500
+    split: Split,
+    *,
+    seed: int,
+    objects: int,
+    side: int,
+    levels: int,
+    enlarge: int = 1,
+    visible: float = 0.0,
+    most: int = 500,
 ) -> Split:
     """A fixed picture for every row of a split of labelled images: `image`, `mask`, and its first object's `label`.
 
@@ -125,6 +143,7 @@ def scene_split(
     size = split.size
     rng = np.random.default_rng(seed)
     partners = np.stack([np.arange(size), *(rng.permutation(size) for _ in range(objects - 1))], 1)
+    options = {"side": side, "levels": levels, "enlarge": enlarge, "visible": visible}
     key, parts = jax.random.key(seed), []
     for start in range(0, size, most):
         # The last part is filled up, so that there is one program.
@@ -132,15 +151,15 @@ def scene_split(
         read = split.read(partners[numbers % size].reshape(-1))
         keys = row_keys(key, jnp.asarray(numbers))
         grouped = {k: v.reshape(len(numbers), objects, *v.shape[1:]) for k, v in read.items()}
-        composed = _compose(keys, grouped["image"], grouped["label"], side=side, levels=levels, enlarge=enlarge)
+        composed = _compose(keys, grouped["image"], grouped["label"], **options)
         parts.append(jax.device_get(composed))
     images, masks = (np.concatenate(part)[:size] for part in zip(*parts, strict=True))
     rows: Rows = {"image": images, "mask": masks.astype(np.uint8), "label": split.read(np.arange(size))["label"]}
     return in_memory(rows)
 
 
-def with_scenes(data: Data, *, objects: int, side: int, enlarge: int = 1) -> Data:
+def with_scenes(data: Data, *, objects: int, side: int, enlarge: int = 1, visible: float = 0.0) -> Data:
     """The data with fixed pictures for validation and test; training pictures are composed in every step."""
-    composed = {"objects": objects, "side": side, "levels": data.spec.levels, "enlarge": enlarge}
+    composed = {"objects": objects, "side": side, "levels": data.spec.levels, "enlarge": enlarge, "visible": visible}
     held, test = (scene_split(part, seed=seed, **composed) for seed, part in ((1, data.validation), (2, data.test)))
     return data._replace(validation=held, test=test)

@@ -55,6 +55,8 @@ class Config:
     """Of a composed picture at most."""
     visible: float = 0.5
     """The least share of an object that those before it leave to be seen in a composed picture."""
+    opaque: float = 1 / 16
+    """Of the brightest level: pixels of an object that are brighter cover what lies behind it in a composed picture."""
     flip: bool = False
     """Augmentation: random horizontal flips of picture and mask."""
     tolerance: float = 1.0
@@ -79,7 +81,8 @@ def preset(name: str, spec: DataSpec) -> Config:
         enlarge = max(1, 28 // max(spec.shape[:2]))
         canvas = max(64, -(-9 * max(spec.shape[:2]) // 32) * 8)
         base = replace(base, loss="ce+dice", patch=2, widths=(32, 64, 96), flip=not small)
-        base = replace(base, canvas=canvas, enlarge=enlarge)
+        # Where interpolation makes them larger, dark pixels around bright ones are its own.
+        base = replace(base, canvas=canvas, enlarge=enlarge, opaque=0.25 if enlarge > 1 else base.opaque)
     if name == "smoke":
         return replace(base, widths=(8, 16) if small else (16, 32), train=train.scaled(1 / 20, every=1 / 5))
     if name == "full":
@@ -110,7 +113,8 @@ def make_model(config: Config, spec: DataSpec) -> Model:
 
 def scenes(config: Config) -> dict[str, Any]:
     """What composed pictures are made of."""
-    return {"objects": config.objects, "side": config.canvas, "enlarge": config.enlarge, "visible": config.visible}
+    names = ("objects", "enlarge", "visible", "opaque")
+    return {"side": config.canvas} | {name: getattr(config, name) for name in names}
 
 
 def make_preprocess(config: Config, spec: DataSpec) -> Any:

@@ -6,6 +6,8 @@ Class 0 is the ground, class k + 1 the objects of label k. Objects of one split 
 in training and test.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -17,8 +19,6 @@ from dlcore.data._source import Data, Rows, Split, in_memory
 from dlcore.setting import number
 from dlcore.types import Key
 
-OPAQUE = 1 / 16
-"""Of the brightest level: what an object's pixel must exceed to cover what lies behind it."""
 GROUND = 0.35
 """Brightness of the brightest ground, and of the fragments on it."""
 FRAGMENTS = 4
@@ -33,22 +33,24 @@ def compose_scenes(
     levels: int = 256,
     enlarge: int = 1,
     visible: float = 0.0,
+    opaque: float = 1 / 16,
 ) -> tuple[UInt8[Array, "b s s c"], Int[Array, "b s s"]]:
     """Pictures uint8 [b, side, side, c] and masks of classes int32 [b, side, side], a function of each row's key.
 
     Of the k objects the first is always there, each other with probability ¾; all lie wholly inside at random places,
     the first behind the others. One that would leave less than the share `visible` of an object behind it to be seen
     is left out: of a digit of which a corner shows nobody can tell which it is. The mask is that of an object's own
-    pixels brighter than a sixteenth, as far as they are seen. The ground is smooth noise, with fragments of a quarter
+    pixels brighter than the share `opaque` of the brightest level, as far as they are seen; darker ones cover nothing. The ground is smooth noise, with fragments of a quarter
     of the objects' sides in half their brightness. Objects of few pixels can be drawn `enlarge` times as large, by
     bilinear interpolation: of 8×8 pixels most lie at the edge, where a dark one cannot be told from the ground.
-    Raises `ValueError` for a side that is smaller than the objects, for `enlarge` below 1, and for a `visible` that is
-    no share.
+    Raises `ValueError` for a side that is smaller than the objects, for `enlarge` below 1, and for `visible` and
+    `opaque` that are no shares.
     """
     check_count("compose_scenes", "enlarge", enlarge)
     if enlarge < 1:
         raise ValueError(f"compose_scenes: enlarge must be at least 1, got {enlarge}")
     number(visible, "compose_scenes: visible", "[0, 1]")
+    number(opaque, "compose_scenes: opaque", "[0, 1)")
     if enlarge > 1:
         sides = (enlarge * objects.shape[2], enlarge * objects.shape[3])
         larger = jax.image.resize(objects.astype(jnp.float32), (*objects.shape[:2], *sides, objects.shape[4]), "linear")
@@ -56,11 +58,19 @@ def compose_scenes(
     height, width = objects.shape[2:4]
     if side < max(height, width):
         raise ValueError(f"compose_scenes: objects of {height}×{width} do not fit a canvas of side {side}")
-    return jax.vmap(lambda key, o, y: _scene(key, o, y, side, levels, visible))(keys, objects, labels)
+    return jax.vmap(lambda key, o, y: _scene(key, o, y, side, opaque * (levels - 1), visible, levels))(
+        keys, objects, labels
+    )
 
 
 def _scene(
-    key: Key, objects: UInt8[Array, "k h w c"], labels: Int[Array, " k"], side: int, levels: int, visible: float
+    key: Key,
+    objects: UInt8[Array, "k h w c"],
+    labels: Int[Array, " k"],
+    side: int,
+    opaque: float,
+    visible: float,
+    levels: int,
 ) -> tuple[UInt8[Array, "s s c"], Int[Array, "s s"]]:
     places, there, ground = jax.random.split(key, 3)
     count, height, width, _ = objects.shape
@@ -70,7 +80,7 @@ def _scene(
     mask, seen, sizes = jnp.zeros((side, side), jnp.int32), jnp.zeros((count, side, side), bool), jnp.zeros(count)
     for j in range(count):
         placed = _placed(objects[j], side, tops[0, j], tops[1, j])
-        own = placed.max(-1) > OPAQUE * (levels - 1)
+        own = placed.max(-1) > opaque
         left = (seen & ~own).sum((1, 2))
         own &= present[j] & (left >= visible * sizes).all()
         seen, sizes = (seen & ~own).at[j].set(own), sizes.at[j].set(own.sum())
@@ -114,15 +124,16 @@ def scenes_of_batch(
     levels: int,
     enlarge: int = 1,
     visible: float = 0.0,
+    opaque: float = 1 / 16,
 ) -> tuple[UInt8[Array, "b s s c"], Int[Array, "b s s"]]:
     """As many pictures as the batch has objects: each of `objects` rows in turn, drawn anew for every key."""
     turned = [jnp.roll(x, -j, axis=0) for x in (images, labels) for j in range(objects)]
     stacks = jnp.stack(turned[:objects], 1), jnp.stack(turned[objects:], 1)
-    options = {"side": side, "levels": levels, "enlarge": enlarge, "visible": visible}
+    options = {"side": side, "levels": levels, "enlarge": enlarge, "visible": visible, "opaque": opaque}
     return compose_scenes(jax.random.split(key, len(images)), *stacks, **options)
 
 
-_compose = jax.jit(compose_scenes, static_argnames=("side", "levels", "enlarge", "visible"))
+_compose = jax.jit(compose_scenes, static_argnames=("side", "levels", "enlarge", "visible", "opaque"))
 
 
 def scene_split(
@@ -134,6 +145,7 @@ def scene_split(
     levels: int,
     enlarge: int = 1,
     visible: float = 0.0,
+    opaque: float = 1 / 16,
     most: int = 500,
 ) -> Split:
     """A fixed picture for every row of a split of labelled images: `image`, `mask`, and its first object's `label`.
@@ -143,7 +155,7 @@ def scene_split(
     size = split.size
     rng = np.random.default_rng(seed)
     partners = np.stack([np.arange(size), *(rng.permutation(size) for _ in range(objects - 1))], 1)
-    options = {"side": side, "levels": levels, "enlarge": enlarge, "visible": visible}
+    options = {"side": side, "levels": levels, "enlarge": enlarge, "visible": visible, "opaque": opaque}
     key, parts = jax.random.key(seed), []
     for start in range(0, size, most):
         # The last part is filled up, so that there is one program.
@@ -158,8 +170,11 @@ def scene_split(
     return in_memory(rows)
 
 
-def with_scenes(data: Data, *, objects: int, side: int, enlarge: int = 1, visible: float = 0.0) -> Data:
-    """The data with fixed pictures for validation and test; training pictures are composed in every step."""
-    composed = {"objects": objects, "side": side, "levels": data.spec.levels, "enlarge": enlarge, "visible": visible}
+def with_scenes(data: Data, **options: Any) -> Data:
+    """The data with fixed pictures for validation and test, by `scene_split` with these options.
+
+    Training pictures are composed in every step.
+    """
+    composed = {"levels": data.spec.levels} | options
     held, test = (scene_split(part, seed=seed, **composed) for seed, part in ((1, data.validation), (2, data.test)))
     return data._replace(validation=held, test=test)

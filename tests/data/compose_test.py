@@ -8,7 +8,7 @@ from PIL import Image
 
 from dlcore.data import compose_scenes, in_memory, load, row_keys, scene_split, scenes_of_batch
 
-COMPOSE = jax.jit(compose_scenes, static_argnames=("side", "levels"))
+COMPOSE = jax.jit(compose_scenes, static_argnames=("side", "levels", "visible"))
 
 
 def objects(count, number=3, side=6):
@@ -37,6 +37,20 @@ def test_masks_are_exact_later_objects_cover_earlier_ones():
         # Whatever is no object is ground, and darker than any of them.
         assert ((masks[i] == 0) == (found[i] < 200)).all()
     assert 16 < count < 48, "the first is there unless covered, others sometimes"
+
+
+@pytest.mark.parametrize("visible", [0.0, 0.5, 1.0])
+def test_of_every_object_enough_is_seen(visible):
+    images, labels = objects(60)
+    found = np.asarray(COMPOSE(jax.random.split(jax.random.key(0), 60), images, labels, side=10, visible=visible)[0])
+    # All bright pixels of an object are its own 4×4; one that is left out has none.
+    seen = np.array([[(found[i] == images[i, j].max()).sum() for j in range(3)] for i in range(60)])
+    assert (seen[:, 0] >= 16 * visible).all(), "the first is never left out for another's sake"
+    shown = seen[seen > 0]
+    assert (shown >= 16 * visible).all()
+    assert visible == 1 or (shown < 16).any(), "pictures still overlap"
+    assert visible or (shown < 8).any()
+    assert len(shown) > 60, "others are there"
 
 
 def test_a_picture_depends_on_its_own_key_alone():
@@ -105,5 +119,7 @@ def test_enlarged_objects_are_composed_as_pillow_enlarges_them():
         wanted = Image.fromarray(small[0, ..., 0]).resize((12, 15), Image.Resampling.BILINEAR)
         difference = picture[ys, xs, 0].reshape(15, 12).astype(int) - np.asarray(wanted, int)
         assert abs(difference).max() <= 1
+    with pytest.raises(ValueError, match="visible"):
+        compose_scenes(jax.random.split(jax.random.key(3), 4), images, labels, side=16, visible=1.5)
     with pytest.raises(ValueError, match="enlarge"):
         compose_scenes(jax.random.split(jax.random.key(3), 4), images, labels, side=16, enlarge=0)

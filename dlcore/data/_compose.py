@@ -40,9 +40,10 @@ def compose_scenes(
     Of the k objects the first is always there, each other with probability ¾; all lie wholly inside at random places,
     the first behind the others. One that would leave less than the share `visible` of an object behind it to be seen
     is left out: of a digit of which a corner shows nobody can tell which it is. The mask is that of an object's own
-    pixels brighter than the share `opaque` of the brightest level, as far as they are seen; darker ones cover nothing. The ground is smooth noise, with fragments of a quarter
-    of the objects' sides in half their brightness. Objects of few pixels can be drawn `enlarge` times as large, by
-    bilinear interpolation: of 8×8 pixels most lie at the edge, where a dark one cannot be told from the ground.
+    pixels brighter than the share `opaque` of the brightest level, as far as they are seen; darker ones cover nothing.
+    The ground is smooth noise, with fragments of a quarter of the objects' sides in half their brightness. Objects of
+    few pixels can be drawn `enlarge` times as large, by bilinear interpolation: of 8×8 pixels most lie at the edge,
+    where a dark one cannot be told from the ground.
     Raises `ValueError` for a side that is smaller than the objects, for `enlarge` below 1, and for `visible` and
     `opaque` that are no shares.
     """

@@ -139,7 +139,9 @@ class OpenRun:
     @cached_property
     def _view(self) -> Any:
         held = self._exported
-        return restored_view(self.run, self.stage, self.fit) if held is None else held.view
+        # Asked for inside a function that is being traced, they are arrays all the same.
+        with jax.ensure_compile_time_eval():
+            return restored_view(self.run, self.stage, self.fit) if held is None else held.view
 
     @property
     def params(self) -> Params:

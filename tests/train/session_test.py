@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
@@ -73,6 +74,15 @@ def test_a_run_is_opened_without_data_in_a_fresh_interpreter(trained):
     expected = trained.functions["predict"](trained.params, trained.state, images)
     assert step == 3 and metrics == trained.metrics
     np.testing.assert_allclose(logits, expected, rtol=1e-5)
+
+
+def test_params_are_read_inside_a_traced_function_too(trained):
+    opened, images = session.open_run(trained.folder, with_data=False), np.ones((2, 8, 8, 1), np.float32)
+    found = jax.jit(lambda x: opened.functions["predict"](opened.params, opened.state, x))(images)
+    expected = trained.functions["predict"](trained.params, trained.state, images)
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    assert all(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(opened.params))
+    np.testing.assert_allclose(opened.functions["predict"](opened.params, opened.state, images), expected, rtol=1e-5)
 
 
 def test_a_run_without_its_data_says_what_it_lacks(trained):

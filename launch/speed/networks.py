@@ -10,10 +10,11 @@ import numpy as np
 
 from dlcore import losses, nn
 from dlcore import networks as nets
-from dlcore.generative import autoregressive, flow, likelihoods
+from dlcore.generative import autoregressive, decoder, flow, likelihoods
+from dlcore.generative import vae as variational
 from dlcore.types import Aux, Batch, Key, Model, Objective, Params, State
 from launch.speed.mixers import mixer_constants
-from launch.speed.workload import CLASSES, EVALUATIONS, LATENT, SAMPLES
+from launch.speed.workload import CLASSES, DRAWS, EVALUATIONS, LATENT, MANY_DRAWS, SAMPLES
 
 
 class Network(NamedTuple):
@@ -83,34 +84,61 @@ def classification(shape: tuple[int, ...], model: Model, *, pixels: int = 0) -> 
     )
 
 
-def vae() -> Network:
-    """784-400-20, Bernoulli pixels, one draw of the latent code."""
-    size = LATENT["vae"]
-    encoder = nets.MLPEncoder((400,), 2 * size, activation="relu")
-    decoder = nets.MLPDecoder((400,), (28, 28, 1), activation="relu")
-    both = {"encoder": encoder, "decoder": decoder}
+def latent_model() -> variational.VAE:
+    """784-400-20 and back, Bernoulli pixels."""
+    outputs = nets.MLPDecoder((400,), (28, 28, 1), activation="relu")
+    return variational.VAE(nets.MLPEncoder((400,), 2 * LATENT["vae"], activation="relu"), outputs, decoder.bernoulli())
 
-    def init(key: Key, batch: Batch) -> tuple[Params, State]:
-        keys = jax.random.split(key)
-        made = (encoder.init(keys[0], batch["image"]), decoder.init(keys[1], batch["noise"]))
-        return dict(zip(both, (params for params, _ in made), strict=True)), {}
+
+def vae() -> Network:
+    """One draw of the latent code, the divergence in closed form."""
+    model, size = latent_model(), LATENT["vae"]
 
     def elbo(params: Params, state: State, batch: Batch) -> tuple[jax.Array, State]:
-        moments, _ = encoder.apply(params["encoder"], {}, batch["image"], train=True)
-        mean, log_std = jnp.split(moments, 2, -1)
-        logits, _ = decoder.apply(params["decoder"], {}, mean + jnp.exp(log_std) * batch["noise"], train=True)
+        mean, log_std, _ = variational.encode(model, params, state, batch["image"], train=True)
+        logits, _ = variational.decode(model, params, state, mean + jnp.exp(log_std) * batch["noise"], train=True)
         nll = losses.sigmoid_cross_entropy(logits, batch["image"]).sum((1, 2, 3))
         kl = 0.5 * (jnp.square(mean) + jnp.exp(2 * log_std) - 1 - 2 * log_std).sum(-1)
         return (nll + kl).mean(), state
 
-    def sample(params: Params, state: State, key: Key) -> jax.Array:
-        return jax.nn.sigmoid(decoder.apply(params["decoder"], {}, jax.random.normal(key, (SAMPLES, size)))[0])
-
     def batch(rng: np.random.Generator, shape: tuple[int, ...]) -> dict[str, np.ndarray]:
         return images(rng, shape) | {"noise": rng.standard_normal((shape[0], size), np.float32)}
 
-    predict = lambda params, state, batch: encoder.apply(params["encoder"], {}, batch["image"])[0]  # noqa: E731
-    return Network((128, 28, 28, 1), init, {"loss": ("**", objective(elbo))}, predict, batch, sample)
+    return Network(
+        (128, 28, 28, 1),
+        lambda key, batch: variational.init(key, model, batch["image"]),
+        {"loss": ("**", objective(elbo))},
+        lambda params, state, batch: model.encoder.apply(params["encoder"], {}, batch["image"])[0],
+        batch,
+        lambda params, state, key: variational.sample(key, model, params, state, (SAMPLES, size)),
+    )
+
+
+def iwae() -> Network:
+    """The network of `vae` by the importance-weighted bound of five draws; inference is that of fifty."""
+    model = latent_model()
+
+    def estimate(params: Params, state: State, batch: Batch, noise: str) -> jax.Array:
+        draws = batch[noise].swapaxes(0, 1)  # [k, b, d]
+        return -variational.iwae_bound(variational.log_weights(model, params, state, batch["image"], draws))
+
+    def loss(params: Params, state: State, batch: Batch) -> tuple[jax.Array, State]:
+        return estimate(params, state, batch, "noise").mean(), state
+
+    def batch(rng: np.random.Generator, shape: tuple[int, ...]) -> dict[str, np.ndarray]:
+        noise = {
+            name: rng.standard_normal((shape[0], draws, LATENT["iwae"]), np.float32)
+            for name, draws in (("noise", DRAWS), ("many_noise", MANY_DRAWS))
+        }
+        return images(rng, shape) | noise
+
+    return Network(
+        (128, 28, 28, 1),
+        lambda key, batch: variational.init(key, model, batch["image"]),
+        {"loss": ("**", objective(loss))},
+        lambda params, state, batch: estimate(params, state, batch, "many_noise"),
+        batch,
+    )
 
 
 def diffusion(
@@ -240,6 +268,7 @@ NETWORKS: Mapping[str, Callable[[], Network]] = {
     "resnet20": lambda: classification((128, 32, 32, 3), nets.ResNet(nets.cifar_config(20))),
     "resnet50": lambda: classification((32, 64, 64, 3), nets.ResNet(nets.imagenet_config(50, classes=10))),
     "vae": vae,
+    "iwae": iwae,
     "autoencoder": autoencoder,
     "pixelcnn": pixelcnn,
     "flow": glow,

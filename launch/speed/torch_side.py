@@ -132,6 +132,18 @@ def elbo(net: Net, batch: Tensors) -> torch.Tensor:
     return (nll + 0.5 * (mean.square() + (2 * log_std).exp() - 1 - 2 * log_std).sum(1)).mean()
 
 
+def estimate(net: Net, batch: Tensors, noise: str) -> torch.Tensor:
+    """−log (1/k) Σ p(x|z) p(z) / q(z|x) of every image, over the k draws of this entry of the batch."""
+    eps = batch[noise]
+    mean, log_std = encoded(net, batch)[:, None].chunk(2, 2)
+    z = mean + log_std.exp() * eps
+    logits, pixels = decoded(net, z), flat(batch["image"])[:, None]
+    nll = functional.binary_cross_entropy_with_logits(logits, pixels.expand_as(logits), reduction="none").sum(2)
+    # The constants of both densities cancel.
+    log_weights = (0.5 * (eps.square() - z.square()) + log_std).sum(2) - nll
+    return math.log(eps.shape[1]) - log_weights.logsumexp(1)
+
+
 def generated(net: Net, z: torch.Tensor) -> torch.Tensor:
     """Images of the DCGAN."""
     h = functional.relu(
@@ -184,6 +196,10 @@ NETWORKS: dict[str, tuple[dict[str, Callable], Callable]] = {
     "resnet20": ({"": entropy(resnet)}, resnet),
     "resnet50": ({"": entropy(resnet)}, resnet),
     "vae": ({"": elbo}, encoded),
+    "iwae": (
+        {"": lambda net, batch: estimate(net, batch, "noise").mean()},
+        lambda net, batch: estimate(net, batch, "many_noise"),
+    ),
     "autoencoder": ({"": error(autoencoder, "image")}, autoencoder),
     "pixelcnn": ({"": torch_pixelcnn.negative_log_likelihood}, torch_pixelcnn.outputs),
     "flow": ({"": torch_flow.negative_log_likelihood}, torch_flow.log_prob),

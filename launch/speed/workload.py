@@ -30,7 +30,9 @@ SAMPLES = 16
 """Drawn at once."""
 EVALUATIONS = 10
 """Of the diffusion's network for a sample, by a plain loop."""
-LATENT = {"vae": 20, "gan": 64}
+LATENT = {"vae": 20, "iwae": 20, "gan": 64}
 """Sizes of latent codes."""
+DRAWS, MANY_DRAWS = 5, 50
+"""Of the latent code of each image, for the importance-weighted bound: in training, and in inference."""
 CLASSES = {"unet": 4}
 """Where there are not ten."""

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, Real
 
 from dlcore.nn._dtypes import promoted
-from dlcore.nn._rows import apart, check_channels, gradient_once, spread, spread_space, sum_rows, sum_space
+from dlcore.nn._rows import apart, by_slabs, check_channels, gradient_once, spread, spread_space, sum_rows, sum_space
 from dlcore.nn.init import ones, zeros
 from dlcore.operands import wide
 from dlcore.setting import Size, number, whole
@@ -104,6 +104,14 @@ def group_norm(
         raise ValueError(f"group_norm: groups={groups} does not divide the {x.shape[-1]} channels")
     check_channels("group_norm", x, scale=scale, bias=bias)
     x, scale, bias = promoted("group_norm", x, scale, bias)
+    return _group_norm(x, scale, bias, epsilon, groups=groups, slabs=by_slabs())
+
+
+@functools.partial(jax.jit, static_argnames=("groups", "slabs"))
+def _group_norm(
+    x: Array, scale: Array | None, bias: Array | None, epsilon: ArrayLike, *, groups: int, slabs: bool
+) -> Array:
+    """Compiled by itself, so that its many small steps are traced once for each shape and way to add (`slabs`)."""
     x = gradient_once(x)
     mean, variance = _group_moments(wide(x), groups)
     factor = jax.lax.rsqrt(variance + epsilon) * (1 if scale is None else wide(scale))

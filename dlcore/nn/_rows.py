@@ -84,7 +84,7 @@ def sum_space(x: Real[Array, "b *space c"]) -> Float[Array, "b c"]:
         return _plain_sum(x)
     x = x.reshape(x.shape[0], math.prod(x.shape[1:-1]), x.shape[-1])
     for slabs in _slabs(x.shape[1]):
-        x = functools.reduce(jnp.add, jnp.split(x, slabs, 1))
+        x = functools.reduce(jax.lax.add, jax.lax.split(x, (x.shape[1] // slabs,) * slabs, 1))
     return x.sum(1)
 
 

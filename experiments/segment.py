@@ -18,19 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dlcore import evaluation, losses
-from dlcore.data import (
-    IGNORED,
-    Data,
-    DataSpec,
-    enlarged,
-    random_flip,
-    random_rotation,
-    random_zoom,
-    scale,
-    scenes_of_batch,
-    standardize,
-    with_scenes,
-)
+from dlcore.data import IGNORED, Data, DataSpec, random_flip, scale, scenes_of_batch, standardize, with_scenes
 from dlcore.networks import UNet
 from dlcore.nn import padded
 from dlcore.optim import OptimizerConfig
@@ -69,10 +57,6 @@ class Config:
     """The least share of an object that those before it leave to be seen in a composed picture."""
     opaque: float = 1 / 16
     """Of the brightest level: pixels of an object that are brighter cover what lies behind it in a composed picture."""
-    turn: float = 0.0
-    """Augmentation of what is composed: degrees by which an object is turned at most."""
-    zoom: float = 0.0
-    """And the largest share by which it is made smaller or larger."""
     flip: bool = False
     """Augmentation: random horizontal flips of picture and mask."""
     tolerance: float = 1.0
@@ -145,20 +129,12 @@ def make_preprocess(config: Config, spec: DataSpec) -> Any:
             raise ValueError(f"{name} must be at least 1, got {getattr(config, name)}")
     composed = scenes(config) | {"levels": spec.levels}
 
-    def moved(key: Key, objects: jax.Array) -> jax.Array:
-        x = random_zoom(jax.random.fold_in(key, 2), objects.astype(jnp.float32), config.zoom)
-        x = random_rotation(jax.random.fold_in(key, 3), x, config.turn)
-        return jnp.round(x).astype(objects.dtype)
-
     def preprocess(batch: Batch, *, key: Key | None, train: bool) -> Batch:
         # Pictures that are evaluated are fixed; those of the training split, which nothing fixes, by one key.
         key = jax.random.key(0) if key is None else key
         image, mask = batch["image"], batch.get("mask")
         if mask is None:
-            options = dict(composed)
-            if train and (config.turn or config.zoom):
-                image = moved(key, enlarged(image, options.pop("enlarge")))
-            image, mask = scenes_of_batch(jax.random.fold_in(key, 0), image, batch["label"], **options)
+            image, mask = scenes_of_batch(jax.random.fold_in(key, 0), image, batch["label"], **composed)
         x = standardize(scale(image, spec.levels), spec.mean, spec.std)
         if train and config.flip:
             both = jnp.concatenate([x, mask[..., None].astype(x.dtype)], -1)

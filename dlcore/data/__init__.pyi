@@ -14,7 +14,6 @@ from ._checks import DataError as DataError
 from ._classes import few_rows as few_rows
 from ._classes import only_classes as only_classes
 from ._compose import compose_scenes as compose_scenes
-from ._compose import enlarged as enlarged
 from ._compose import scene_split as scene_split
 from ._compose import scenes_of_batch as scenes_of_batch
 from ._compose import with_scenes as with_scenes

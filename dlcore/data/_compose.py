@@ -47,26 +47,21 @@ def compose_scenes(
     Raises `ValueError` for a side that is smaller than the objects, for `enlarge` below 1, and for `visible` and
     `opaque` that are no shares.
     """
+    check_count("compose_scenes", "enlarge", enlarge)
+    if enlarge < 1:
+        raise ValueError(f"compose_scenes: enlarge must be at least 1, got {enlarge}")
     number(visible, "compose_scenes: visible", "[0, 1]")
     number(opaque, "compose_scenes: opaque", "[0, 1)")
-    objects = enlarged(objects, enlarge)
+    if enlarge > 1:
+        sides = (enlarge * objects.shape[2], enlarge * objects.shape[3])
+        larger = jax.image.resize(objects.astype(jnp.float32), (*objects.shape[:2], *sides, objects.shape[4]), "linear")
+        objects = jnp.round(larger).astype(objects.dtype)
     height, width = objects.shape[2:4]
     if side < max(height, width):
         raise ValueError(f"compose_scenes: objects of {height}×{width} do not fit a canvas of side {side}")
     return jax.vmap(lambda key, o, y: _scene(key, o, y, side, opaque * (levels - 1), visible, levels))(
         keys, objects, labels
     )
-
-
-def enlarged(images: UInt8[Array, "*b h w c"], factor: int) -> UInt8[Array, "*b h2 w2 c"]:
-    """Images `factor` times as large, by bilinear interpolation. Raises `ValueError` for a factor below 1."""
-    check_count("enlarged", "factor", factor)
-    if factor < 1:
-        raise ValueError(f"enlarged: factor must be at least 1, got {factor}")
-    *others, height, width, channels = images.shape
-    shape = (*others, factor * height, factor * width, channels)
-    larger = jax.image.resize(images.astype(jnp.float32), shape, "linear") if factor > 1 else images
-    return jnp.round(larger).astype(images.dtype)
 
 
 def _scene(

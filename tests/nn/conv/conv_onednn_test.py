@@ -177,11 +177,13 @@ def everything(function, x, kernel):
 
 
 OPTIONS = ((2, 1), ((1, 0), (2, 1)), (1, 2), 2)
+PRODUCT = ((2, 1), ((0, 0), (0, 0)), (1, 1), 1)
+"""Of a window of one cell, which is a matrix product."""
 
 
-def assert_both_agree(transform, *arrays):
+def assert_both_agree(transform, *arrays, options=OPTIONS):
     ways = (conv_by_onednn, conv_by_xla)
-    found, expected = (jax.jit(transform(lambda x, k, way=way: way(x, k, *OPTIONS)))(*arrays) for way in ways)
+    found, expected = (jax.jit(transform(lambda x, k, way=way: way(x, k, *options)))(*arrays) for way in ways)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-5), found, expected)
 
 
@@ -189,18 +191,20 @@ def assert_both_agree(transform, *arrays):
 def test_derivatives_of_second_order():
     x, kernel = draw((2, 6, 7, 4), (3, 2), 6, 2)
     assert_both_agree(lambda f: lambda x, k: everything(f, x, k), x, kernel)
+    assert_both_agree(lambda f: lambda x, k: everything(f, x, k), x, draw(x.shape, (1, 1), 6)[1], options=PRODUCT)
     assert_both_agree(lambda f: jax.hessian(lambda k, x: jnp.sin(f(x, k)).sum()), kernel[..., :1, :4], x[:, :, :, :2])
 
 
 @pytest.mark.sampled
 @needed
 @pytest.mark.parametrize("axes", [(0, None), (None, 0), (0, 0), (2, 3), (1, 1)], ids=str)
-def test_vmap(axes):
-    x, kernel = draw((2, 6, 7, 4), (3, 2), 6, 2)
+@pytest.mark.parametrize(("window", "options"), [((3, 2), OPTIONS), ((1, 1), PRODUCT)], ids=["window", "product"])
+def test_vmap(axes, window, options):
+    x, kernel = draw((2, 6, 7, 4), window, 6, options[-1])
     stacked = [
         a if axis is None else jnp.stack([a, a + 1, 2 * a], axis) for a, axis in zip((x, kernel), axes, strict=True)
     ]
-    assert_both_agree(lambda f: jax.vmap(lambda x, k: everything(f, x, k), axes), *stacked)
+    assert_both_agree(lambda f: jax.vmap(lambda x, k: everything(f, x, k), axes), *stacked, options=options)
 
 
 @needed

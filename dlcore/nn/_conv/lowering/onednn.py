@@ -24,6 +24,7 @@ from jaxtyping import Array, Float, Real
 from dlcore.nn._conv.lowering import onednn_library
 from dlcore.nn._conv.lowering.xla import Widths, conv_by_xla
 from dlcore.nn._dtypes import promoted
+from dlcore.nn._product import product
 from dlcore.nn._window import output_space
 
 PART = 2**24
@@ -79,6 +80,8 @@ def computes(dtype: Any) -> bool:
 
 def _plain_value(x: Array, kernel: Array, geometry: Geometry) -> Array:
     g = geometry
+    if g.is_product():
+        return product(x, kernel.reshape(kernel.shape[-2:]))
     return conv_by_xla(x, kernel, g.stride, g.widths, g.dilation, g.groups)
 
 
@@ -107,6 +110,7 @@ def _shape_of_kernel(x: Any, dy: Any, g: Geometry) -> tuple[Any, ...]:
 
 VALUE, INPUT, KERNEL = "conv_value", "conv_input", "conv_kernel"
 """Names of the primitives, and of the functions of the library."""
+PLAIN = {VALUE: _plain_value, INPUT: _plain_input, KERNEL: _plain_kernel}
 SHAPES = {VALUE: _shape_of_value, INPUT: _shape_of_input, KERNEL: _shape_of_kernel}
 
 
@@ -128,8 +132,8 @@ def _parts(name: str, operands: Sequence[Any], out: Any, geometry: Geometry) -> 
     return 2 ** max(0, most.bit_length() - 1)
 
 
-def _define(name: str, plain: Callable[..., Array]) -> Primitive:
-    primitive = Primitive(name)
+def _define(name: str) -> Primitive:
+    primitive, plain = Primitive(name), PLAIN[name]
     primitive.def_impl(jax.jit(primitive.bind, static_argnames="geometry"))
     primitive.def_abstract_eval(
         lambda a, b, *, geometry: a.update(shape=SHAPES[name](a, b, geometry), dtype=a.dtype, weak_type=False)
@@ -196,11 +200,14 @@ def _bound(primitive: Primitive, a: Array, b: Array, geometry: Geometry) -> Arra
 
 
 def _batched(primitive: Primitive, operands: Sequence[Array], dims: Sequence[Any], *, geometry: Geometry) -> Any:
-    """Examples more where only arrays of examples are batched; else one after the other."""
+    """Examples more where only arrays of examples are batched; else one after the other, or a product of stacks."""
     a, b = (x if d is None else jnp.moveaxis(x, d, 0) for x, d in zip(operands, dims, strict=True))
     if dims[1] is None and primitive is not conv_kernel_p:
         y = _bound(primitive, a.reshape(-1, *a.shape[2:]), b, geometry)
         return y.reshape(*a.shape[:2], *y.shape[1:]), 0
+    if geometry.is_product():
+        axes = tuple(None if d is None else 0 for d in dims)
+        return jax.vmap(functools.partial(PLAIN[primitive.name], geometry=geometry), axes)(a, b), 0
     whole = [x for x, d in ((a, dims[0]), (b, dims[1])) if d is not None]
 
     def one(rows: Sequence[Array]) -> Array:
@@ -211,9 +218,9 @@ def _batched(primitive: Primitive, operands: Sequence[Array], dims: Sequence[Any
     return jax.lax.map(one, whole), 0
 
 
-conv_value_p = _define(VALUE, _plain_value)
-conv_input_p = _define(INPUT, _plain_input)
-conv_kernel_p = _define(KERNEL, _plain_kernel)
+conv_value_p = _define(VALUE)
+conv_input_p = _define(INPUT)
+conv_kernel_p = _define(KERNEL)
 _value, _input, _kernel = (functools.partial(_bound, p) for p in (conv_value_p, conv_input_p, conv_kernel_p))
 
 

@@ -147,7 +147,7 @@ def scene_split(
     enlarge: int = 1,
     visible: float = 0.0,
     opaque: float = 1 / 16,
-    most: int = 500,
+    most: int = 100,
 ) -> Split:
     """A fixed picture for every row of a split of labelled images: `image`, `mask`, and its first object's `label`.
 
@@ -159,8 +159,8 @@ def scene_split(
     options = {"side": side, "levels": levels, "enlarge": enlarge, "visible": visible, "opaque": opaque}
     key, parts = jax.random.key(seed), []
     for start in range(0, size, most):
-        # The last part is filled up, so that there is one program.
-        numbers = np.arange(start, start + min(most, size))
+        # All parts of all splits are filled up to the same size, so that there is one program.
+        numbers = np.arange(start, start + most)
         read = split.read(partners[numbers % size].reshape(-1))
         keys = row_keys(key, jnp.asarray(numbers))
         grouped = {k: v.reshape(len(numbers), objects, *v.shape[1:]) for k, v in read.items()}

@@ -165,6 +165,9 @@ def _lower(name: str, plain: Callable[..., Array], context: Any, *operands: Any,
     given = dtype if native else jnp.float32
     result = jax.ShapeDtypeStruct(out.shape, jnp.float32 if name == KERNEL else given)
 
+    if given == dtype == result.dtype:
+        return jax.ffi.ffi_lowering(onednn_library.TARGETS[name])(context, *operands, **attributes)
+
     def call(a: Array, b: Array) -> Array:
         y = jax.ffi.ffi_call(onednn_library.TARGETS[name], result)(a.astype(given), b.astype(given), **attributes)
         return y.astype(dtype)

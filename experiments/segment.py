@@ -53,7 +53,7 @@ class Config:
     """How many times as large objects are drawn in a composed picture."""
     objects: int = 3
     """Of a composed picture at most."""
-    visible: float = 0.7
+    visible: float = 0.75
     """The least share of an object that those before it leave to be seen in a composed picture."""
     opaque: float = 1 / 16
     """Of the brightest level: pixels of an object that are brighter cover what lies behind it in a composed picture."""
@@ -73,7 +73,7 @@ def preset(name: str, spec: DataSpec) -> Config:
     optimizer = OptimizerConfig(
         name="adamw", learning_rate=3e-3, schedule="cosine", warmup_steps=20, epsilon=1e-6, weight_decay=0.01
     )
-    steps, every = (1_500, 250) if spec.mask_classes else (3_000, 500)
+    steps, every = (1_500, 250) if spec.mask_classes else (3_500, 500)
     train = replace(budget(spec.sizes[0], batch_size=32, steps=steps, every=every), eval_batch_size=100)
     base = Config(ema=0.98, optimizer=optimizer, train=train)
     if not spec.mask_classes:

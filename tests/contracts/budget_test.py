@@ -28,7 +28,7 @@ SMALL = {
     "optimizers": {"smoke": 190, "default": 1140, "full": 1140},
     "pca": {"smoke": 570, "default": 5700, "full": 28500},
     "pixelcnn": {"smoke": 114, "default": 1140, "full": 4560, "masked": 1140},
-    "segment": {"smoke": 150, "default": 3000, "full": 12000},
+    "segment": {"smoke": 175, "default": 3500, "full": 14000},
     "stacked": {"smoke": 100, "default": 1000, "full": 2000},
     "vae": {
         "smoke": 950,
@@ -59,7 +59,7 @@ LARGE = {
     "optimizers": {"smoke": 8590, "default": 51540, "full": 51540},
     "pca": {"smoke": 516, "default": 5160, "full": 25800},
     "pixelcnn": {"smoke": 2406, "default": 24062, "full": 96248, "masked": 24062},
-    "segment": {"smoke": 150, "default": 3000, "full": 12000},
+    "segment": {"smoke": 175, "default": 3500, "full": 14000},
     "stacked": {"smoke": 429, "default": 4290, "full": 8580},
     "vae": {
         "smoke": 1560,

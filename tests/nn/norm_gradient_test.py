@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dlcore.nn import BatchNorm, GroupNorm, InstanceNorm, LayerNorm, _rows
+from dlcore.nn import BatchNorm, GroupNorm, InstanceNorm, LayerNorm, _norm, _rows
 
 SHAPE = (3, 4, 5, 6)
 EPSILON = 1e-2
@@ -18,7 +18,8 @@ EPSILON = 1e-2
 @pytest.fixture(autouse=True, params=[True, False], ids=["slabs", "plain"])
 def slabs(request, monkeypatch):
     """Both ways: that of one device, and the plain one that the eight of the tests get."""
-    monkeypatch.setattr(_rows, "by_slabs", lambda: request.param)
+    for module in (_rows, _norm):
+        monkeypatch.setattr(module, "by_slabs", lambda: request.param)
     return request.param
 
 

@@ -19,6 +19,7 @@ from dlcore.nn._conv.lowering import onednn_library
 from dlcore.nn._conv.lowering.onednn import computes, conv_by_onednn
 from dlcore.nn._conv.lowering.patches import conv_by_patches, few_positions
 from dlcore.nn._conv.lowering.shifts import conv_by_shifts, many_products
+from dlcore.nn._conv.lowering.sums import conv_by_sums, few_outputs, takes_sums
 from dlcore.nn._conv.lowering.taps import conv_by_taps, few_terms
 from dlcore.nn._conv.lowering.xla import Widths, conv_by_xla
 from dlcore.nn._dtypes import promoted
@@ -87,6 +88,11 @@ def _onednn_pays(p: Problem) -> bool:
 
 
 WAYS: Mapping[str, Way] = {
+    "sums": Way(
+        lambda p: takes_sums(p.stride, p.groups) and not _is_product(p),
+        lambda p: on_cpu() and not _is_product(p) and few_outputs(p.kernel, p.stride, p.groups),
+        lambda p: conv_by_sums(*p[:2], p.widths, p.dilation, product=_rows_times),
+    ),
     "onednn": Way(lambda p: computes(p.x.dtype), _onednn_pays, lambda p: conv_by_onednn(*p)),
     "product": Way(_is_product, _is_product, _product),
     "taps": Way(lambda p: True, lambda p: on_cpu() and few_terms(p.kernel, p.groups), lambda p: conv_by_taps(*p)),

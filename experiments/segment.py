@@ -23,6 +23,7 @@ from dlcore.networks import UNet
 from dlcore.nn import padded
 from dlcore.optim import OptimizerConfig
 from dlcore.report.panel import panel
+from dlcore.setting import number
 from dlcore.train import Findings, LoopConfig, Result, Results, Study, System, budget, fit_model, map_split
 from dlcore.types import Aux, Batch, Key, Mean, Model, Params, State
 
@@ -127,6 +128,8 @@ def make_preprocess(config: Config, spec: DataSpec) -> Any:
     for name in ("objects", "enlarge"):
         if getattr(config, name) < 1:
             raise ValueError(f"{name} must be at least 1, got {getattr(config, name)}")
+    number(config.visible, "visible", "[0, 1]")
+    number(config.opaque, "opaque", "[0, 1)")
     composed = scenes(config) | {"levels": spec.levels}
 
     def preprocess(batch: Batch, *, key: Key | None, train: bool) -> Batch:

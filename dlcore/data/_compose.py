@@ -121,42 +121,29 @@ def scenes_of_batch(
     labels: Int[Array, " b"],
     *,
     objects: int,
-    side: int,
-    levels: int,
-    enlarge: int = 1,
-    visible: float = 0.0,
-    opaque: float = 1 / 16,
+    **options: Any,
 ) -> tuple[UInt8[Array, "b s s c"], Int[Array, "b s s"]]:
-    """As many pictures as the batch has objects: each of `objects` rows in turn, drawn anew for every key."""
+    """As many pictures as the batch has objects: each of `objects` rows in turn, drawn anew for every key.
+
+    `options` are those of `compose_scenes`.
+    """
     turned = [jnp.roll(x, -j, axis=0) for x in (images, labels) for j in range(objects)]
     stacks = jnp.stack(turned[:objects], 1), jnp.stack(turned[objects:], 1)
-    options = {"side": side, "levels": levels, "enlarge": enlarge, "visible": visible, "opaque": opaque}
     return compose_scenes(jax.random.split(key, len(images)), *stacks, **options)
 
 
 _compose = jax.jit(compose_scenes, static_argnames=("side", "levels", "enlarge", "visible", "opaque"))
 
 
-def scene_split(
-    split: Split,
-    *,
-    seed: int,
-    objects: int,
-    side: int,
-    levels: int,
-    enlarge: int = 1,
-    visible: float = 0.0,
-    opaque: float = 1 / 16,
-    most: int = 100,
-) -> Split:
+def scene_split(split: Split, *, seed: int, objects: int, most: int = 100, **options: Any) -> Split:
     """A fixed picture for every row of a split of labelled images: `image`, `mask`, and its first object's `label`.
 
     Row i shows the object of row i and those of other rows of the split; a function of the seed and the rows alone.
+    `options` are those of `compose_scenes`; `most` pictures are made at once.
     """
     size = split.size
     rng = np.random.default_rng(seed)
     partners = np.stack([np.arange(size), *(rng.permutation(size) for _ in range(objects - 1))], 1)
-    options = {"side": side, "levels": levels, "enlarge": enlarge, "visible": visible, "opaque": opaque}
     key, parts = jax.random.key(seed), []
     for start in range(0, size, most):
         # All parts of all splits are filled up to the same size, so that there is one program.

@@ -77,7 +77,7 @@ def by_class(iou: np.ndarray, names: Sequence[str], mean: float) -> Figure:
     figure = Figure(figsize=(6.0, min(1.2 + 0.32 * len(kept), 12)), layout="constrained")
     axes = figure.add_subplot()
     axes.barh(np.arange(len(kept)), iou[kept], color=BLUE, height=0.7)
-    axes.axvline(mean, color=GREY, linestyle="--", linewidth=1)
+    axes.axvline(mean, color=GREY, linestyle="--", linewidth=1, zorder=0)  # behind the bars and their numbers
     for place, k in enumerate(kept):
         inside = iou[k] > 0.15
         axes.text(

@@ -81,5 +81,8 @@ def test_settings_that_cannot_be_are_refused():
         segment.make_preprocess(segment.Config(canvas=6), digits)
     with pytest.raises(ValueError, match="enlarge must be at least 1, got 0"):
         segment.make_preprocess(segment.Config(enlarge=0), digits)
+    for name, value in (("visible", 1.5), ("visible", -0.1), ("opaque", 1.0)):
+        with pytest.raises(ValueError, match=f"{name} must lie in"):
+            segment.make_preprocess(segment.Config(**{name: value}), digits)
     presets = [segment.preset("default", digits._replace(shape=(side, side, 1))) for side in (8, 28, 96)]
     assert [(preset.canvas, preset.enlarge) for preset in presets] == [(64, 3), (64, 1), (216, 1)]

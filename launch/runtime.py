@@ -27,8 +27,8 @@ def compile_cache() -> Path:
     """Where compiled programs are kept between runs: $JAX_COMPILATION_CACHE_DIR, or in the user's cache folder."""
     import jax
 
-    base = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
-    return Path(os.environ.get("JAX_COMPILATION_CACHE_DIR", base / "dlcore" / f"jax-{jax.__version__}"))
+    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")  # "" is not the folder here
+    return Path(os.environ.get("JAX_COMPILATION_CACHE_DIR") or base / "dlcore" / f"jax-{jax.__version__}")
 
 
 def start() -> None:

@@ -220,3 +220,17 @@ for room in {PURE}:
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, timeout=120)
     assert done.returncode == 0, done.stderr
+
+
+def test_nothing_lies_at_the_top_but_what_belongs_there():
+    if not (ROOT / ".git").exists():
+        pytest.skip("not a clone")
+    listed = subprocess.run(["git", "-C", ROOT, "ls-files"], capture_output=True, text=True, check=True).stdout
+    top = {"pyproject.toml", "README.md", "LECTURE.md", "CHANGELOG.md", "LICENSE", ".gitignore", ".ci"}
+    assert {line.split("/")[0] for line in listed.split("\n") if line} == top | {
+        "dlcore",
+        "experiments",
+        "launch",
+        "tests",
+        "docs",
+    }

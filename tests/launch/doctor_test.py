@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from launch.runtime import compile_cache
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -41,6 +43,16 @@ def test_tells_versions_devices_data_cache_and_speed(tmp_path):
     assert "by XLA and matrix products, without oneDNN: " in convolutions or "for one device only" in convolutions
     (speed,) = (line for line in lines if line.startswith("speed "))
     assert float(speed.split()[1].replace(",", "")) > 0.1
+
+
+@pytest.mark.parametrize("name", ["JAX_COMPILATION_CACHE_DIR", "XDG_CACHE_HOME"])
+def test_an_empty_name_of_a_folder_is_none(monkeypatch, name):
+    monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR", raising=False)
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    expected = compile_cache()
+    assert expected.is_relative_to(Path.home() / ".cache")
+    monkeypatch.setenv(name, "")
+    assert compile_cache() == expected
 
 
 def test_a_mistake_is_one_line():

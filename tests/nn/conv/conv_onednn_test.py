@@ -1,11 +1,7 @@
 """Convolutions of oneDNN against sums written out in float64, under every transformation (lecture 14.1–14.5)."""
 
-import os
 import statistics
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +15,6 @@ from dlcore.nn._conv.lowering.onednn import conv_by_onednn
 from dlcore.nn._conv.lowering.xla import conv_by_xla
 from dlcore.parallel.mesh import make_mesh
 
-ROOT = Path(__file__).parents[3]
 needed = pytest.mark.skipif(bool(onednn_library.status()), reason=onednn_library.status() or "oneDNN")
 
 CASES = [
@@ -319,88 +314,6 @@ def test_operations_are_counted_and_loops_allowed():
 def test_no_images():
     x, kernel = jnp.zeros((0, 6, 6, 4)), jnp.zeros((3, 3, 4, 8))
     assert conv_by_onednn(x, kernel, (1, 1), ((1, 1), (1, 1)), (1, 1)).shape == (0, 6, 6, 8)
-
-
-PROGRAM = """
-import warnings, jax, jax.numpy as jnp
-from dlcore import nn
-warnings.simplefilter("always")
-x, kernel = jnp.ones((8, 16, 16, 32)), jnp.ones((3, 3, 32, 32))
-for _ in range(2):
-    jax.clear_caches()
-    y = jax.jit(nn.conv)(x, kernel)
-print(float(y[0, 8, 8, 0]), "dlcore_conv" in jax.jit(nn.conv).lower(x, kernel).as_text())
-"""
-
-
-def program(tmp_path, **environment):
-    done = subprocess.run(
-        [sys.executable, "-c", PROGRAM],
-        cwd=ROOT,
-        env=os.environ | {"JAX_PLATFORMS": "cpu", "XDG_CACHE_HOME": str(tmp_path)} | environment,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout.split(), done.stderr
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(not onednn_library.installed(), reason="the extra onednn is not installed")
-def test_without_a_compiler_it_says_so_once_and_computes(tmp_path):
-    told, error = program(tmp_path, PATH="/none", CXX="")
-    assert told == ["288.0", "False"]
-    assert error.count("convolutions go without oneDNN") == 1 and "no C++ compiler" in error
-    assert not list((tmp_path / "dlcore").iterdir())
-
-
-@needed
-@pytest.mark.slow
-def test_compiled_once_for_all_processes(tmp_path):
-    told, error = program(tmp_path)
-    assert told == ["288.0", "True"] and error.count("compiling oneDNN") == 1
-    told, error = program(tmp_path)
-    assert told == ["288.0", "True"] and "oneDNN" not in error
-    told, _ = program(tmp_path, DLCORE_CONV="-onednn")
-    assert told == ["288.0", "False"]
-    told, error = program(tmp_path / "other", CXX="false")
-    assert "false failed" in error
-    assert told == ["288.0", "False"]
-
-
-def test_the_table_and_its_override(monkeypatch):
-    monkeypatch.setattr(table, "computes", lambda dtype: True)
-    monkeypatch.setattr(table, "on_one_device", lambda: True)
-
-    def way(shape, window, outputs, stride=1, groups=1):
-        x, kernel = jnp.zeros(shape), jnp.zeros((*window, shape[-1] // groups, outputs))
-        axes = len(window)
-        return table.way_of(table.Problem(x, kernel, (stride,) * axes, ((1, 1),) * axes, (1,) * axes, groups))
-
-    assert way((128, 32, 32, 16), (3, 3), 16) == way((64, 16, 16, 32), (3, 3), 32, groups=4) == "onednn"
-    assert way((128, 28, 28, 1), (3, 3), 32) == "taps" and way((16, 4, 4, 512), (3, 3), 512) == "patches"
-    with convolutions_by("-onednn"):
-        assert way((128, 32, 32, 16), (3, 3), 16) == "shifts"
-        with convolutions_by("xla"):
-            assert way((128, 32, 32, 16), (3, 3), 16) == "xla"
-    with convolutions_by("shifts"):
-        assert way((128, 32, 32, 16), (3, 3), 16) == "shifts"
-        assert way((128, 32, 32, 16), (3, 3), 16, stride=2) == "onednn"
-    with pytest.raises(ValueError, match="did you mean 'shifts'"), convolutions_by("shift"):
-        pass
-    monkeypatch.setattr(table, "on_one_device", lambda: False)
-    assert way((128, 32, 32, 16), (3, 3), 16) == "shifts"
-
-
-def test_convolutions_of_the_layer_follow_the_override():
-    x, kernel = draw((2, 5, 5, 3), (3, 3), 4)
-    found = {}
-    for name in table.WAYS:
-        with convolutions_by(name):
-            found[name] = np.asarray(conv(x, kernel))
-    for value in found.values():
-        np.testing.assert_allclose(value, found["xla"], rtol=1e-5, atol=1e-5)
 
 
 RATIOS = {

@@ -118,7 +118,15 @@ AUTO = "auto"
 OVERRIDE = "DLCORE_CONV"
 """Environment variable: the one way to compute convolutions, where it can, or "auto", or "-onednn": all but one."""
 
-_chosen = [os.environ.get(OVERRIDE, AUTO)]
+
+def _known(name: str) -> str:
+    """This name, if it is one of a way, of all but one, or "auto"."""
+    if name != AUTO:
+        lookup("way to compute convolutions", name.removeprefix("-"), WAYS)
+    return name
+
+
+_chosen = [_known(os.environ.get(OVERRIDE) or AUTO)]
 
 
 @contextlib.contextmanager
@@ -128,9 +136,7 @@ def convolutions_by(name: str) -> Iterator[None]:
     "auto" is the table, and "-onednn" the table without that way. For tests and benchmarks; what `jax.jit` has traced
     before keeps its way.
     """
-    if name != AUTO:
-        lookup("way to compute convolutions", name.removeprefix("-"), WAYS)
-    _chosen.append(name)
+    _chosen.append(_known(name))
     try:
         yield
     finally:

@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from dlcore import report
 from dlcore.data import Data, DataSpec, row_keys
 from dlcore.evaluation import bits_per_dim
 from dlcore.generative import decoder
@@ -24,7 +25,6 @@ from dlcore.generative.diffusion import bound, held_out, objective, sampling, sc
 from dlcore.networks import TimeUNet
 from dlcore.nn import example, in_precision, padded, summarize, table
 from dlcore.optim import OptimizerConfig
-from dlcore.report.diffusion import from_noise
 from dlcore.report.panel import panel
 from dlcore.train import FEW, LoopConfig, Result, System, budget, density_system, signed_pixels
 from dlcore.types import Batch, Key, Model, Params, State
@@ -200,7 +200,7 @@ def draw(config: Config, network: Model, reverse: bound.Reverse, trained: Result
     errors, terms = held_out.by_time(reverse, predict, x, some, key=jax.random.key(0))
     times = schedule.respace(full, config.sample_steps, config.spacing).time
     return {
-        **from_noise(np.asarray(to_pixels(path)), times, title),
+        **report.diffusion.from_noise(np.asarray(to_pixels(path)), times, title),
         "schedules": panel("diffusion.schedules", curves, config.schedule),
         "loss_by_time": panel("diffusion.by_time", some, errors, bits_per_dim(terms, math.prod(spec.shape))),
     }

@@ -23,6 +23,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from dlcore import report
 from dlcore.data import Data, DataSpec, row_keys
 from dlcore.generative import flow
 from dlcore.generative.flow import (
@@ -38,7 +39,6 @@ from dlcore.networks import ConvConditioner, MLPConditioner
 from dlcore.nn import branch_table, crop_sides, pad_sides, padded_sides
 from dlcore.optim import OptimizerConfig
 from dlcore.report import latent
-from dlcore.report.density import in_the_plane
 from dlcore.train import FEW, LoopConfig, Result, System, budget, density_system, even_images
 from dlcore.types import Bijector, Key, Model, Params, State
 
@@ -210,4 +210,4 @@ def draw_points(bijector: Bijector, sample: Any, trained: Result, data: Data) ->
         return {}
     log_density = jax.jit(lambda x: density.log_prob(bijector, trained.params, x))
     points, drawn = data.test.all()["point"], np.asarray(sample(trained.params, {}, jax.random.key(0), 2000))
-    return {"density": in_the_plane(log_density, points, drawn, data.spec.name)}
+    return {"density": report.density.in_the_plane(log_density, points, drawn, data.spec.name)}

@@ -20,13 +20,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from dlcore import report
 from dlcore.data import Data, DataSpec, labels_of, random_shift, row_keys, scale
 from dlcore.evaluation import collapse
 from dlcore.generative import gan, gan_held_out
 from dlcore.networks import MLP, DCDiscriminator, DCGenerator, conditioned, critic
 from dlcore.nn import SpectralNorm, cropped, example, in_precision, padded_sides, tables
 from dlcore.optim import OptimizerConfig, learning_rate, make_optimizer
-from dlcore.report.gan import gallery, over_plane, spread_over_classes
 from dlcore.report.panel import panel
 from dlcore.train import Fit, LoopConfig, Result, System, adversarial_update, budget, generative_system, signed_pixels
 from dlcore.types import Batch, Key, Params, State, Update
@@ -197,11 +197,11 @@ def draw(config: Config, system: gan.GAN, sample: Any, trained: Result, data: Da
     kinds = {"d_real": "training", "d_fake": "samples", "d_heldout": "held out"} if probable else {}
     means = {kind: float(scores[of].mean()) for kind, of in kinds.items()}
     known = real["training"], labels_of(rows["training"])
-    report = collapse.examine(shown["samples"], *known, shown["held out"], spec.classes or 1, **means)
+    judged = collapse.examine(shown["samples"], *known, shown["held out"], spec.classes or 1, **means)
     drawn = {"scores": panel("gan.scores", scores, name)}
-    drawn |= {"classes": spread_over_classes(report, spec.class_names)} if spec.classes else {}
+    drawn |= {"classes": report.gan.spread_over_classes(judged, spec.class_names)} if spec.classes else {}
     if spec.shape == (2,) and not system.conditional:
-        drawn["plane"] = over_plane(lambda x: score(x, None), shown["held out"], samples, name)
+        drawn["plane"] = report.gan.over_plane(lambda x: score(x, None), shown["held out"], samples, name)
     if target == "point":
         return drawn
     known = np.asarray(scale(jnp.asarray(rows["training"]["image"]), spec.levels))
@@ -212,4 +212,4 @@ def draw(config: Config, system: gan.GAN, sample: Any, trained: Result, data: Da
         return np.asarray(to_unit(spec, gan.generate(system, params, state, jnp.asarray(z), told)[0]))
 
     ends = np.asarray(jax.random.normal(jax.random.key(1), (6, 2, 1, system.latent)))
-    return drawn | gallery(samples, near, images, ends)
+    return drawn | report.gan.gallery(samples, near, images, ends)

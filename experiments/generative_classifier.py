@@ -17,14 +17,13 @@ from typing import Any
 import jax
 import numpy as np
 
-from dlcore import studies, train
+from dlcore import report, studies, train
 from dlcore.data import Data, DataSpec, row_keys
 from dlcore.generative import class_density, decoder, flow, gaussian_images, gaussian_study, vae
 from dlcore.generative.class_density import ClassDensity
 from dlcore.losses import softmax_cross_entropy, supervised
 from dlcore.networks import MLP, Beside, ConvConditioner, GatedPixelCNN, MLPDecoder, MLPEncoder
 from dlcore.optim import OptimizerConfig, make_optimizer
-from dlcore.report.classifiers import class_samples, curves_by_count
 from dlcore.report.panel import panel
 from dlcore.train import Findings, LoopConfig, Results, Study, System
 from dlcore.types import Key
@@ -198,7 +197,7 @@ def build(config: Config, spec: DataSpec) -> System:
         {
             "gaussian": Study(gaussians, gaussian_study.named_metrics),
             **make_fits(config, spec, density, quick, discriminator),
-            "labels": Study(learn, panels=lambda found: curves_by_count(found, order), cells=cells),
+            "labels": Study(learn, panels=lambda found: report.classifiers.curves_by_count(found, order), cells=cells),
             "damage": Study(damage, uses=uses),
             "baselines": Study(lambda key, data, results: Findings(train.image_baselines(data)), dict, beside=True),
             "gallery": Study(gallery, lambda arrays: studies.in_microseconds(arrays["timing"]), uses=uses, beside=True),
@@ -216,6 +215,6 @@ def look(spec: DataSpec, judged: Mapping[str, Any], density: ClassDensity, data:
     models = {k: gaussian_images.restored(results["gaussian"].arrays["models"][k]) for k in gaussian_images.MODELS}
     drawn = {k: gaussian_images.draw(key, m, np.arange(ten), spec.shape, spec.levels) for k, m in models.items()}
     bins, seconds = studies.calibrations(judged, rows["image"], rows["label"])
-    panels = class_samples(images, labels, spec.class_names, drawn)
+    panels = report.classifiers.class_samples(images, labels, spec.class_names, drawn)
     panels["calibration"] = panel("classifiers.calibrations", bins)
     return Findings({"timing": seconds}, panels)

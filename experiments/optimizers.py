@@ -15,14 +15,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dlcore import evaluation, optim, studies
+from dlcore import evaluation, optim, report, studies
 from dlcore.data import Data, DataSpec
 from dlcore.losses import softmax_cross_entropy, supervised
 from dlcore.networks import MLP
 from dlcore.optim import OptimizerConfig, transforms
-from dlcore.report.optimizers import rate_studies
 from dlcore.report.panel import panel
-from dlcore.report.surfaces import landscape
 from dlcore.stats import noise_by_size, per_example_gradients
 from dlcore.train import (
     LoopConfig,
@@ -158,7 +156,7 @@ def race_figures(steps: int) -> dict[str, Any]:
     for title, ways in studies.race(steps).items():
         surface, _ = studies.TRACKS[title]
         points = {name: way.points for name, way in ways.items()}
-        landscapes.append(landscape(title, surface, studies.heights(surface), points))
+        landscapes.append(report.surfaces.landscape(title, surface, studies.heights(surface), points))
         gaps[title] = {name: (way.evaluations, way.values - surface.value) for name, way in ways.items()}
     shown = {"race": panel("surfaces.paths", landscapes), "race_values": panel("surfaces.race", gaps)}
     return shown | {"descent": descent_figure()}
@@ -170,7 +168,7 @@ def descent_figure() -> Any:
     rates = {"too small": 0.005, "good": 2 / 11, "just below the edge": 0.198, "beyond the edge": 0.206}
     ways = studies.descents(surface, surface.start * 0.8, list(rates.values()), 40)
     paths = {f"{name}, ε = {rate:.3g}": way for (name, rate), way in zip(rates.items(), ways, strict=True)}
-    ground = landscape("quadratic, λ = 1, 10", surface, studies.heights(surface), paths)
+    ground = report.surfaces.landscape("quadratic, λ = 1, 10", surface, studies.heights(surface), paths)
     return panel("surfaces.descent_rates", ground, edge)
 
 
@@ -191,7 +189,7 @@ def rate_figures(config: Config, trainings: Callable[..., jax.Array], start: flo
     settings = [(rate, alpha) for alpha in config.alphas for rate in config.rates]
     found = np.asarray(trainings(transforms.momentum, settings, [config.study_batch_size] * len(settings)))
     found = found.reshape(len(config.alphas), len(config.rates), -1)
-    return rate_studies(config.rates, config.alphas, found, _way(found), start)
+    return report.optimizers.rate_studies(config.rates, config.alphas, found, _way(found), start)
 
 
 def batch_figure(

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from dlcore import report
 from dlcore.data import Data, DataSpec, scale
 from dlcore.evaluation import Nats, summary
 from dlcore.generative import autoregressive, decoder
@@ -22,7 +23,6 @@ from dlcore.generative.likelihoods import pixel_head
 from dlcore.networks import GatedPixelCNN, PixelCNN, PixelNetwork
 from dlcore.nn import example, in_precision, summarize, table
 from dlcore.optim import OptimizerConfig
-from dlcore.report.images import completions
 from dlcore.report.panel import panel
 from dlcore.train import FEW, LoopConfig, Result, System, budget, density_system, unit_pixels
 from dlcore.types import Batch, Key, Params, State
@@ -170,7 +170,7 @@ def draw(
         rows = data.test.read(np.arange(10) % data.test.size)
         images = scale(jnp.asarray(rows["image"]), data.spec.levels)
         known = network, head, params, images, *((jnp.asarray(rows["label"]),) if config.conditional else ())
-        drawn["completions"] = completions(images, *autoregressive.completions(*known))
+        drawn["completions"] = report.images.completions(images, *autoregressive.completions(*known))
     return drawn
 
 

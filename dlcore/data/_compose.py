@@ -129,9 +129,10 @@ def scenes_of_batch(
     """
     turned = [jnp.roll(x, -j, axis=0) for x in (images, labels) for j in range(objects)]
     stacks = jnp.stack(turned[:objects], 1), jnp.stack(turned[objects:], 1)
-    return compose_scenes(jax.random.split(key, len(images)), *stacks, **options)
+    return _compose(jax.random.split(key, len(images)), *stacks, **options)
 
 
+# Starting and stepping share what is traced.
 _compose = jax.jit(compose_scenes, static_argnames=("side", "levels", "enlarge", "visible", "opaque"))
 
 

@@ -90,13 +90,13 @@ class Graph:
         Unless a part starts from the values of its inputs: then the run is computed, as far as those need it.
         """
         if isinstance(key, jax.core.Tracer):
-            return self._packed(self._started(key, inputs, {}))
+            return self._packed(self._started(key, inputs, {})[0])
         seen: dict[str, Any] = {}
         leaves, form = jax.tree.flatten(inputs)
         arrays = {i: x for i, x in enumerate(leaves) if isinstance(x, jax.Array | np.ndarray)}
 
         def start(arrays: dict[int, Any], key: Key) -> dict[str, tuple[Params, State]]:
-            return self._started(key, form.unflatten([arrays.get(i, x) for i, x in enumerate(leaves)]), seen)
+            return self._started(key, form.unflatten([arrays.get(i, x) for i, x in enumerate(leaves)]), seen)[0]
 
         if depends(jax.make_jaxpr(start)(arrays, key), len(jax.tree.leaves(arrays))):
             return self._packed(jax.jit(start)(arrays, key))
@@ -105,19 +105,26 @@ class Graph:
     def _packed(self, made: dict[str, tuple[Params, State]]) -> tuple[Params, State]:
         return tuple(self.pack({name: trees[i] for name, trees in made.items()}) for i in (0, 1))
 
-    def _started(self, key: Key, inputs: Any, seen: dict[str, Any]) -> dict[str, tuple[Params, State]]:
-        """Params and state of every part; `seen` gets the shapes of its inputs."""
+    def _started(self, key: Key, inputs: Any, seen: dict[str, Any]) -> tuple[dict[str, tuple[Params, State]], Any]:
+        """Params and state of every part, and what comes out of all; `seen` gets the shapes of a part's inputs."""
         made: dict[str, tuple[Params, State]] = {}
 
         def call(name: str, *inputs: Any) -> Any:
             part = _lookup(self.parts, name)
-            if name not in made:
-                seen[name] = jax.tree.map(_abstract, inputs)
-                made[name] = part.init(fold_name(key, name), *inputs)
-            return part.apply(*made[name], *inputs)[0]
+            if name in made:
+                return part.apply(*made[name], *inputs)[0]
+            seen[name], part_key = jax.tree.map(_abstract, inputs), fold_name(key, name)
+            graph = part.apply
+            if type(graph) is Graph and part.init == graph.init:
+                # One run starts it and gives its output; else what lies k graphs deep would run k times.
+                inner, out = graph._started(part_key, inputs, {})
+                made[name] = graph._packed(inner)
+                return out
+            made[name] = part.init(part_key, *inputs)
+            return graph(*made[name], *inputs)[0]
 
-        self.forward(call, *jax.tree.map(_concrete, inputs))
-        return made
+        out = self.forward(call, *jax.tree.map(_concrete, inputs))
+        return made, out
 
 
 def _lookup(parts: Mapping[str, Model], name: str) -> Model:

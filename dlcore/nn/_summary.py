@@ -2,15 +2,16 @@
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from dlcore.nn._count import flops
+from dlcore.nn._count import equations, flops
 from dlcore.nn._graph import Graph
 from dlcore.tree import named_leaves
-from dlcore.types import Model, Params
+from dlcore.types import Model, Params, State
 
 
 class Row(NamedTuple):
@@ -29,7 +30,13 @@ def summarize(model: Model, *inputs: Any) -> list[Row]:
     pass on `inputs` (arrays or shapes), counted by `dlcore.nn.flops`; a part's include its parts'.
     """
     params, state = jax.eval_shape(model.init, jax.random.key(0), *inputs)
-    return _rows(model, (params, state, *inputs), "")
+    notes: dict[str, tuple[str, int]] = {}
+    jaxpr = jax.make_jaxpr(_noting(model, "", notes))(params, state, *inputs)
+    counts = {"": flops(jaxpr)}
+    for equation, *_ in equations(jaxpr):
+        if equation.params.get("name") in notes:
+            counts.setdefault(equation.params["name"], flops(equation.params["jaxpr"]))
+    return [Row(path, shape, parameters, counts[path]) for path, (shape, parameters) in notes.items()]
 
 
 def table(rows: Sequence[Row]) -> str:
@@ -71,30 +78,27 @@ def branch_table(params: Params) -> str:
     return "\n".join(f"{name:<{width}}  {count:>10,}" for name, count in counts.items())
 
 
-def _rows(model: Model, args: tuple[Any, ...], path: str) -> list[Row]:
-    first: dict[str, tuple[Any, ...]] = {}
-    jaxpr, out = jax.make_jaxpr(_noting(model, first), return_shape=True)(*args)
-    count = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(args[0]))
-    shape = " ".join("×".join(map(str, leaf.shape)) for leaf in jax.tree.leaves(out))
-    rows = [Row(path, shape, count, flops(jaxpr))]
-    for name, part_args in first.items():
-        below = f"{path}/{name}" if path and name else path or name
-        found = _rows(model.apply.parts[name], part_args, below)
-        rows += found if name else found[1:]
-    return rows
+def _noting(model: Model, path: str, notes: dict[str, tuple[str, int]]) -> Callable[..., Any]:
+    """The `apply` of a model; its parts run in jitted functions named by their paths.
 
-
-def _noting(model: Model, first: dict[str, tuple[Any, ...]]) -> Callable[..., Any]:
-    """The outputs of a model; `first` gets the shapes of (params, state, *inputs) at the first call of each part."""
-    if not isinstance(model.apply, Graph):
-        return lambda *args: model.apply(*args)[0]
+    `notes` gets the shape of what each puts out, and its number of parameters, when it is first called.
+    """
 
     def around(name: str, part: Model) -> Callable[..., Any]:
-        def apply(*args: Any, **options: Any) -> Any:
-            if name in model.apply.parts:
-                first[name] = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), args)
-            return part.apply(*args, **options)
+        if name not in model.apply.parts:
+            return part.apply
+        run = _noting(part, "/".join(filter(None, (path, name))), notes)
+        # A part without a name is what the whole is made of, such as the network that is computed in another dtype.
+        run = jax.jit(run) if name else run
+        return lambda *args, train, key: run(*args)
 
-        return apply
+    def noted(params: Params, state: State, *inputs: Any) -> tuple[Any, State]:
+        notes.setdefault(path, ("", 0))
+        run = partial(model.apply.run, around=around) if isinstance(model.apply, Graph) else model.apply
+        out, state = run(params, state, *inputs)
+        shapes = " ".join("×".join(map(str, leaf.shape)) for leaf in jax.tree.leaves(out))
+        notes[path] = shapes, sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params))
+        return out, state
 
-    return lambda *args: model.apply.run(*args, around=around)[0]
+    noted.__name__ = path
+    return noted

@@ -1,4 +1,7 @@
-"""Figures and run reports, on the host."""
+"""Figures and run reports, on the host.
+
+Files that draw import matplotlib, which takes long: called as `report.figures.save(...)`, they import it only then.
+"""
 
 from dlcore.lazy import exports
 

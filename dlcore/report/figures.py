@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 
 from dlcore.report import curves as grouping
-from dlcore.report.text import name_ticks, shown
+from dlcore.report.text import shown, width
 
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#8a8a8a"
 COLOURS = {"train": BLUE, "validation": ORANGE, "test": GREEN}
@@ -22,6 +23,8 @@ LABELS = {
     "learning_rate": "learning rate",
     "gradient_norm": "gradient norm",
 }
+LARGEST_LABEL, SMALLEST_LABEL = 10.0, 5.0
+"""Sizes of tick labels in points."""
 LARGEST_SIDE = 16.0
 """Inches that a figure has at most on a side that grows with the number of classes."""
 LARGEST_IMAGE = 4096
@@ -89,6 +92,18 @@ def confusion(matrix: np.ndarray, class_names: Sequence[str]) -> Figure:
         f"{np.trace(matrix)} of {matrix.sum()} right ({np.trace(matrix) / max(matrix.sum(), 1):.2%})", fontsize=10
     )
     return figure
+
+
+def name_ticks(axis: Axis, names: Sequence[str], room: float) -> None:
+    """Names at 0, 1, 2, ... of an axis that is `room` inches long; every k-th where all would overlap."""
+    pitch = 72 * room / max(len(names), 1)
+    every = max(1, -int(-1.2 * SMALLEST_LABEL // pitch))
+    places = range(0, len(names), every)
+    labels = [shown(names[i]) for i in places]
+    turned = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"}
+    style = turned if axis.axis_name == "x" and max(map(width, labels), default=0) > 3 else {}
+    size = min(LARGEST_LABEL, max(SMALLEST_LABEL, pitch * every / 1.2))
+    axis.set_ticks(places, labels, parse_math=False, fontsize=size, **style)
 
 
 def mistakes(

@@ -6,10 +6,9 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from dlcore.report.figures import BLUE, GREEN, GREY, LARGEST_SIDE, ORANGE
+from dlcore.report.figures import BLUE, GREEN, GREY, LARGEST_SIDE, ORANGE, name_ticks
 from dlcore.report.latent import circle
 from dlcore.report.panel import Panel, panel
-from dlcore.report.text import name_ticks
 
 COLOURS = (BLUE, GREEN, ORANGE, GREY)
 

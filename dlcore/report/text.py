@@ -1,12 +1,6 @@
 """Text that comes from files, such as names of classes: drawn as it is, on one line, in bounded room."""
 
 import unicodedata
-from collections.abc import Sequence
-
-from matplotlib.axis import Axis
-
-LARGEST, SMALLEST = 10.0, 5.0
-"""Sizes of tick labels in points."""
 
 
 def shown(text: str, most: int = 20) -> str:
@@ -45,15 +39,3 @@ def _until(text: str, columns: int) -> str:
         if used > columns:
             return text[:i]
     return text
-
-
-def name_ticks(axis: Axis, names: Sequence[str], room: float) -> None:
-    """Names at 0, 1, 2, ... of an axis that is `room` inches long; every k-th where all would overlap."""
-    pitch = 72 * room / max(len(names), 1)
-    every = max(1, -int(-1.2 * SMALLEST // pitch))
-    places = range(0, len(names), every)
-    labels = [shown(names[i]) for i in places]
-    turned = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"}
-    style = turned if axis.axis_name == "x" and max(map(width, labels), default=0) > 3 else {}
-    size = min(LARGEST, max(SMALLEST, pitch * every / 1.2))
-    axis.set_ticks(places, labels, parse_math=False, fontsize=size, **style)

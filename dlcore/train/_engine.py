@@ -72,9 +72,11 @@ def make_engine(
     """
     check_batch(config.batch_size, mesh, "train.batch_size")
     like, make = state_like(stage, rows, key=key, mesh=mesh, rule=rule)
-    step = make_train_step(stage.update, stage.preprocess)
+    resident = on_every_device(mesh, dict(pipeline.resident))
+    # Jitted, and given data that lie as in the program, it is traced once for both.
+    step = jax.jit(make_train_step(stage.update, stage.preprocess))
     traced = jax.make_jaxpr(lambda s, r, f: step(s, pipeline.fetch(r, f))[1], return_shape=True)
-    jaxpr, metrics = traced(like, dict(pipeline.resident), pipeline.example())
+    jaxpr, metrics = traced(like, resident, pipeline.example())
     most = paying_dispatch(jaxpr, mesh.devices.flat[0].platform)
     # What is streamed would be an epoch of images in the host's memory.
     dispatch = config.steps_per_dispatch or fitting_dispatch(config, most, epoch if pipeline.resident else 0)
@@ -82,7 +84,7 @@ def make_engine(
         like=like,
         make=make,
         program=compile_step(repeat(step, pipeline.fetch), mesh, rule, like),
-        resident=on_every_device(mesh, dict(pipeline.resident)),
+        resident=resident,
         zeros=jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), metrics),
         dispatch=dispatch,
     )

@@ -16,6 +16,7 @@ from dlcore.parallel.mesh import global_batch, on_every_device
 from dlcore.parallel.processes import any_process
 from dlcore.report.text import number
 from dlcore.train._checkpoint import Checkpoints
+from dlcore.train._compiling import Compiling, compiling
 from dlcore.train._config import LoopConfig
 from dlcore.train._engine import Engine
 from dlcore.train._profile import Trace
@@ -113,15 +114,17 @@ def fit(
     validate: Callable[[TrainState], dict[str, float]] | None = None,
     stop: Callable[[], bool] = lambda: False,
     trace: Trace | None = None,
+    programs: Mapping[int, Compiling] | None = None,
 ) -> Fitted:
     """Train to the end that `when` says, or until `stop()` says so, starting from the newest checkpoint.
 
     Everything that the result depends on is in the checkpoint, and dispatches begin at the same
     steps however often the run is interrupted: the final state is the same to the bit.
-    `open_recorder(step)` opens the log, `trace` writes a profile of a few steps. With `patience`, the best parameters
+    `open_recorder(step)` opens the log, `trace` writes a profile of a few steps, `programs`
+    are those that are being compiled already, by the number of their steps. With `patience`, the best parameters
     by the stage's monitor are restored at the end. Raises `FloatingPointError` when a metric is not finite.
     """
-    loop = _Loop(stage, pipeline, config, mesh, checkpoints, engine, when, trace)
+    loop = _Loop(stage, pipeline, config, mesh, checkpoints, engine, when, trace, programs or {})
     loop.start(open_recorder)
     try:
         while loop.step < when.total and not loop.progress.stopped_early:
@@ -158,9 +161,10 @@ class _Loop:
         engine: Engine,
         when: Cadence,
         trace: Trace | None,
+        begun: Mapping[int, Compiling],
     ):
         self.stage, self.pipeline, self.config, self.mesh = stage, pipeline, config, mesh
-        self.checkpoints, self.engine, self.when, self.trace = checkpoints, engine, when, trace
+        self.checkpoints, self.engine, self.when, self.trace, self.begun = checkpoints, engine, when, trace, begun
         self.programs: dict[int, Any] = {}
         self.in_flight: deque[Any] = deque()
         self.unwritten: tuple[int, Any] | None = None
@@ -211,10 +215,9 @@ class _Loop:
         self.pause()
         self.log.say("compiling the training step")
         began = time.monotonic()
-        program = self.engine.program.lower(*args).compile()
-        seconds = time.monotonic() - began
+        program, seconds = (self.begun.get(count) or compiling(self.engine.program, *args))()
         self.progress.compile_seconds += seconds
-        self.began += seconds  # an estimate of the time left does not count it
+        self.began += time.monotonic() - began  # an estimate of the time left does not count it
         self.log.say(f"compiled the training step ({count} per dispatch) in {seconds:.1f} s")
         return program
 

@@ -6,9 +6,9 @@ from typing import Any
 import jax
 import numpy as np
 
+from dlcore import report
 from dlcore.data import Data
 from dlcore.evaluation import calibration, confusion_matrix
-from dlcore.report.density import grid, square
 from dlcore.report.panel import Panel, panel
 from dlcore.train._builders import map_split
 from dlcore.types import Batch
@@ -36,8 +36,10 @@ def decision_regions(logits: Callable[[Any], jax.Array], data: Data, size: int =
     if data.spec.shape != (2,):
         return panels
     points = data.test.all()["point"]
-    low, high = square(points)
-    over = jax.nn.softmax(jax.jit(logits)(grid(low, high, size).astype(np.float32))).reshape(size, size, -1)
+    low, high = report.density.square(points)
+    over = jax.nn.softmax(jax.jit(logits)(report.density.grid(low, high, size).astype(np.float32))).reshape(
+        size, size, -1
+    )
     drawn = panel("density.regions", low, high, np.asarray(over), points, labels, data.spec.class_names)
     return {"regions": drawn, **panels}
 

@@ -6,8 +6,8 @@ from typing import Any
 import jax
 import numpy as np
 
+from dlcore import report
 from dlcore.parallel import processes
-from dlcore.report import figures
 from dlcore.train._state import view_of
 from dlcore.train._system import Fit
 from dlcore.train.progress import say
@@ -34,6 +34,6 @@ def draw_grids(folder: Path, stage: Fit, state: TrainState) -> dict[str, np.ndar
         images = np.asarray(stage.sample(source.params, source.state, jax.random.key(0), GRID))
         if images.ndim == 4:
             path = folder / "samples" / f"step-{int(state.step):06d}{name}.png"
-            drawn[f"samples{name}"] = figures.image_grid(images)
-            figures.save_png(drawn[f"samples{name}"], path)
+            drawn[f"samples{name}"] = report.figures.image_grid(images)
+            report.figures.save_png(drawn[f"samples{name}"], path)
     return drawn

@@ -9,9 +9,8 @@ from typing import Any
 
 import jax
 
-from dlcore.report import curves, figures, panel
-from dlcore.report.explorer import Page
-from dlcore.report.html import write_report
+from dlcore import report
+from dlcore.report import curves, panel
 from dlcore.report.text import number
 from dlcore.train import _process
 from dlcore.train._record import read_rows
@@ -99,17 +98,17 @@ def draw(run: Run, notes: dict[str, str]) -> None:
             path = folder / "figures" / title
             attempt(f"the figure {title}", lambda one=one, path=path: keep(panel.draw(one), path), notes)
     told = {"headline": run.system.headline, "picture": run.system.picture}
-    report = attempt("report.html", lambda: write_report(run.folder, notes, tuple(run.system.stages), **told), notes)
-    if report is not None:
-        say(f"wrote {report}")
+    page = lambda: report.html.write_report(run.folder, notes, tuple(run.system.stages), **told)  # noqa: E731
+    if (written := attempt("report.html", page, notes)) is not None:
+        say(f"wrote {written}")
 
 
 def keep(drawn: Any, path: Path) -> None:
     """Write a figure as PATH.png, or a page as PATH.html."""
-    if isinstance(drawn, Page):
+    if isinstance(drawn, report.explorer.Page):
         drawn.save(path.with_name(f"{path.name}.html"))
     else:
-        figures.save(drawn, path.with_name(f"{path.name}.png"))
+        report.figures.save(drawn, path.with_name(f"{path.name}.png"))
 
 
 def peak_memory() -> int:

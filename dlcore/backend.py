@@ -8,6 +8,11 @@ def on_cpu() -> bool:
     return jax.default_backend() == "cpu"
 
 
+def on_gpu() -> bool:
+    """Whether functions are traced for a GPU."""
+    return jax.default_backend() == "gpu"
+
+
 def on_one_device() -> bool:
     """Whether there is a single device, so that nothing can be sharded."""
     return jax.device_count() == 1

@@ -70,7 +70,9 @@ def _equation_flops(equation: Any, function: str) -> int:
         return 2 * size * math.prod(shape[axis] for axis in contracted)
     if equation.primitive.name == CONVOLUTION:
         kernel = equation.invars[1].aval.shape
-        return 2 * size * math.prod(kernel) // kernel[equation.params["dimension_numbers"].rhs_spec[0]]
+        taps = math.prod(kernel) // kernel[equation.params["dimension_numbers"].rhs_spec[0]]
+        # The zeros between the cells of a dilated input, as in the gradient of a stride, do not count.
+        return 2 * size * taps // math.prod(equation.params["lhs_dilation"])
     if equation.primitive.name in onednn.SHAPES:
         return 2 * onednn.multiplications(equation.primitive.name, equation.invars, equation.params["geometry"])
     return 2 * size if equation.primitive.name == "mul" and function in TAPS else 0

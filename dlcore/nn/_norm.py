@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, Real
 
 from dlcore.nn._dtypes import promoted
+from dlcore.nn._one_pass import affine, in_one_pass, moments_in_one_pass
 from dlcore.nn._rows import apart, by_slabs, check_channels, gradient_once, spread, spread_space, sum_rows, sum_space
 from dlcore.nn.init import ones, zeros
 from dlcore.operands import wide
@@ -33,6 +34,8 @@ def moments(
 
 def row_moments(x: Real[Array, "*rows c"]) -> tuple[Float[Array, " c"], Float[Array, " c"]]:
     """Mean and biased variance of every channel over all other axes, in float32 at least."""
+    if in_one_pass():
+        return moments_in_one_pass(x)
     x = wide(x)
     rows, count = x.shape[:-1], math.prod(x.shape[:-1])
     mean = sum_rows(x) / count
@@ -69,6 +72,8 @@ def batch_norm(
     factor = jax.lax.rsqrt(wide(variance) + epsilon)
     factor = factor if scale is None else factor * scale
     shift = -mean * factor if bias is None else bias - mean * factor
+    if in_one_pass():
+        return affine(x, factor, shift).astype(x.dtype)
     rows = x.shape[:-1]
     return gradient_once((x * spread(factor, rows) + spread(shift, rows)).astype(x.dtype))
 

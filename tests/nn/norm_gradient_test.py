@@ -15,11 +15,12 @@ SHAPE = (3, 4, 5, 6)
 EPSILON = 1e-2
 
 
-@pytest.fixture(autouse=True, params=[True, False], ids=["slabs", "plain"])
-def slabs(request, monkeypatch):
-    """Both ways: that of one device, and the plain one that the eight of the tests get."""
+@pytest.fixture(autouse=True, params=["slabs", "plain", "one pass"])
+def way(request, monkeypatch):
+    """That of one CPU device, the plain one that the eight of the tests get, and that of a GPU."""
     for module in (_rows, _norm):
-        monkeypatch.setattr(module, "by_slabs", lambda: request.param)
+        monkeypatch.setattr(module, "by_slabs", lambda: request.param == "slabs")
+    monkeypatch.setattr(_norm, "in_one_pass", lambda: request.param == "one pass")
     return request.param
 
 

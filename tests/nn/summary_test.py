@@ -22,6 +22,7 @@ from dlcore.nn import (
     table,
     tables,
 )
+from dlcore.nn._conv.lowering.xla import conv_by_xla
 
 
 def test_counts_by_hand():
@@ -51,6 +52,21 @@ def test_loops_count_every_turn():
     )
     assert convolves(nested) and convolves(flat)
     assert [convolves(body) for body in loops(nested)] == [True] and not any(convolves(body) for body in loops(flat))
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_gradients_cost_twice_the_value_whatever_the_stride(stride):
+    x, kernel = jnp.ones((2, 8, 8, 3)), jnp.ones((2, 2, 3, 5))
+
+    def loss(x, kernel):
+        return jnp.square(conv_by_xla(x, kernel, (stride,) * 2, ((0, 0),) * 2, (1, 1))).sum()
+
+    side = 8 // 2 if stride == 2 else 7
+    once = 2 * 2 * side * side * 4 * 3 * 5
+    assert flops(jax.make_jaxpr(loss)(x, kernel)) == once
+    gradient = flops(jax.make_jaxpr(jax.grad(loss, (0, 1)))(x, kernel))
+    # At stride 1 the cells at the border are multiplied by zeros around.
+    assert gradient == (3 * once if stride == 2 else 2 * once + 2 * 2 * 8 * 8 * 4 * 3 * 5)
 
 
 def test_mixed_precision_changes_no_path():

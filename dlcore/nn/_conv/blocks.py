@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Real
 
+from dlcore.backend import on_cpu
 from dlcore.nn._conv.lowering.table import WAYS, Problem, way_of
 from dlcore.nn._dtypes import promoted
 from dlcore.nn._product import product
@@ -30,7 +31,8 @@ def conv_by_blocks(
     one matrix product. Its adjoint is a product, an overlapping addition of the taps, and a rearrangement (a
     "sub-pixel" convolution). XLA on CPU takes up to 15 times as long for the kernel's gradient of a dilated
     convolution, which transposed convolutions and gradient penalties need; oneDNN, which then computes it,
-    does not. Raises `ValueError` for another window.
+    does not, nor does an accelerator, which convolves plainly: on a GPU blocks move twice the memory. Raises
+    `ValueError` for another window.
     """
     axes, window, channels = kernel.ndim - 2, kernel.shape[:-2], x.shape[-1]
     strides = per_axis(stride, axes, "stride")
@@ -41,8 +43,9 @@ def conv_by_blocks(
     if copies(padding):
         x, widths = pad(x, widths, padding), [(0, 0)] * axes
     problem = Problem(x, kernel, strides, widths, (1,) * axes, 1)
-    if channels > 1 and way_of(problem) == "onednn":  # with one channel the product is faster
-        return WAYS["onednn"].compute(problem)
+    way = way_of(problem)
+    if not on_cpu() or (way == "onednn" and channels > 1):  # with one channel the product is faster
+        return WAYS[way].compute(problem)
     dtype, x = x.dtype, jnp.pad(wide(x), [(0, 0), *widths, (0, 0)])
     sizes = zip(x.shape[1:-1], window, strides, strict=True)
     counts, taps = [(n - w) // s + 1 for n, w, s in sizes], [w // s for w, s in zip(window, strides, strict=True)]

@@ -35,6 +35,15 @@ def test_one_and_three_axes(axes):
     np.testing.assert_allclose(conv_by_blocks(x, kernel, 2), conv(x, kernel, stride=2), rtol=1e-10, atol=1e-12)
 
 
+def test_an_accelerator_convolves_plainly(monkeypatch):
+    x, kernel = normal(2, 8, 8, 3), normal(4, 4, 3, 5, seed=1)
+    program = lambda: str(jax.make_jaxpr(lambda x, k: conv_by_blocks(x, k, 2))(x, kernel))  # noqa: E731
+    assert "conv_general_dilated" not in program() and "dot_general" in program()
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    jax.clear_caches()
+    assert "conv_general_dilated" in program() and "dot_general" not in program()
+
+
 @pytest.mark.slow
 def test_gradient_of_a_gradient_penalty():
     x, kernel = normal(2, 6, 6, 2), normal(4, 4, 2, 3, seed=1)

@@ -28,12 +28,16 @@ def compiling(program: Any, *args: Any) -> Compiling:
     return future.result
 
 
-def first_programs(engine: Engine, pipeline: Pipeline, count: int) -> dict[int, Compiling]:
-    """The program of the first dispatch, of `count` steps, being compiled; none where several processes take part.
+def ahead(engine: Engine, pipeline: Pipeline, count: int, *, begins: bool) -> tuple[Engine, dict[int, Compiling]]:
+    """The engine and the program of its first dispatch, of `count` steps, being compiled.
 
-    Those agree on what lies where by the arrays that they hold.
+    So is what makes the state at the start, if it `begins` with one. Where several processes take part nothing is:
+    those agree on what lies where by the arrays that they hold.
     """
     if jax.process_count() > 1:
-        return {}
+        return engine, {}
+    if begins:
+        started = compiling(engine.start, engine.rows)
+        engine = engine._replace(start=lambda rows: started()[0](rows))
     feeds = jax.tree.map(lambda x: jax.ShapeDtypeStruct((count, *x.shape), x.dtype), pipeline.example())
-    return {count: compiling(engine.program, engine.like, dict(engine.zeros), engine.resident, feeds)}
+    return engine, {count: compiling(engine.program, engine.like, dict(engine.zeros), engine.resident, feeds)}

@@ -26,7 +26,9 @@ class Engine(NamedTuple):
 
     like: TrainState
     """Shapes and shardings of the state."""
-    make: Callable[[], TrainState]
+    start: Callable[[Batch], TrainState]
+    """The state at the start from raw rows, made in place on its devices, jitted."""
+    rows: Batch
     program: Callable[..., Any]
     """`(state, totals, resident, feeds) -> (state, totals)`, jitted."""
     resident: Any
@@ -34,11 +36,15 @@ class Engine(NamedTuple):
     dispatch: int
     """Steps per dispatch."""
 
+    def make(self) -> TrainState:
+        """The state at the start."""
+        return self.start(self.rows)
+
 
 def state_like(
     stage: Fit, rows: Batch, *, key: Key, mesh: Mesh, rule: Rule
-) -> tuple[TrainState, Callable[[], TrainState]]:
-    """Shapes and shardings of the training state, and the function that makes it in place on its devices.
+) -> tuple[TrainState, Callable[[Batch], TrainState]]:
+    """Shapes and shardings of the training state, and the jitted function that makes it in place on its devices.
 
     `rows` is a raw batch; one row gives the same shapes.
     """
@@ -52,7 +58,7 @@ def state_like(
     like = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, where)
     # It runs once; on CPU less effort compiles its random numbers in a quarter of the time.
     effort = {"xla_backend_optimization_level": 1} if mesh.devices.flat[0].platform == "cpu" else None
-    return like, lambda: jax.jit(make, out_shardings=where, compiler_options=effort)(rows)
+    return like, jax.jit(make, out_shardings=where, compiler_options=effort)
 
 
 def make_engine(
@@ -71,7 +77,7 @@ def make_engine(
     `rows` is a raw batch for starts that depend on data; `epoch` counts the steps of one, where that is known.
     """
     check_batch(config.batch_size, mesh, "train.batch_size")
-    like, make = state_like(stage, rows, key=key, mesh=mesh, rule=rule)
+    like, start = state_like(stage, rows, key=key, mesh=mesh, rule=rule)
     resident = on_every_device(mesh, dict(pipeline.resident))
     # Jitted, and given data that lie as in the program, it is traced once for both.
     step = jax.jit(make_train_step(stage.update, stage.preprocess))
@@ -82,7 +88,8 @@ def make_engine(
     dispatch = config.steps_per_dispatch or fitting_dispatch(config, most, epoch if pipeline.resident else 0)
     return Engine(
         like=like,
-        make=make,
+        start=start,
+        rows=rows,
         program=compile_step(repeat(step, pipeline.fetch), mesh, rule, like),
         resident=resident,
         zeros=jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), metrics),

@@ -13,7 +13,7 @@ from dlcore.parallel import processes
 from dlcore.parallel.mesh import check_batch, make_mesh, to_host
 from dlcore.parallel.sharding import named_rule
 from dlcore.train._checkpoint import Checkpoints
-from dlcore.train._compiling import first_programs
+from dlcore.train._compiling import ahead
 from dlcore.train._engine import make_engine, state_like
 from dlcore.train._evaluate import make_evaluate
 from dlcore.train._loop import Fitted, cadence, fit
@@ -105,7 +105,7 @@ def run_fit(run: Run, name: str, stage: Fit, results: Results, stop: Stop) -> Fi
     start = {"rows": rows, "key": run.key(name), "epoch": config.steps_per_epoch(data.train.size)}
     engine = make_engine(stage, feed, config, **start, mesh=mesh, rule=rule)
     when = cadence(config, data.train.size, engine.dispatch)
-    programs = first_programs(engine, feed, min(when.dispatch, when.total))
+    engine, programs = ahead(engine, feed, min(when.dispatch, when.total), begins=begins(run, name))
     folder, writes = run.folder / name, processes.is_main()
     say(stage.describe())
     say(config.describe(data.train.size))

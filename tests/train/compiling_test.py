@@ -17,7 +17,7 @@ from dlcore.nn import Dense
 from dlcore.parallel.mesh import make_mesh
 from dlcore.parallel.sharding import replicate
 from dlcore.train import Fit, LoopConfig, gradient_update, make_engine
-from dlcore.train._compiling import compiling, first_programs
+from dlcore.train._compiling import ahead, compiling
 
 ROOT = Path(__file__).parents[2]
 SPLIT = in_memory({"image": np.ones((12, 3), np.float32), "label": np.zeros((12, 1), np.float32)})
@@ -77,7 +77,10 @@ def test_a_step_is_traced_once_from_its_engine_to_its_program():
     )
     feed, start = choose(SPLIT, seed=0, batch_size=4), {"rows": SPLIT.read(np.arange(4)), "key": jax.random.key(0)}
     engine = make_engine(stage, feed, stage.loop, **start, mesh=make_mesh(1), rule=replicate)
-    ((count, wait),) = first_programs(engine, feed, 3).items()
+    plain = engine.make()
+    engine, programs = ahead(engine, feed, 3, begins=True)
+    jax.tree.map(np.testing.assert_array_equal, engine.make(), plain)
+    ((count, wait),) = programs.items()
     program, _ = wait()
     feeds = feed.next(count)
     state, totals = program(engine.make(), dict(engine.zeros), engine.resident, feeds)

@@ -29,7 +29,8 @@ class TensorBoard:
     """Events in the folder of the fit; those beyond the step at which it is opened no longer count."""
 
     def __init__(self, folder: Path, step: int):
-        self._events = _summary_writer()(str(folder), purge_step=step + 1)
+        # Files are named by the second, and a short training is over, and tested, within one.
+        self._events = _summary_writer()(str(folder), purge_step=step + 1, filename_suffix=f".{step}")
 
     def scalar(self, name: str, value: float, step: int) -> None:
         """A number."""

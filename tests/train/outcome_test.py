@@ -117,7 +117,7 @@ def test_what_failed_is_made_later_and_once(finished, monkeypatch, capsys):
     [
         ("dlcore.report.figures.curves", "the figure curves"),
         ("dlcore.report.figures.mistakes", "the figure mistakes"),
-        ("dlcore.train.outcome.write_report", "report.html"),
+        ("dlcore.report.html.write_report", "report.html"),
     ],
 )
 def test_a_failing_figure_or_report_is_told_in_one_line(finished, monkeypatch, capsys, target, what):

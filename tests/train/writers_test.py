@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import time
 import types
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from tensorboardX.proto.event_pb2 import Event
 
 from dlcore.train import run, session, stages, weights_and_biases
+from dlcore.train._writers import TensorBoard
 
 SETTINGS = ["widths=4", "train.steps=12", "train.log_every=2", "train.steps_per_dispatch=2", "train.eval_every=0.3"]
 
@@ -83,6 +85,15 @@ def test_another_writer_is_told_the_same(trained):
     assert {name for name, _ in after.scalars} == set(opened.metrics) and during.closed and after.closed
     assert [step for _, step in during.images] == [6, 12]
     assert all(picture.dtype == np.uint8 and picture.ndim == 3 for picture in during.images.values())
+
+
+def test_two_writers_of_one_second_keep_their_events_apart(tmp_path, monkeypatch):
+    monkeypatch.setattr(time, "time", lambda: 1e9)
+    for step, value in ((0, 0.5), (12, 0.25)):
+        writer = TensorBoard(tmp_path, step)
+        writer.scalar(f"from/{step}", value, step + 1)
+        writer.close()
+    assert events(tmp_path) == {"from/0": [(1, 0.5)], "from/12": [(13, 0.25)]}
 
 
 def test_a_trace_of_a_few_steps_is_written(trained):

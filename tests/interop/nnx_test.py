@@ -1,33 +1,21 @@
 """NNX modules compute as NNX itself has them do, take only their own params, and keep the structure of their state."""
 
-from dataclasses import dataclass
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import typecheck
 from flax import nnx
+from interop.nnx_modules import Net
 from interop.trees import changed, equal
 
 from dlcore.interop import from_nnx
-from dlcore.keys import fold_name
 from dlcore.losses import l2
-from dlcore.nn import activations, compute_in, serial, tapped
+from dlcore.nn import activations, compute_in
 from dlcore.optim import decay_mask
 
 KEY = jax.random.key(0)
 X = jax.random.normal(jax.random.key(9), (6, 4)) * 3 + 1
-
-
-class Net(nnx.Module):
-    def __init__(self, rngs):
-        self.layers = nnx.List([nnx.Linear(4, 4, rngs=rngs), nnx.Linear(4, 3, rngs=rngs)])
-        self.norm = nnx.BatchNorm(4, momentum=0.9, rngs=rngs)
-        self.drop = nnx.Dropout(0.5, rngs=rngs)
-
-    def __call__(self, x):
-        return self.layers[1](self.drop(self.norm(self.layers[0](x))))
 
 
 def test_training_is_that_of_nnx_itself():
@@ -71,94 +59,6 @@ def test_mixed_precision_is_no_misfit():
     model = compute_in(from_nnx(lambda rngs: Net(rngs)), jnp.bfloat16)
     params, state = model.init(KEY, X)
     assert model.apply(params, state, X, train=True, key=KEY)[0].dtype == jnp.float32
-
-
-class Noisy(nnx.Module):
-    def __init__(self, rngs):
-        self.drop, self.rngs = nnx.Dropout(0.5, rngs=rngs), rngs
-
-    def __call__(self, x, noisy=True):
-        return self.drop(x) + (jax.random.normal(self.rngs.noise(), x.shape) if noisy else 0)
-
-
-@pytest.mark.parametrize("jit", [False, True])
-def test_noise_in_both_modes_needs_a_key_in_both(jit):
-    model = from_nnx(lambda rngs: Noisy(rngs))
-    params, state = model.init(KEY)
-    for train in (False, True):
-        apply = lambda x, train=train: model.apply(params, state, x, train=train)[0]  # noqa: E731
-        with pytest.raises(ValueError, match=r"key=\.\.\."):
-            (jax.jit(apply) if jit else apply)(X)
-    equal(model.apply(params, state, X, noisy=False)[0], X)
-    key = jax.random.key(4)
-    native = Noisy(nnx.Rngs(key))
-    native.eval()
-    equal(model.apply(params, state, X, key=key)[0], native(X))
-
-
-class Given(nnx.Module):
-    """Streams are an argument of the call."""
-
-    def __init__(self, rngs):
-        self.drop = nnx.Dropout(0.5)
-
-    def __call__(self, x, *, is_training, rngs=None):
-        return self.drop(x, deterministic=not is_training, rngs=rngs)
-
-
-class Attribute(nnx.Module):
-    def __init__(self, rngs):
-        self.training, self.train, self.drop = False, False, nnx.Dropout(0.5, deterministic=False, rngs=rngs)
-
-    def __call__(self, x):
-        return self.drop(x) if self.training and self.train else x
-
-
-@dataclass(frozen=True)
-class Config:
-    deterministic: bool
-
-
-class Configured(nnx.Module):
-    def __init__(self, config, rngs):
-        self.config, self.drop = config, nnx.Dropout(0.5, rngs=rngs)
-
-    def __call__(self, x):
-        return self.drop(x, deterministic=self.config.deterministic)
-
-
-MODES = {
-    "flag and streams of the call": lambda: from_nnx(Given),
-    "flag by name": lambda: from_nnx(Given, flag="is_training"),
-    "attribute": lambda: from_nnx(Attribute),
-    "pair": lambda: from_nnx(
-        (lambda rngs: Configured(Config(False), rngs), lambda rngs: Configured(Config(True), rngs))
-    ),
-}
-
-
-@pytest.mark.parametrize("kind", MODES)
-def test_dropout_in_training_and_none_in_evaluation(kind):
-    model = MODES[kind]()
-    params, state = model.init(KEY, X)
-    equal(model.apply(params, state, X)[0], X)
-    equal(model.apply(params, state, X, key=KEY)[0], X)
-    out = np.asarray(model.apply(params, state, X, train=True, key=KEY)[0])
-    assert (out == 0).any() and (out != model.apply(params, state, X, train=True, key=jax.random.key(1))[0]).any()
-    np.testing.assert_allclose(out[out != 0], 2 * np.asarray(X)[out != 0], rtol=1e-6)
-    with pytest.raises(ValueError, match="key"):
-        model.apply(params, state, X, train=True)
-
-
-def test_streams_of_the_call_come_from_the_key():
-    model = from_nnx(Given)
-    expected = Given(nnx.Rngs(0))(X, is_training=True, rngs=nnx.Rngs(fold_name(KEY, "rngs")))
-    equal(model.apply({}, {}, X, train=True, key=KEY)[0], expected)
-
-
-def test_a_mode_in_a_configuration_is_refused():
-    with pytest.raises(ValueError, match=r"config.*pair"):
-        from_nnx(lambda rngs: Configured(Config(False), rngs))
 
 
 class Loss(nnx.Variable):
@@ -237,15 +137,6 @@ def test_another_method_takes_the_params_of_the_whole():
     assert set(activations(model, params, state, X[:, :2])[1]) == {"decoder"}
 
 
-@pytest.mark.parametrize(
-    "make", [lambda rngs: Noisy(nnx.Rngs(0)), lambda rngs: Noisy(nnx.Rngs(noise=rngs(), dropout=0))]
-)
-def test_streams_that_no_key_reaches_are_refused(make):
-    model = from_nnx(make)
-    with pytest.raises(ValueError, match=r"same in every call.*lambda rngs"):
-        jax.jit(lambda key: model.apply({}, {}, X, train=True, key=key)[0])(KEY)
-
-
 def test_a_stream_of_its_own_that_is_not_drawn_from_is_none_of_them():
     """A recurrent net starts from zeros, and has a stream of its own for other starts."""
     model = from_nnx(lambda rngs: nnx.RNN(nnx.GRUCell(4, 3, rngs=rngs)))
@@ -320,81 +211,6 @@ def test_an_nnx_state_is_taken_and_its_paths_are_those_of_the_arrays():
     equal(jax.tree.leaves(decay_mask(boxed)), jax.tree.leaves(decay_mask(params)))
 
 
-class Residual(nnx.Module):
-    def __init__(self, rngs):
-        self.dense, self.noise = nnx.Linear(4, 4, rngs=rngs), nnx.Dropout(0.5, rngs=rngs)
-
-    def __call__(self, x):
-        h = self.dense(self.dense(x))
-        self.sow(nnx.Intermediate, "double", 2 * h)
-        return x + self.noise(h)
-
-
-class Tower(nnx.Module):
-    """Blocks in a list, one of them called twice, and one inside NNX's own rematerialisation."""
-
-    def __init__(self, rngs):
-        self.blocks = nnx.List([Residual(rngs), Residual(rngs)])
-        self.again, self.head = Residual(rngs), nnx.Linear(4, 2, rngs=rngs)
-
-    def __call__(self, x):
-        for block in self.blocks:
-            x = block(x)
-        x = self.blocks[0](x)
-        return self.head(nnx.remat(lambda m, x: m(x))(self.again, x))
-
-
-@pytest.mark.parametrize("inside", [False, True])
-@pytest.mark.filterwarnings("ignore:Using 'Module.sow")
-def test_activations_are_those_of_the_submodules_by_path(inside):
-    model = from_nnx(lambda rngs: Tower(rngs))
-    params, state = model.init(KEY)
-    plain = model.apply(params, state, X)[0]
-    weights, wrapped = params, model
-    if inside:
-        wrapped, params = serial(net=model), {"net": params}
-    out, found = jax.jit(lambda params: activations(wrapped, params, {}, X))(params)
-    found = {path.removeprefix("net/"): h for path, h in found.items() if path != "net"}
-
-    def dense(p, h):
-        return h @ p["kernel"] + p["bias"]
-
-    def block(p, h):
-        return h + dense(p["dense"], dense(p["dense"], h))
-
-    first, second = weights["blocks"][0], weights["blocks"][1]
-    one = dense(first["dense"], X)
-    h = block(second, block(first, X))
-    expected = {
-        "blocks/0/dense": one,
-        "blocks/0/dense:1": dense(first["dense"], one),
-        "blocks/0/noise": dense(first["dense"], one),
-        "blocks/0/double": 2 * dense(first["dense"], one),
-        "blocks/0": block(first, X),
-        "blocks/1": h,
-        "blocks/0:1": block(first, h),
-        "head": plain,
-    }
-    for path, value in expected.items():
-        np.testing.assert_allclose(found[path], value, rtol=1e-4, atol=1e-5, err_msg=path)
-    assert "again/dense" not in found, "what runs inside a transformation does not leak"
-    np.testing.assert_allclose(out, plain, rtol=1e-5)
-
-
-def test_a_tap_changes_what_follows_and_gives_the_gradient_there():
-    model = from_nnx(lambda rngs: Net(rngs))
-    params, state = model.init(KEY)
-    zeroed, _ = tapped(model, lambda path, h: 0 * h if path == "norm" else h, params, state, X)
-    head = params["layers"][1]
-    np.testing.assert_allclose(zeroed, jnp.broadcast_to(head["bias"], (6, 3)), atol=1e-6)
-
-    def loss(bump):
-        return tapped(model, lambda path, h: h + bump if path == "norm" else h, params, state, X)[0][:, 0].sum()
-
-    gradient = jax.grad(loss)(jnp.zeros((6, 4)))
-    np.testing.assert_allclose(gradient, jnp.broadcast_to(head["kernel"][:, 0], (6, 4)), rtol=1e-5)
-
-
 class Phased(nnx.Module):
     def __init__(self, rngs):
         self.drop = nnx.Dropout(0.5, rngs=rngs)
@@ -412,20 +228,3 @@ def test_an_argument_that_nothing_fills_is_named():
 def test_what_makes_no_module_is_refused(given):
     with typecheck.unchecked(), pytest.raises(ValueError, match="lambda rngs"):
         from_nnx(given)
-
-
-class Masked(nnx.Module):
-    def __init__(self, rngs):
-        self.drop = nnx.Dropout(0.5, rngs=rngs)
-
-    def __call__(self, x, train, mask):
-        return self.drop(x, deterministic=not train) * mask
-
-
-def test_inputs_behind_the_mode():
-    x, mask = jnp.ones(8), jnp.arange(8) % 2
-    model = from_nnx(Masked)
-    params, state = model.init(jax.random.key(0), x, mask)
-    np.testing.assert_array_equal(model.apply(params, state, x, mask)[0], mask)
-    out, _ = model.apply(params, state, x, mask, train=True, key=jax.random.key(1))
-    assert {*np.asarray(out[1::2]).tolist()} == {0.0, 2.0} and not out[::2].any()

@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 
+from dlcore.backend import on_cpu
 from dlcore.data import Pipeline
 from dlcore.train._engine import Engine
 
@@ -31,10 +32,11 @@ def compiling(program: Any, *args: Any) -> Compiling:
 def ahead(engine: Engine, pipeline: Pipeline, count: int, *, begins: bool) -> tuple[Engine, dict[int, Compiling]]:
     """The engine and the program of its first dispatch, of `count` steps, being compiled.
 
-    So is what makes the state at the start, if it `begins` with one. Where several processes take part nothing is:
-    those agree on what lies where by the arrays that they hold.
+    So is what makes the state at the start, if it `begins` with one. On accelerators nothing is: there the compiler
+    times algorithms, which other work would disturb. Nor is it where several processes take part: those agree on what
+    lies where by the arrays that they hold.
     """
-    if jax.process_count() > 1:
+    if not on_cpu() or jax.process_count() > 1:
         return engine, {}
     if begins:
         started = compiling(engine.start, engine.rows)

@@ -58,7 +58,7 @@ def test_what_the_compiler_refuses_is_raised_where_it_is_waited_for():
         compiling(program)()
 
 
-def test_a_step_is_traced_once_from_its_engine_to_its_program():
+def test_a_step_is_traced_once_from_its_engine_to_its_program(monkeypatch):
     model, traced = Dense(1), []
     objective = supervised(model, squared_error)
 
@@ -88,6 +88,10 @@ def test_a_step_is_traced_once_from_its_engine_to_its_program():
     expected = engine.program(engine.make(), dict(engine.zeros), engine.resident, jnp.asarray(feeds))
     jax.tree.map(np.testing.assert_array_equal, (state, totals), expected)
     assert int(state.step) == 3 and float(totals["loss"].count) == 12
+    # While a GPU's compiler times algorithms nothing else is done.
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    unchanged, programs = ahead(engine, feed, 3, begins=True)
+    assert unchanged is engine and programs == {}
 
 
 SYSTEMS = """

@@ -120,7 +120,7 @@ def test_a_diffusion_takes_steps_sampler_noise_and_guidance():
         ({"label": 3, "guidance": 0.0}, "has no effect with guidance=0"),
         ({"sampler": "euler"}, "sampler must be one of"),
         ({"steps": 21}, "steps=21"),
-        ({"steps": 0}, "steps=0"),
+        ({"steps": 0}, "steps must be a whole number of at least 1, got 0"),
     ):
         with pytest.raises(ValueError, match=words):
             found.draw(**wrong)

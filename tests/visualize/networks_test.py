@@ -40,7 +40,7 @@ NETWORKS = {
     "flax": (from_linen(Flax()), "conv_1", logit),
     "resnet18": (ResNet(imagenet_config(18, classes=5)), "stage_3", logit),
     "convnext_t": (ConvNeXt(ConvNeXtConfig(classes=5)), "stage_3", logit),
-    "unet": (compose(lambda call, x: call("unet", x, jnp.full(len(x), 3.0)), unet=UNET), "unet/middle", area_of),
+    "unet": (compose(lambda call, x: call("unet", x), unet=UNET), "unet/middle", area_of),
 }
 
 

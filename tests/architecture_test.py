@@ -222,15 +222,11 @@ for room in {PURE}:
     assert done.returncode == 0, done.stderr
 
 
+TOP = {".ci", ".gitignore", "CHANGELOG.md", "LECTURE.md", "LICENSE", "README.md", "pyproject.toml"}
+TOP |= {"dlcore", "docs", "experiments", "launch", "tests"}
+
+
+@pytest.mark.skipif(not (ROOT / ".git").exists(), reason="not a clone: what is kept cannot be told from what is not")
 def test_nothing_lies_at_the_top_but_what_belongs_there():
-    if not (ROOT / ".git").exists():
-        pytest.skip("not a clone")
     listed = subprocess.run(["git", "-C", ROOT, "ls-files"], capture_output=True, text=True, check=True).stdout
-    top = {"pyproject.toml", "README.md", "LECTURE.md", "CHANGELOG.md", "LICENSE", ".gitignore", ".ci"}
-    assert {line.split("/")[0] for line in listed.split("\n") if line} == top | {
-        "dlcore",
-        "experiments",
-        "launch",
-        "tests",
-        "docs",
-    }
+    assert {line.split("/")[0] for line in listed.splitlines()} == TOP

@@ -33,10 +33,11 @@ def moments_in_one_pass(x: Real[Array, "*rows c"]) -> tuple[Float[Array, " c"], 
     """
     x = wide(x)
     count, axes = math.prod(x.shape[:-1]), _rows(x)
-    centred = x - x[:1].mean(axes)
+    origin = x[:1].mean(axes)
+    centred = x - origin
     sums, squares = _both_sums(centred, jnp.square(centred))
     away = sums / count
-    return x[:1].mean(axes) + away, jnp.maximum(squares / count - jnp.square(away), 0)
+    return origin + away, jnp.maximum(squares / count - jnp.square(away), 0)
 
 
 @moments_in_one_pass.defjvp

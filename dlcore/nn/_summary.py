@@ -13,6 +13,9 @@ from dlcore.nn._graph import Graph
 from dlcore.tree import named_leaves
 from dlcore.types import Model, Params, State
 
+PART = "part "
+"""Before the path of a part that is jitted: JAX's own functions are called `matmul` and `relu`, as parts may be."""
+
 
 class Row(NamedTuple):
     """One part of a model by path, or the whole, whose path is empty."""
@@ -34,8 +37,8 @@ def summarize(model: Model, *inputs: Any) -> list[Row]:
     jaxpr = jax.make_jaxpr(_noting(model, "", notes))(params, state, *inputs)
     counts = {"": flops(jaxpr)}
     for equation, *_ in equations(jaxpr):
-        if equation.params.get("name") in notes:
-            counts.setdefault(equation.params["name"], flops(equation.params["jaxpr"]))
+        if (name := str(equation.params.get("name"))).startswith(PART):
+            counts.setdefault(name.removeprefix(PART), flops(equation.params["jaxpr"]))
     return [Row(path, shape, parameters, counts[path]) for path, (shape, parameters) in notes.items()]
 
 
@@ -100,5 +103,5 @@ def _noting(model: Model, path: str, notes: dict[str, tuple[str, int]]) -> Calla
         notes[path] = shapes, sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params))
         return out, state
 
-    noted.__name__ = path
+    noted.__name__ = PART + path
     return noted

@@ -120,9 +120,9 @@ def fit(
 
     Everything that the result depends on is in the checkpoint, and dispatches begin at the same
     steps however often the run is interrupted: the final state is the same to the bit.
-    `open_recorder(step)` opens the log, `trace` writes a profile of a few steps, `programs`
-    are those that are being compiled already, by the number of their steps. With `patience`, the best parameters
-    by the stage's monitor are restored at the end. Raises `FloatingPointError` when a metric is not finite.
+    `open_recorder(step)` opens the log, `trace` writes a profile of a few steps, `programs` are those that are being
+    compiled already, by the number of their steps. With `patience`, the best parameters by the stage's monitor are
+    restored at the end. Raises `FloatingPointError` when a metric is not finite.
     """
     loop = _Loop(stage, pipeline, config, mesh, checkpoints, engine, when, trace, programs or {})
     loop.start(open_recorder)

@@ -98,9 +98,10 @@ def draw(run: Run, notes: dict[str, str]) -> None:
             path = folder / "figures" / title
             attempt(f"the figure {title}", lambda one=one, path=path: keep(panel.draw(one), path), notes)
     told = {"headline": run.system.headline, "picture": run.system.picture}
-    page = lambda: report.html.write_report(run.folder, notes, tuple(run.system.stages), **told)  # noqa: E731
-    if (written := attempt("report.html", page, notes)) is not None:
-        say(f"wrote {written}")
+    stages = tuple(run.system.stages)
+    page = attempt("report.html", lambda: report.html.write_report(run.folder, notes, stages, **told), notes)
+    if page is not None:
+        say(f"wrote {page}")
 
 
 def keep(drawn: Any, path: Path) -> None:

@@ -72,3 +72,9 @@ def test_a_shared_part_has_the_row_of_its_first_call():
     assert list(rows) == ["", "one", "one/dense_0", "one/activation_0", "two"]
     assert rows["one/dense_0"].shape == "5×3" and rows["one/dense_0"].flops == rows["two"].flops == 2 * 5 * 3 * 3
     assert rows[""].flops == 2 * (5 + 5 + 1) * 9 and rows[""].parameters == 2 * 12
+
+
+def test_a_part_may_be_called_as_functions_of_jax_are():
+    model = serial(first=Dense(3), bent=Activation("relu"), relu=Dense(7))
+    rows = {row.path: row.flops for row in summarize(model, jnp.ones((5, 4)))}
+    assert rows == {"": 2 * 5 * (12 + 21), "first": 2 * 5 * 12, "bent": 0, "relu": 2 * 5 * 21}

@@ -53,8 +53,8 @@ ARRAYS = drawn(4, 3, 3, 2), drawn(2, seed=1), drawn(2, seed=2)
 
 
 @pytest.fixture
-def both(monkeypatch):
-    """A function of the layer's in the two ways."""
+def assert_both_agree(monkeypatch):
+    """A function of the layer's is the same in the two ways."""
 
     def ways(make, *arrays):
         found = []
@@ -66,22 +66,26 @@ def both(monkeypatch):
     return ways
 
 
-def test_stacks_of_layers_and_of_batches(both):
+def test_stacks_of_layers_and_of_batches(assert_both_agree):
     x, scale, bias = ARRAYS
     loss = lambda *a: jnp.sin(layer(*a)).sum()  # noqa: E731
-    both(jax.vmap(jax.grad(loss, (0, 1, 2)), (0, None, None)), jnp.stack([x, 2 * x, x**2]), scale, bias)
-    both(jax.vmap(jax.grad(loss, (0, 1, 2)), (None, 0, 1)), x, jnp.stack([scale] * 3), jnp.stack([bias] * 3, 1))
+    assert_both_agree(jax.vmap(jax.grad(loss, (0, 1, 2)), (0, None, None)), jnp.stack([x, 2 * x, x**2]), scale, bias)
+    assert_both_agree(
+        jax.vmap(jax.grad(loss, (0, 1, 2)), (None, 0, 1)), x, jnp.stack([scale] * 3), jnp.stack([bias] * 3, 1)
+    )
 
 
-def test_inside_scan_and_remat_and_along_a_tangent(both):
+def test_inside_scan_and_remat_and_along_a_tangent(assert_both_agree):
     def loss(x, scale, bias):
         body = jax.checkpoint(lambda x, _: (layer(x, scale, bias), None))
         return jnp.sin(jax.lax.scan(body, x, None, length=2)[0]).sum()
 
-    both(jax.grad(loss, (0, 1, 2)), *ARRAYS)
-    both(lambda *a: jax.jvp(loss, a, tuple(jnp.cos(x) for x in a)), *ARRAYS)
-    both(lambda *a: jax.jvp(lambda scale: jax.grad(loss, 2)(a[0], scale, a[2]), (a[1],), (a[1],))[1], *ARRAYS)
-    both(jax.grad(loss, 1), *ARRAYS)
+    assert_both_agree(jax.grad(loss, (0, 1, 2)), *ARRAYS)
+    assert_both_agree(lambda *a: jax.jvp(loss, a, tuple(jnp.cos(x) for x in a)), *ARRAYS)
+    assert_both_agree(
+        lambda *a: jax.jvp(lambda scale: jax.grad(loss, 2)(a[0], scale, a[2]), (a[1],), (a[1],))[1], *ARRAYS
+    )
+    assert_both_agree(jax.grad(loss, 1), *ARRAYS)
 
 
 def test_a_gradient_reads_its_rows_in_two_reductions_of_two_sums(monkeypatch):
